@@ -1,0 +1,4 @@
+//! Paths.
+/// x
+#[derive(Debug, Clone)]
+pub struct Path;
