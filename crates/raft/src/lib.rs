@@ -1,1 +1,29 @@
-//! raft
+//! The replicated log: openraft over `storage` and a [`Transport`]. Proposes with group commit, reads linearizably on
+//! every node, changes membership, sends snapshots.
+//!
+//! Does not know what a batch contains.
+
+mod codec;
+mod config;
+mod forward;
+pub mod grpc;
+mod handle;
+mod inbound;
+mod log_store;
+mod machine;
+mod network;
+mod read_index;
+mod runtime;
+mod snapshots;
+mod transport;
+
+pub use codec::CodecError;
+pub use config::Member;
+pub use handle::{
+    BootstrapError, Flushing, LEADER_WAIT_MAX, MemberInfo, MembershipError, Parts, ProposeError, Raft, ReadError, Role, StartError,
+    Status, Timing,
+};
+pub use inbound::{Inbound, InboundError};
+pub use machine::Observer;
+pub use runtime::dangerous_seed_election_jitter;
+pub use transport::{AppendStream, Peer, Transport, TransportError};

@@ -39,6 +39,13 @@ impl NodeId {
     }
 }
 
+impl From<u64> for NodeId {
+    /// The number as text; for simulations and test suites that count their nodes.
+    fn from(number: u64) -> NodeId {
+        NodeId(Arc::from(number.to_string()))
+    }
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

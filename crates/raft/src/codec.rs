@@ -1,0 +1,242 @@
+//! Between openraft's types and the messages of `/proto`, in both directions.
+//!
+//! Foreign bytes become an error that names the field; nothing here panics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use openraft::EntryPayload;
+use openraft::entry::RaftEntry;
+use openraft::impls::leader_id_std;
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use openraft::vote::RaftLeaderId;
+use prost::Message;
+use proto::{peer, stored};
+use types::{Index, NodeId, Position, Term, Timestamp};
+
+use crate::config::{Entry, LogId, Member, Membership, Proposal, StoredMembership, TypeConfig, Vote};
+
+/// Why bytes from a peer or from the log are not what they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// A field that must be there is not.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// A field holds what it cannot hold.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// Which one.
+        field: &'static str,
+        /// What is wrong with it; never its content.
+        problem: String,
+    },
+}
+
+fn invalid(field: &'static str, problem: impl ToString) -> CodecError {
+    CodecError::Invalid { field, problem: problem.to_string() }
+}
+
+pub(crate) fn position_of(id: &LogId) -> Position {
+    Position { term: Term(*id.committed_leader_id().clone()), index: Index(id.index()) }
+}
+
+pub(crate) fn log_id_of(position: Position) -> LogId {
+    LogId::new(leader_id_std::LeaderId::<u64, NodeId>::new(position.term.0, NodeId::from(0)).to_committed(), position.index.0)
+}
+
+pub(crate) fn position_to_peer(id: &LogId) -> peer::Position {
+    let position = position_of(id);
+    peer::Position { term: position.term.0, index: position.index.0 }
+}
+
+pub(crate) fn position_from_peer(position: &peer::Position) -> LogId {
+    log_id_of(Position { term: Term(position.term), index: Index(position.index) })
+}
+
+pub(crate) fn vote_to_peer(vote: &Vote) -> peer::Vote {
+    peer::Vote { term: vote.leader_id.term(), node_id: vote.leader_id.node_id().to_string(), committed: vote.committed }
+}
+
+pub(crate) fn vote_from_peer(vote: Option<&peer::Vote>) -> Result<Vote, CodecError> {
+    let vote = vote.ok_or(CodecError::Missing("vote"))?;
+    let node_id = node_id(&vote.node_id, "vote.node_id")?;
+    Ok(if vote.committed { Vote::new_committed(vote.term, node_id) } else { Vote::new(vote.term, node_id) })
+}
+
+pub(crate) fn node_id(text: &str, field: &'static str) -> Result<NodeId, CodecError> {
+    NodeId::parse(text).map_err(|error| invalid(field, error))
+}
+
+/// A vote as it lies in the log.
+pub(crate) fn encode_vote(vote: &Vote) -> Bytes {
+    vote_to_peer(vote).encode_to_vec().into()
+}
+
+pub(crate) fn decode_vote(bytes: &Bytes) -> Result<Vote, CodecError> {
+    let vote = peer::Vote::decode(bytes.clone()).map_err(|error| invalid("vote", error))?;
+    vote_from_peer(Some(&vote))
+}
+
+/// An entry's payload as it lies in the log and travels between peers.
+pub(crate) fn encode_payload(entry: &Entry) -> Bytes {
+    let change = match &entry.payload {
+        EntryPayload::Blank => stored::entry::Change::Blank(stored::Blank {}),
+        EntryPayload::Normal(proposal) => {
+            stored::entry::Change::Proposal(stored::Proposal { time_ms: proposal.time.0, batch: proposal.batch.clone() })
+        }
+        EntryPayload::Membership(membership) => stored::entry::Change::Membership(membership_to_stored(membership)),
+    };
+    stored::Entry { change: Some(change) }.encode_to_vec().into()
+}
+
+pub(crate) fn decode_entry(position: Position, payload: Bytes) -> Result<Entry, CodecError> {
+    let entry = stored::Entry::decode(payload).map_err(|error| invalid("entry.payload", error))?;
+    let payload = match entry.change.ok_or(CodecError::Missing("entry.payload.change"))? {
+        stored::entry::Change::Blank(_) => EntryPayload::Blank,
+        stored::entry::Change::Membership(membership) => EntryPayload::Membership(membership_from_stored(&membership)?),
+        stored::entry::Change::Proposal(proposal) => {
+            EntryPayload::Normal(Proposal { time: Timestamp(proposal.time_ms), batch: proposal.batch })
+        }
+    };
+    Ok(Entry::new(log_id_of(position), payload))
+}
+
+fn membership_to_stored(membership: &Membership) -> stored::Membership {
+    let voters = membership
+        .get_joint_config()
+        .iter()
+        .map(|set| stored::Voters { node_ids: set.iter().map(NodeId::to_string).collect() })
+        .collect();
+    let members = membership
+        .nodes()
+        .map(|(id, member)| stored::Member {
+            node_id: id.to_string(),
+            cluster_address: member.cluster_address.clone(),
+            api_address: member.api_address.clone(),
+        })
+        .collect();
+    stored::Membership { voters, members }
+}
+
+fn membership_from_stored(membership: &stored::Membership) -> Result<Membership, CodecError> {
+    let mut voters = Vec::with_capacity(membership.voters.len());
+    for set in &membership.voters {
+        let ids: Result<BTreeSet<_>, _> = set.node_ids.iter().map(|id| node_id(id, "membership.voters")).collect();
+        voters.push(ids?);
+    }
+    let mut members = BTreeMap::new();
+    for member in &membership.members {
+        let place = Member { cluster_address: member.cluster_address.clone(), api_address: member.api_address.clone() };
+        members.insert(node_id(&member.node_id, "membership.members")?, place);
+    }
+    Membership::new(voters, members).map_err(|error| invalid("membership", error))
+}
+
+pub(crate) fn encode_membership(membership: &Membership) -> Bytes {
+    membership_to_stored(membership).encode_to_vec().into()
+}
+
+pub(crate) fn decode_membership(stored: Option<&(Position, Bytes)>) -> Result<StoredMembership, CodecError> {
+    let Some((position, bytes)) = stored else {
+        return Ok(StoredMembership::default());
+    };
+    let membership = stored::Membership::decode(bytes.clone()).map_err(|error| invalid("membership", error))?;
+    Ok(StoredMembership::new(Some(log_id_of(*position)), membership_from_stored(&membership)?))
+}
+
+pub(crate) fn append_to_peer(request: &AppendEntriesRequest<TypeConfig>) -> peer::AppendRequest {
+    let entries = request
+        .entries
+        .iter()
+        .map(|entry| peer::Entry { position: Some(position_to_peer(&entry.log_id)), payload: encode_payload(entry) })
+        .collect();
+    peer::AppendRequest {
+        vote: Some(vote_to_peer(&request.vote)),
+        previous: request.prev_log_id.as_ref().map(position_to_peer),
+        entries,
+        committed: request.leader_commit.as_ref().map(position_to_peer),
+    }
+}
+
+pub(crate) fn append_from_peer(request: peer::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
+    let vote = vote_from_peer(request.vote.as_ref())?;
+    let prev_log_id = request.previous.as_ref().map(position_from_peer);
+    let mut next = request.previous.map_or(0, |position| position.index.saturating_add(1));
+    let mut entries = Vec::with_capacity(request.entries.len());
+    for entry in request.entries {
+        let position = entry.position.ok_or(CodecError::Missing("entries.position"))?;
+        if position.index != next || position.term > vote.leader_id.term() {
+            return Err(invalid("entries.position", "not consecutive, or of a later term than the sender's"));
+        }
+        next = next.checked_add(1).ok_or_else(|| invalid("entries.position", "the index overflows"))?;
+        entries.push(decode_entry(Position { term: Term(position.term), index: Index(position.index) }, entry.payload)?);
+    }
+    Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit: request.committed.as_ref().map(position_from_peer) })
+}
+
+pub(crate) fn appended_to_peer(result: &StreamAppendResult<TypeConfig>) -> peer::AppendResponse {
+    use peer::append_response::Outcome;
+    let outcome = match result {
+        Ok(last) => Outcome::Success(peer::Done { last: last.as_ref().map(position_to_peer) }),
+        Err(StreamAppendError::Conflict(at)) => Outcome::Conflict(position_to_peer(at)),
+        Err(StreamAppendError::HigherVote(vote)) => Outcome::HigherVote(vote_to_peer(vote)),
+    };
+    peer::AppendResponse { outcome: Some(outcome) }
+}
+
+pub(crate) fn appended_from_peer(response: peer::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, CodecError> {
+    use peer::append_response::Outcome;
+    Ok(match response.outcome.ok_or(CodecError::Missing("outcome"))? {
+        Outcome::Success(done) => Ok(done.last.as_ref().map(position_from_peer)),
+        Outcome::Conflict(at) => Err(StreamAppendError::Conflict(position_from_peer(&at))),
+        Outcome::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote_from_peer(Some(&vote))?)),
+    })
+}
+
+pub(crate) fn vote_request_to_peer(request: &VoteRequest<TypeConfig>, pre_vote: bool) -> peer::VoteRequest {
+    peer::VoteRequest {
+        vote: Some(vote_to_peer(&request.vote)),
+        last: request.last_log_id.as_ref().map(position_to_peer),
+        pre_vote,
+        leadership_transfer: request.leadership_transfer,
+    }
+}
+
+pub(crate) fn vote_request_from_peer(request: &peer::VoteRequest) -> Result<VoteRequest<TypeConfig>, CodecError> {
+    Ok(VoteRequest {
+        vote: vote_from_peer(request.vote.as_ref())?,
+        last_log_id: request.last.as_ref().map(position_from_peer),
+        leadership_transfer: request.leadership_transfer,
+    })
+}
+
+pub(crate) fn vote_response_to_peer(response: &VoteResponse<TypeConfig>) -> peer::VoteResponse {
+    peer::VoteResponse {
+        vote: Some(vote_to_peer(&response.vote)),
+        granted: response.vote_granted,
+        last: response.last_log_id.as_ref().map(position_to_peer),
+    }
+}
+
+pub(crate) fn vote_response_from_peer(response: &peer::VoteResponse) -> Result<VoteResponse<TypeConfig>, CodecError> {
+    Ok(VoteResponse {
+        vote: vote_from_peer(response.vote.as_ref())?,
+        vote_granted: response.granted,
+        last_log_id: response.last.as_ref().map(position_from_peer),
+    })
+}
+
+pub(crate) fn transfer_to_peer(request: &TransferLeaderRequest<TypeConfig>) -> peer::TransferLeaderRequest {
+    peer::TransferLeaderRequest {
+        from: Some(vote_to_peer(request.from_leader())),
+        to: request.to_node_id().to_string(),
+        last: request.last_log_id().map(position_to_peer),
+    }
+}
+
+pub(crate) fn transfer_from_peer(request: &peer::TransferLeaderRequest) -> Result<TransferLeaderRequest<TypeConfig>, CodecError> {
+    let from = vote_from_peer(request.from.as_ref())?;
+    Ok(TransferLeaderRequest::new(from, node_id(&request.to, "to")?, request.last.as_ref().map(position_from_peer)))
+}

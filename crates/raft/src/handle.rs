@@ -1,0 +1,586 @@
+//! [`Raft`]: the handle that upper floors hold. Proposes, reads linearizably, tells who leads.
+//!
+//! Every node serves: a follower hands its batches to the leader ([`crate::forward`]) and asks it for read indexes
+//! ([`crate::read_index`]). A call that cannot say whether it took effect says so ([`ProposeError::Indeterminate`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError};
+use storage::{Flusher, Log, Table, TableView};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use types::{Clock, Index, NodeId, Revision, Term};
+
+use crate::codec;
+use crate::config::{Answer, LogId, Member, Proposal, TypeConfig};
+use crate::forward::Forwarder;
+use crate::inbound::{self, Inbound};
+use crate::log_store::LogStore;
+use crate::machine::{Machine, Observer};
+use crate::network::Network;
+use crate::read_index::ReadIndexer;
+use crate::snapshots::Snapshots;
+use crate::transport::{Peer, Transport};
+
+/// How long a proposal or a read waits for a leader before it gives up.
+pub const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often the table is made durable while there is something new in it.
+const TABLE_FLUSH_INTERVAL: Duration = Duration::from_secs(2);
+/// How long to wait before asking again when the leader could not be reached.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+pub(crate) type OpenRaft = openraft::Raft<TypeConfig, Machine>;
+
+/// Raft's timers.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// How often the leader speaks.
+    pub heartbeat: Duration,
+    /// A follower stands for election between once and twice this long after the leader's lease has ended.
+    /// The lease is twice this long, so that a dead leader is replaced after three to four times this long.
+    pub election: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing { heartbeat: Duration::from_millis(50), election: Duration::from_millis(150) }
+    }
+}
+
+/// Who drives the log's flusher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushing {
+    /// A thread of its own, as a node does.
+    Thread,
+    /// A task on the same runtime, as a simulation does.
+    Task,
+}
+
+/// What [`Raft::start`] needs.
+pub struct Parts {
+    /// This node.
+    pub node_id: NodeId,
+    /// Raft's timers.
+    pub timing: Timing,
+    /// Entries between two snapshots.
+    pub snapshot_interval: u64,
+    /// The durable log and its flusher.
+    pub log: (Log, Flusher),
+    /// Who drives the flusher.
+    pub flushing: Flushing,
+    /// The state machine's table.
+    pub table: Arc<dyn Table>,
+    /// Where snapshots are kept.
+    pub snapshots: storage::SnapshotStore,
+    /// The way to the peers.
+    pub transport: Arc<dyn Transport>,
+    /// Tells the time that is written into entries while this node leads.
+    pub clock: Arc<dyn Clock>,
+    /// Told of every applied change, inside apply.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Why Raft did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The timers contradict each other.
+    #[error("raft timing")]
+    Timing(#[source] openraft::ConfigError),
+    /// The log or the table cannot be used.
+    #[error("raft state on disk")]
+    State(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No thread for the log's flusher.
+    #[error("start the log flusher")]
+    Flusher(#[source] std::io::Error),
+}
+
+/// Why the first membership was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// This node is not in the list.
+    #[error("node {0} is not among the members")]
+    NotAMember(NodeId),
+    /// Raft has ended.
+    #[error("raft has stopped")]
+    Stopped,
+}
+
+/// Why a proposal did not take effect, or why nobody can say whether it did.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// An expected revision did not hold; nothing was written. `index` is the entry that found it so.
+    #[error("expectation {expectation}: found revision {found}")]
+    Conflict {
+        /// Which expectation of the batch, counted from 0.
+        expectation: usize,
+        /// What was found instead.
+        found: Revision,
+        /// The refused entry.
+        index: Index,
+    },
+    /// No leader was found in time; nothing was proposed.
+    #[error("no leader")]
+    NoLeader,
+    /// Proposed, and then lost from sight: it may take effect, now or later.
+    #[error("the fate of the write is unknown: {0}")]
+    Indeterminate(String),
+    /// Raft has ended; the process is about to.
+    #[error("raft has stopped")]
+    Stopped,
+}
+
+/// Why a linearizable read cannot be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// No leader with a quorum was found in time.
+    #[error("no leader with a quorum")]
+    NoLeader,
+    /// Raft has ended; the process is about to.
+    #[error("raft has stopped")]
+    Stopped,
+    /// The table cannot be read.
+    #[error("read the table")]
+    Table(#[source] Arc<storage::ReadError>),
+}
+
+/// What a node does in Raft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Leads.
+    Leader,
+    /// Follows.
+    Follower,
+    /// Stands for election.
+    Candidate,
+    /// Replicates without a vote, or is not part of a cluster yet.
+    Learner,
+}
+
+/// A member as the last membership names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// The node.
+    pub id: NodeId,
+    /// Where it is.
+    pub member: Member,
+    /// Whether it votes.
+    pub voter: bool,
+}
+
+/// Where this node stands.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// What it does.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Who leads, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// The newest entry it knows to be committed.
+    pub committed: Option<Index>,
+    /// The newest entry it has applied.
+    pub applied: Option<Index>,
+    /// In the order of their ids; empty before bootstrap.
+    pub members: Vec<MemberInfo>,
+}
+
+/// What the tasks and both directions share.
+pub(crate) struct Core {
+    pub(crate) node_id: NodeId,
+    pub(crate) raft: OpenRaft,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    pub(crate) transport: Arc<dyn Transport>,
+    table: Arc<dyn Table>,
+    clock: Arc<dyn Clock>,
+    applied: watch::Receiver<Option<Index>>,
+}
+
+/// Raft on this node. Cheap to clone; ends with [`Raft::shutdown`].
+#[derive(Clone)]
+pub struct Raft {
+    core: Arc<Core>,
+    forwarder: Forwarder,
+    reads: ReadIndexer,
+}
+
+impl Raft {
+    /// Opens openraft over the given parts and starts its tasks. Replays what the table misses before it returns.
+    pub async fn start(parts: Parts) -> Result<Raft, StartError> {
+        let state = |error: Box<dyn std::error::Error + Send + Sync>| StartError::State(error);
+        let (log, flusher) = parts.log;
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        drive(flusher, &log, parts.flushing, &tasks, &stop).map_err(StartError::Flusher)?;
+
+        let snapshots = Arc::new(Snapshots::new(parts.snapshots));
+        let (applied_sender, applied) = watch::channel(None);
+        let purged = log.bounds().purged;
+        let machine = Machine::open(Arc::clone(&parts.table), Arc::clone(&snapshots), parts.observer, applied_sender, purged)
+            .map_err(|error| state(error.into()))?;
+        let config = openraft::Config {
+            cluster_name: "conclave".into(),
+            heartbeat_interval: millis(parts.timing.heartbeat),
+            election_timeout_min: millis(parts.timing.election),
+            election_timeout_max: millis(parts.timing.election) * 2,
+            enable_pre_vote: Some(true),
+            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(parts.snapshot_interval),
+            max_in_snapshot_log_to_keep: parts.snapshot_interval / 4,
+            replication_lag_threshold: parts.snapshot_interval * 2,
+            enable_leader_restore: Some(false),
+            backoff: "50ms 100ms 200ms ...500ms".into(),
+            ..openraft::Config::default()
+        };
+        let config = Arc::new(config.validate().map_err(StartError::Timing)?);
+        let raft = OpenRaft::new(
+            parts.node_id.clone(),
+            config,
+            Network::new(Arc::clone(&parts.transport)),
+            LogStore::new(log),
+            machine,
+        )
+        .await
+        .map_err(|error| state(Box::new(error)))?;
+
+        let core = Arc::new(Core {
+            node_id: parts.node_id,
+            raft,
+            snapshots,
+            tasks,
+            stop,
+            transport: parts.transport,
+            table: parts.table,
+            clock: parts.clock,
+            applied,
+        });
+        core.tasks.spawn(flush_table(Arc::clone(&core), parts.flushing));
+        let forwarder = Forwarder::start(Arc::clone(&core));
+        let reads = ReadIndexer::start(Arc::clone(&core));
+        Ok(Raft { core, forwarder, reads })
+    }
+
+    /// Writes the first membership, unless this node already has one. Every first member calls it with the same list.
+    pub async fn bootstrap(&self, members: BTreeMap<NodeId, Member>) -> Result<(), BootstrapError> {
+        if !members.contains_key(&self.core.node_id) {
+            return Err(BootstrapError::NotAMember(self.core.node_id.clone()));
+        }
+        match self.core.raft.initialize(members).await.map_err(inbound::api_error) {
+            Ok(()) | Err(Some(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(Some(InitializeError::NotInMembers(_))) => Err(BootstrapError::NotAMember(self.core.node_id.clone())),
+            Err(None) => Err(BootstrapError::Stopped),
+        }
+    }
+
+    /// Replicates a batch and applies it; answers its index once it is applied here, so that a read that follows sees it.
+    ///
+    /// Waits up to [`LEADER_WAIT_MAX`] for a leader. When the call is dropped half-way, the batch may still take effect.
+    pub async fn propose(&self, batch: Bytes) -> Result<Index, ProposeError> {
+        let deadline = Instant::now() + LEADER_WAIT_MAX;
+        loop {
+            let attempt = match self.core.route() {
+                Route::Here => self.propose_here(batch.clone()).await?,
+                Route::There(leader) => self.forwarder.propose(leader, batch.clone()).await?,
+                Route::Nowhere => Attempt::NotProposed,
+            };
+            match attempt {
+                Attempt::Applied(index) => {
+                    self.core.wait_applied(index, deadline).await;
+                    return Ok(index);
+                }
+                Attempt::NotProposed => {
+                    if !self.core.wait_for_leader(deadline).await {
+                        return Err(ProposeError::NoLeader);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A view of the table that holds every write acknowledged before this call, on any node.
+    ///
+    /// Waits up to [`LEADER_WAIT_MAX`] for a leader. Nothing is lost when the call is dropped.
+    pub async fn read(&self) -> Result<Box<dyn TableView>, ReadError> {
+        let deadline = Instant::now() + LEADER_WAIT_MAX;
+        let index = self.reads.read_index(deadline).await?;
+        if !self.core.wait_applied(index, deadline).await {
+            return Err(ReadError::NoLeader);
+        }
+        self.local()
+    }
+
+    /// A view of the table as this node has it: it may lie in the past. For what needs no more (seal records, progress).
+    pub fn local(&self) -> Result<Box<dyn TableView>, ReadError> {
+        self.core.table.view().map_err(|error| ReadError::Table(Arc::new(error)))
+    }
+
+    /// Where this node stands.
+    pub fn status(&self) -> Status {
+        self.core.status()
+    }
+
+    /// Waits until the leader, as this node knows it, is another than `known`; answers the new one.
+    pub async fn leader_changed(&self, known: Option<&NodeId>) -> Option<NodeId> {
+        let mut metrics = self.core.raft.metrics();
+        loop {
+            let leader = metrics.borrow_watched().current_leader.clone();
+            if leader.as_ref() != known || metrics.changed().await.is_err() {
+                return leader;
+            }
+        }
+    }
+
+    /// Waits until Raft fails for good (a disk that does not sync, a broken invariant) and answers why. The process must end.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.core.raft.metrics();
+        loop {
+            let state = metrics.borrow_watched().running_state.clone();
+            if let Err(fatal) = state {
+                return fatal.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "raft has stopped".into();
+            }
+        }
+    }
+
+    /// The incoming side, for the peers' listener.
+    pub fn inbound(&self) -> Inbound {
+        Inbound::new(Arc::clone(&self.core))
+    }
+
+    /// How to reach a member, if there is one of that id.
+    pub fn peer(&self, id: &NodeId) -> Option<Arc<Peer>> {
+        self.core.peer(id)
+    }
+
+    /// Adds a member that replicates without a vote, and waits until it has caught up.
+    pub async fn add_learner(&self, id: NodeId, member: Member) -> Result<(), MembershipError> {
+        self.core.raft.add_learner(id, member, true).await.map(drop).map_err(membership_error)
+    }
+
+    /// Makes exactly these nodes the voters, by joint consensus; each must be a member already. Others stay as learners if `keep`.
+    pub async fn change_voters(&self, voters: std::collections::BTreeSet<NodeId>, keep: bool) -> Result<(), MembershipError> {
+        self.core.raft.change_membership(voters, keep).await.map(drop).map_err(membership_error)
+    }
+
+    /// Asks the leader, this node, to hand over to `to`. Answers once asked; watch [`Raft::leader_changed`] for the outcome.
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), MembershipError> {
+        self.core.raft.trigger().transfer_leader(to).await.map_err(|_| MembershipError::Stopped)
+    }
+
+    /// Asks for a snapshot now. Answers once asked.
+    pub async fn trigger_snapshot(&self) -> Result<(), MembershipError> {
+        self.core.raft.trigger().snapshot().await.map_err(|_| MembershipError::Stopped)
+    }
+
+    /// Stops Raft and its tasks, and makes the table durable.
+    pub async fn shutdown(&self) {
+        self.core.stop.cancel();
+        if self.core.raft.shutdown().await.is_err() {
+            tracing::warn!("raft did not stop cleanly");
+        }
+        self.core.tasks.close();
+        self.core.tasks.wait().await;
+        if let Err(error) = self.core.table.flush() {
+            tracing::error!(%error, "flush the table at shutdown");
+        }
+    }
+
+    async fn propose_here(&self, batch: Bytes) -> Result<Attempt, ProposeError> {
+        let result = self.core.raft.client_write(self.core.stamp(batch)).await;
+        match result.map_err(inbound::api_error) {
+            Ok(response) => settle(Index(response.log_id.index()), response.data),
+            Err(Some(ClientWriteError::ForwardToLeader(_))) => Ok(Attempt::NotProposed),
+            Err(Some(error @ ClientWriteError::LogEntryDiscarded(_))) => Err(ProposeError::Indeterminate(error.to_string())),
+            Err(Some(ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_))) => {
+                unreachable!("a batch changes no membership and has no precondition")
+            }
+            Err(None) => Err(ProposeError::Stopped),
+        }
+    }
+}
+
+/// Why a change of membership or leadership was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// Only the leader can; it is named if known.
+    #[error("this node does not lead")]
+    NotLeader(Option<NodeId>),
+    /// The leader refuses the change.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// Raft has ended.
+    #[error("raft has stopped")]
+    Stopped,
+}
+
+fn membership_error(error: openraft::errors::RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> MembershipError {
+    match inbound::api_error(error) {
+        Some(ClientWriteError::ForwardToLeader(forward)) => MembershipError::NotLeader(forward.leader_id),
+        Some(error) => MembershipError::Refused(error.to_string()),
+        None => MembershipError::Stopped,
+    }
+}
+
+/// What one attempt at a proposal came to, when it came to no error.
+pub(crate) enum Attempt {
+    /// Applied by the leader at this index.
+    Applied(Index),
+    /// Certainly not proposed; it may be tried again.
+    NotProposed,
+}
+
+/// Where the leader is, seen from here.
+pub(crate) enum Route {
+    Here,
+    There(Arc<Peer>),
+    Nowhere,
+}
+
+pub(crate) fn settle(index: Index, answer: Answer) -> Result<Attempt, ProposeError> {
+    match answer {
+        Answer::Nothing | Answer::Applied => Ok(Attempt::Applied(index)),
+        Answer::Conflict { expectation, found } => Err(ProposeError::Conflict { expectation, found, index }),
+    }
+}
+
+impl Core {
+    pub(crate) fn stamp(&self, batch: Bytes) -> Proposal {
+        Proposal { time: self.clock.now(), batch }
+    }
+
+    pub(crate) fn route(&self) -> Route {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        match &metrics.current_leader {
+            None => Route::Nowhere,
+            Some(leader) if *leader == self.node_id => Route::Here,
+            Some(leader) => match metrics.membership_config.get_node(leader) {
+                Some(member) => Route::There(Arc::new(Peer { id: leader.clone(), member: member.clone() })),
+                None => Route::Nowhere,
+            },
+        }
+    }
+
+    pub(crate) fn peer(&self, id: &NodeId) -> Option<Arc<Peer>> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.get_node(id).map(|member| Arc::new(Peer { id: id.clone(), member: member.clone() }))
+    }
+
+    /// Pauses, then waits until a leader is known; false when the deadline came first.
+    pub(crate) async fn wait_for_leader(&self, deadline: Instant) -> bool {
+        tokio::time::sleep_until(deadline.min(Instant::now() + RETRY_PAUSE)).await;
+        let mut metrics = self.raft.metrics();
+        while metrics.borrow_watched().current_leader.is_none() {
+            match tokio::time::timeout_at(deadline, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return false,
+            }
+        }
+        Instant::now() < deadline
+    }
+
+    /// Waits until this node has applied `index`; false when the deadline came first.
+    pub(crate) async fn wait_applied(&self, index: Index, deadline: Instant) -> bool {
+        let mut applied = self.applied.clone();
+        let reached = applied.wait_for(|applied| applied.is_some_and(|applied| applied >= index));
+        matches!(tokio::time::timeout_at(deadline, reached).await, Ok(Ok(_)))
+    }
+
+    /// The read index, if this node leads with a lease or a quorum; else who leads, if known.
+    pub(crate) async fn read_index_here(&self) -> Result<LogId, Option<NodeId>> {
+        match self.raft.get_read_linearizer(ReadPolicy::LeaseRead).await.map_err(inbound::api_error) {
+            Ok(linearizer) => Ok(linearizer.read_log_id().log_id().clone()),
+            Err(Some(LinearizableReadError::ForwardToLeader(forward))) => Err(forward.leader_id),
+            Err(Some(LinearizableReadError::QuorumNotEnough(_)) | None) => Err(None),
+        }
+    }
+
+    fn status(&self) -> Status {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let voters: std::collections::BTreeSet<NodeId> = membership.voter_ids().collect();
+        let members = membership
+            .nodes()
+            .map(|(id, member)| MemberInfo { id: id.clone(), member: member.clone(), voter: voters.contains(id) })
+            .collect();
+        Status {
+            role: match metrics.state {
+                openraft::ServerState::Leader => Role::Leader,
+                openraft::ServerState::Follower => Role::Follower,
+                openraft::ServerState::Candidate => Role::Candidate,
+                openraft::ServerState::Learner | openraft::ServerState::Shutdown => Role::Learner,
+            },
+            term: Term(metrics.current_term),
+            leader: metrics.current_leader.clone(),
+            committed: metrics.local_committed.as_ref().map(|id| codec::position_of(id).index),
+            applied: *self.applied.borrow(),
+            members,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn drive(
+    mut flusher: Flusher,
+    log: &Log,
+    flushing: Flushing,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<(), std::io::Error> {
+    match flushing {
+        Flushing::Thread => std::thread::Builder::new().name("log-flusher".into()).spawn(move || flusher.run()).map(drop),
+        Flushing::Task => {
+            let wake = Arc::new(tokio::sync::Notify::new());
+            let waker = Arc::clone(&wake);
+            log.set_waker(Box::new(move || waker.notify_one()));
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                loop {
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        () = wake.notified() => flusher.step(),
+                    };
+                }
+            });
+            Ok(())
+        }
+    }
+}
+
+/// Makes the table durable from time to time, so that the log can be purged and a restart replays little.
+async fn flush_table(core: Arc<Core>, flushing: Flushing) {
+    loop {
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            () = tokio::time::sleep(TABLE_FLUSH_INTERVAL) => {}
+        }
+        if core.table.durable() == core.table.applied().position {
+            continue;
+        }
+        let table = Arc::clone(&core.table);
+        let result = match flushing {
+            Flushing::Thread => match tokio::task::spawn_blocking(move || table.flush()).await {
+                Ok(result) => result,
+                Err(_) => return,
+            },
+            Flushing::Task => table.flush(),
+        };
+        if let Err(error) = result {
+            tracing::error!(%error, "flush the table");
+        }
+    }
+}

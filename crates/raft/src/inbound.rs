@@ -1,0 +1,178 @@
+//! What peers may ask of this node. The gRPC service and the simulator's network both end here.
+
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::raft::TransferLeaderError;
+use proto::peer;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::codec::{self, CodecError};
+use crate::config::{Answer, TypeConfig};
+use crate::handle::Core;
+
+/// Append requests of one peer that wait for the log, at most.
+const APPENDS_PENDING_MAX: usize = 64;
+
+/// Why a peer's call was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum InboundError {
+    /// The message makes no sense.
+    #[error("malformed request")]
+    Malformed(#[from] CodecError),
+    /// This node's Raft has ended; the process is about to.
+    #[error("raft has stopped")]
+    Stopped,
+    /// The snapshot did not arrive whole, or is not what it should be.
+    #[error("snapshot refused")]
+    Snapshot(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The incoming side: answers peers. Cheap to clone.
+#[derive(Clone)]
+pub struct Inbound {
+    core: Arc<Core>,
+}
+
+impl Inbound {
+    pub(crate) fn new(core: Arc<Core>) -> Inbound {
+        Inbound { core }
+    }
+
+    /// Appends what `requests` bring, in order, and answers each once it is durable. Ends at the first refusal or malformed request.
+    pub fn append<S, E>(&self, requests: S) -> BoxStream<'static, Result<peer::AppendResponse, InboundError>>
+    where
+        S: Stream<Item = Result<peer::AppendRequest, E>> + Send + 'static,
+        E: std::fmt::Display + Send,
+    {
+        let (sender, receiver) = mpsc::channel(APPENDS_PENDING_MAX);
+        let decode = async move {
+            let mut requests = std::pin::pin!(requests);
+            while let Some(Ok(request)) = requests.next().await {
+                match codec::append_from_peer(request) {
+                    Ok(request) => {
+                        if sender.send(request).await.is_err() {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "malformed append request");
+                        break;
+                    }
+                }
+            }
+        };
+        self.core.tasks.spawn(decode);
+        self.core
+            .raft
+            .stream_append(ReceiverStream::new(receiver))
+            .map(|result| result.map(|appended| codec::appended_to_peer(&appended)).map_err(|_| InboundError::Stopped))
+            .boxed()
+    }
+
+    /// Answers a candidate.
+    pub async fn vote(&self, request: peer::VoteRequest) -> Result<peer::VoteResponse, InboundError> {
+        let vote = codec::vote_request_from_peer(&request)?;
+        let response = if request.pre_vote { self.core.raft.pre_vote(vote).await } else { self.core.raft.vote(vote).await };
+        response.map(|response| codec::vote_response_to_peer(&response)).map_err(|_| InboundError::Stopped)
+    }
+
+    /// Receives a snapshot into a temporary file, checks it whole, and only then lets it replace the table.
+    pub async fn snapshot<S, E>(&self, chunks: S) -> Result<peer::SnapshotResponse, InboundError>
+    where
+        S: Stream<Item = Result<peer::SnapshotChunk, E>> + Send + 'static,
+        E: std::fmt::Display + Send,
+    {
+        use peer::snapshot_chunk::Part;
+        let mut chunks = std::pin::pin!(chunks);
+        let Some(Ok(peer::SnapshotChunk { part: Some(Part::Header(header)) })) = chunks.next().await else {
+            return Err(CodecError::Missing("snapshot header").into());
+        };
+        let vote = codec::vote_from_peer(header.vote.as_ref())?;
+        let refuse = |error: std::io::Error| InboundError::Snapshot(Box::new(error));
+        let mut incoming = self.core.snapshots.receive(header.size_bytes).map_err(refuse)?;
+        while let Some(chunk) = chunks.next().await {
+            match chunk {
+                Ok(peer::SnapshotChunk { part: Some(Part::Data(bytes)) }) => incoming.write(&bytes).map_err(refuse)?,
+                Ok(_) => return Err(CodecError::Missing("snapshot data").into()),
+                Err(error) => return Err(InboundError::Snapshot(error.to_string().into())),
+            }
+        }
+        let snapshot = incoming.finish().map_err(refuse)?;
+        let response = self.core.raft.install_full_snapshot(vote, snapshot).await.map_err(|_| InboundError::Stopped)?;
+        Ok(peer::SnapshotResponse { vote: Some(codec::vote_to_peer(&response.vote)) })
+    }
+
+    /// Takes notice that leadership is to change.
+    pub async fn transfer_leader(&self, request: peer::TransferLeaderRequest) -> Result<peer::TransferLeaderResponse, InboundError> {
+        use peer::transfer_leader_response::Outcome;
+        let request = codec::transfer_from_peer(&request)?;
+        let response = self.core.raft.handle_transfer_leader(request).await.map_err(|_| InboundError::Stopped)?;
+        let outcome = match response {
+            Ok(()) => Outcome::Accepted(peer::Accepted {}),
+            Err(TransferLeaderError::VoteChanged { actual, .. }) => Outcome::VoteChanged(codec::vote_to_peer(&actual)),
+            Err(TransferLeaderError::LogNotFlushed { actual, .. }) => {
+                Outcome::LogBehind(peer::LogBehind { last: actual.as_ref().map(codec::position_to_peer) })
+            }
+        };
+        Ok(peer::TransferLeaderResponse { outcome: Some(outcome) })
+    }
+
+    /// How far a linearizable read must have applied, if this node leads.
+    pub async fn read_index(&self) -> peer::ReadIndexResponse {
+        use peer::read_index_response::Outcome;
+        let outcome = match self.core.read_index_here().await {
+            Ok(position) => Outcome::ReadIndex(peer::ReadIndex { position: Some(codec::position_to_peer(&position)) }),
+            Err(leader) => Outcome::Leader(leader.map(|id| id.to_string()).unwrap_or_default()),
+        };
+        peer::ReadIndexResponse { outcome: Some(outcome) }
+    }
+
+    /// Proposes a follower's batches; each succeeds, conflicts or fails by itself.
+    pub async fn propose(&self, request: peer::ProposeRequest) -> Result<peer::ProposeResponse, InboundError> {
+        let proposals = request.batches.into_iter().map(|batch| self.core.stamp(batch));
+        let mut results = self.core.raft.client_write_many(proposals).await.map_err(|_| InboundError::Stopped)?;
+        let mut outcomes = Vec::new();
+        while let Some(result) = results.next().await {
+            let outcome = match result {
+                Ok(Ok(response)) => outcome_to_peer(response.log_id.index(), response.response),
+                Ok(Err(error)) => refusal_to_peer(error),
+                Err(_) => peer::propose_outcome::Outcome::Unknown("raft has stopped".into()),
+            };
+            outcomes.push(peer::ProposeOutcome { outcome: Some(outcome) });
+        }
+        Ok(peer::ProposeResponse { outcomes })
+    }
+}
+
+fn outcome_to_peer(index: u64, answer: Answer) -> peer::propose_outcome::Outcome {
+    use peer::propose_outcome::Outcome;
+    match answer {
+        Answer::Nothing | Answer::Applied => Outcome::Applied(index),
+        Answer::Conflict { expectation, found } => {
+            Outcome::Conflict(peer::Conflict { expectation: u32::try_from(expectation).unwrap_or(u32::MAX), found: found.0, index })
+        }
+    }
+}
+
+fn refusal_to_peer(error: ClientWriteError<TypeConfig>) -> peer::propose_outcome::Outcome {
+    use peer::propose_outcome::Outcome;
+    match error {
+        ClientWriteError::ForwardToLeader(forward) => Outcome::Leader(forward.leader_id.map(|id| id.to_string()).unwrap_or_default()),
+        ClientWriteError::LogEntryDiscarded(_) => Outcome::Unknown("the leader lost its office before the entry was committed".into()),
+        ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_) => {
+            Outcome::Unknown("the leader refused the entry".into())
+        }
+    }
+}
+
+/// Keeps the error types of openraft in one place.
+pub(crate) fn api_error<E: std::error::Error>(error: RaftError<TypeConfig, E>) -> Option<E> {
+    match error {
+        RaftError::APIError(error) => Some(error),
+        RaftError::Fatal(_) => None,
+    }
+}
