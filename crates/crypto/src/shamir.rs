@@ -191,14 +191,14 @@ impl Share {
     /// The share in base64 (standard, padded): 48 characters.
     pub fn to_base64(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(BASE64_CHARS));
-        STANDARD.encode_string(&**self.0, &mut text);
+        STANDARD.encode_string(self.0.as_slice(), &mut text);
         text
     }
 
     /// The share in lower-case hex: 68 characters.
     pub fn to_hex(&self) -> Zeroizing<String> {
         let mut digits = Zeroizing::new([0; HEX_CHARS]);
-        hex::encode_to_slice(&**self.0, &mut *digits).expect("two digits for each byte");
+        hex::encode_to_slice(self.0.as_slice(), &mut *digits).expect("two digits for each byte");
         let mut text = Zeroizing::new(String::with_capacity(HEX_CHARS));
         text.push_str(std::str::from_utf8(&*digits).expect("hex digits are ASCII"));
         text
