@@ -1,0 +1,184 @@
+//! The types that hold secrets: one for each kind of key, and [`SecretBytes`] for the rest.
+//!
+//! Always: the bytes live once, on the heap, in a buffer of their final size, and are wiped when the owner is dropped. None of these types can be
+//! printed, cloned, compared or serialised; a look at the bytes is an explicit `expose`. Knows nothing of what the keys open.
+
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::aead::AeadKey;
+use crate::kdf;
+use crate::mac::MacKey;
+use crate::rng::Rng;
+
+/// Whether `a` and `b` are the same bytes. The time depends on their lengths, never on where they differ.
+#[must_use]
+pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+/// Secret bytes of any length: an opened value, a name, a request's body. Wiped on drop; cannot be printed, cloned, compared or serialised.
+///
+/// ```compile_fail
+/// fn printable(_: impl std::fmt::Debug) {}
+/// printable(crypto::SecretBytes::from(vec![0]));
+/// ```
+/// ```compile_fail
+/// let secret = crypto::SecretBytes::from(vec![0]);
+/// let copy: crypto::SecretBytes = secret.clone();
+/// ```
+/// ```compile_fail
+/// let (a, b) = (crypto::SecretBytes::from(vec![0]), crypto::SecretBytes::from(vec![0]));
+/// let same = a == b;
+/// ```
+pub struct SecretBytes(Zeroizing<Box<[u8]>>);
+
+impl SecretBytes {
+    /// Makes `len` zero bytes and lets `write` fill them in place.
+    pub fn with_len(len: usize, write: impl FnOnce(&mut [u8])) -> SecretBytes {
+        let mut bytes = Zeroizing::new(vec![0; len].into_boxed_slice());
+        write(&mut bytes);
+        SecretBytes(bytes)
+    }
+
+    pub(crate) fn from_boxed(bytes: Zeroizing<Box<[u8]>>) -> SecretBytes {
+        SecretBytes(bytes)
+    }
+
+    /// Lends the bytes; each caller says why in an `// EXPOSE:` line.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Vec<u8>> for SecretBytes {
+    /// Takes `bytes` over. One with room to spare is copied into a buffer of its exact size, and wiped. (Copies that it left behind while it grew are
+    /// out of reach: give a `Vec` its final capacity at once.)
+    fn from(bytes: Vec<u8>) -> SecretBytes {
+        if bytes.capacity() == bytes.len() {
+            return SecretBytes(Zeroizing::new(bytes.into_boxed_slice()));
+        }
+        let bytes = Zeroizing::new(bytes);
+        SecretBytes::with_len(bytes.len(), |exact| exact.copy_from_slice(&bytes))
+    }
+}
+
+macro_rules! key {
+    ($(#[$doc:meta])* $name:ident, $len:literal) => {
+        $(#[$doc])*
+        /// Wiped on drop; cannot be printed, cloned, compared or serialised.
+        ///
+        /// ```compile_fail
+        /// fn printable(_: impl std::fmt::Debug) {}
+        #[doc = concat!("printable(crypto::", stringify!($name), "::generate(&crypto::OsRng::new()));")]
+        /// ```
+        /// ```compile_fail
+        #[doc = concat!("let key = crypto::", stringify!($name), "::generate(&crypto::OsRng::new());")]
+        #[doc = concat!("let copy: crypto::", stringify!($name), " = key.clone();")]
+        /// ```
+        /// ```compile_fail
+        #[doc = concat!("let key = crypto::", stringify!($name), "::generate(&crypto::OsRng::new());")]
+        /// let same = key == key;
+        /// ```
+        pub struct $name(Box<Zeroizing<[u8; $len]>>);
+
+        impl $name {
+            /// Bytes of the key.
+            pub const LEN: usize = $len;
+
+            /// Draws a new key.
+            pub fn generate(rng: &dyn Rng) -> Self {
+                let mut key = Self::zeros();
+                rng.fill(&mut **key.0);
+                key
+            }
+
+            /// Takes a key that was opened, combined or derived.
+            pub fn from_bytes(bytes: Zeroizing<[u8; $len]>) -> Self {
+                let mut key = Self::zeros();
+                key.0.copy_from_slice(&*bytes);
+                key
+            }
+
+            /// Takes a key from bytes of unchecked length; `None` if it is not
+            #[doc = concat!(stringify!($len), ".")]
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                let bytes: &[u8; $len] = bytes.try_into().ok()?;
+                let mut key = Self::zeros();
+                key.0.copy_from_slice(bytes);
+                Some(key)
+            }
+
+            /// Lends the bytes; each caller says why in an `// EXPOSE:` line.
+            pub fn expose(&self) -> &[u8; $len] {
+                &self.0
+            }
+
+            fn zeros() -> Self {
+                Self(Box::new(Zeroizing::new([0; $len])))
+            }
+        }
+    };
+}
+
+macro_rules! root_of_keys {
+    ($name:ident) => {
+        impl $name {
+            /// Derives an AES-256-GCM key: see [`kdf::derive_key`] for `label` and `context`.
+            pub fn derive_aead_key(&self, label: &'static str, context: &[u8]) -> AeadKey {
+                AeadKey::new(&*kdf::derive_key(self.expose(), label, context))
+            }
+
+            /// Derives an HMAC-SHA256 key: see [`kdf::derive_key`] for `label` and `context`.
+            pub fn derive_mac_key(&self, label: &'static str, context: &[u8]) -> MacKey {
+                MacKey::new(&*kdf::derive_key(self.expose(), label, context))
+            }
+
+            /// The public check value of this key: see [`kdf::derive_commitment`].
+            pub fn derive_commitment(&self) -> [u8; 32] {
+                kdf::derive_commitment(self.expose())
+            }
+        }
+    };
+}
+
+key! {
+    /// Encrypts the keyring.
+    RootKey, 32
+}
+key! {
+    /// What the shares combine to: wraps the root key.
+    SealKey, 32
+}
+key! {
+    /// One version of the keyring's key for values.
+    ValueKey, 32
+}
+key! {
+    /// Hashes tokens, so that the store never holds one.
+    TokenKey, 32
+}
+key! {
+    /// Hashes the strings in audit records.
+    AuditKey, 32
+}
+key! {
+    /// Encrypts names, deterministically: the two halves of an AES-256-SIV key.
+    NameKey, 64
+}
+
+root_of_keys!(RootKey);
+root_of_keys!(SealKey);
+root_of_keys!(ValueKey);
+root_of_keys!(TokenKey);
+root_of_keys!(AuditKey);
