@@ -1,1 +1,29 @@
-//! barrier
+//! The barrier: plaintext above it, ciphertext below. Seals and opens the cluster, encrypts names and values, turns plans
+//! into batches.
+//!
+//! Knows nothing of mounts, tokens or HTTP.
+
+mod barrier;
+mod changes;
+mod key;
+mod keyring;
+mod keys;
+mod name;
+mod peers;
+mod plan;
+mod pool;
+mod records;
+pub mod testing;
+mod view;
+
+pub use barrier::{
+    AccessError, Barrier, CommitError, HandOverError, InitError, Initialized, NodeFacts, SealError, SealStatus, ShareError,
+};
+pub use changes::{Changes, Generation};
+pub use key::{AREA_CLEAR, AREA_SEALED};
+pub use keyring::{Keyring, KeyringError, VALUE_FORMAT, ValueError};
+pub use name::Name;
+pub use peers::{CeremonyPeers, CeremonyService, GrpcCeremonyPeers, PeerCallError};
+pub use plan::Plan;
+pub use records::{RecordError, UnsealError};
+pub use view::{CHILDREN_MAX, Child, Found, View, ViewError};

@@ -1,0 +1,206 @@
+//! Keyring: the barrier's keys.
+//!
+//! Always: value keys have consecutive versions from 1, only the newest encrypts, every kept one decrypts. Names, tokens and
+//! audit values have keys derived from the base key, so that they outlive a rotation of the value keys.
+//! Knows nothing of paths, requests or the log. Nonce rule: NIST SP 800-38D, section 8 (random 96-bit nonces).
+
+use bytes::{BufMut, Bytes};
+use crypto::kdf::label;
+use crypto::{AeadKey, MacKey, NameCipher, NameKey, OpenError, Rng, RootKey, SecretBytes, ValueKey, Zeroizing, aead, kdf};
+use prost::Message;
+use proto::stored;
+use types::{ClusterId, Timestamp};
+use zeroize::Zeroize;
+
+use crate::key;
+use crate::name::Name;
+
+/// The first byte of a sealed value: how it is encrypted.
+pub const VALUE_FORMAT: u8 = 1;
+/// Format (1) and key version (4) before nonce, ciphertext and tag.
+const VALUE_HEADER_BYTES: usize = 5;
+
+/// The keys of an open barrier. Wiped on drop; cannot be printed, cloned or serialised.
+pub struct Keyring {
+    values: Vec<AeadKey>,
+    names: NameCipher,
+    tokens: MacKey,
+    audit: MacKey,
+}
+
+/// Why a stored keyring is none.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// The root key is not the one that it was sealed with, or it was changed.
+    #[error("the keyring does not open")]
+    Sealed(#[from] OpenError),
+    /// It opened, and makes no sense.
+    #[error("the keyring is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+/// Why a sealed value is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ValueError {
+    /// Changed, moved from another name, or sealed under another key.
+    #[error("the value does not open")]
+    Sealed(#[from] OpenError),
+    /// Written by a newer version of Conclave, or damaged.
+    #[error("value format {0} is unknown")]
+    Format(u8),
+    /// Its key is not in this keyring.
+    #[error("value key {0} is not in the keyring")]
+    KeyVersion(u32),
+}
+
+impl Keyring {
+    /// Draws a new keyring and seals it under the root key.
+    pub fn generate(root: &RootKey, cluster: ClusterId, now: Timestamp, rng: &dyn Rng) -> (Keyring, Vec<u8>) {
+        // EXPOSE: both keys go into the record that the root key encrypts.
+        let record = StoredKeyring(stored::Keyring {
+            value_keys: vec![stored::KeyVersion {
+                version: 1,
+                key: ValueKey::generate(rng).expose().to_vec(),
+                created_ms: now.0,
+            }],
+            base_key: crypto::rng::generate_bytes::<32>(rng).to_vec(),
+        });
+        let plaintext = Zeroizing::new(record.0.encode_to_vec());
+        let sealed = aead::seal(&root.derive_aead_key(label::KEYRING, b""), rng, cluster.0.as_bytes(), &plaintext);
+        let keyring = Keyring::from_record(&record).expect("a keyring just made is well formed");
+        (keyring, sealed)
+    }
+
+    /// Opens a stored keyring.
+    pub fn open(root: &RootKey, cluster: ClusterId, sealed: &[u8]) -> Result<Keyring, KeyringError> {
+        let plaintext = aead::open(&root.derive_aead_key(label::KEYRING, b""), cluster.0.as_bytes(), sealed)?;
+        // EXPOSE: decoded into a record that wipes itself.
+        let record = stored::Keyring::decode(plaintext.expose()).map_err(|_| KeyringError::Malformed("not a keyring"))?;
+        Keyring::from_record(&StoredKeyring(record))
+    }
+
+    fn from_record(record: &StoredKeyring) -> Result<Keyring, KeyringError> {
+        let key32 = |bytes: &[u8]| bytes.try_into().map(Zeroizing::new).map_err(|_| KeyringError::Malformed("a key is not 32 bytes long"));
+        let mut values = Vec::with_capacity(record.0.value_keys.len());
+        for (position, value_key) in record.0.value_keys.iter().enumerate() {
+            if usize::try_from(value_key.version) != Ok(position + 1) {
+                return Err(KeyringError::Malformed("value keys are not consecutive from 1"));
+            }
+            values.push(ValueKey::from_bytes(key32(&value_key.key)?).derive_aead_key(label::VALUE, b""));
+        }
+        if values.is_empty() {
+            return Err(KeyringError::Malformed("no value key"));
+        }
+        let base: Zeroizing<[u8; 32]> = key32(&record.0.base_key)?;
+        Ok(Keyring {
+            values,
+            names: NameCipher::new(&NameKey::from_bytes(kdf::derive_key_64(&base, label::NAME, b""))),
+            tokens: MacKey::new(&kdf::derive_key(&base, label::TOKEN, b"")),
+            audit: MacKey::new(&kdf::derive_key(&base, label::AUDIT, b"")),
+        })
+    }
+
+    /// The storage key of `name`.
+    pub(crate) fn seal_name(&self, name: &Name) -> Bytes {
+        key::seal_name(&self.names, name)
+    }
+
+    /// Opens the segment of `key` that follows its first `prefix` bytes.
+    pub(crate) fn open_child(&self, key: &[u8], prefix: usize) -> Result<key::ChildSegment, OpenError> {
+        key::open_child(&self.names, key, prefix)
+    }
+
+    /// Seals the value of the record at `key`: format ‖ key version ‖ nonce ‖ ciphertext ‖ tag. The associated data is format,
+    /// version and the whole key, so that a record which was moved or swapped does not open.
+    pub(crate) fn seal_value(&self, key: &[u8], plaintext: &[u8], rng: &dyn Rng) -> Vec<u8> {
+        let version = u32::try_from(self.values.len()).expect("fewer than 2^32 rotations");
+        let newest = self.values.last().expect("a keyring has a value key");
+        let mut sealed = Vec::with_capacity(VALUE_HEADER_BYTES + plaintext.len() + aead::OVERHEAD_BYTES);
+        sealed.put_u8(VALUE_FORMAT);
+        sealed.put_u32(version);
+        sealed.extend_from_slice(&aead::seal(newest, rng, &associated_data(version, key), plaintext));
+        sealed
+    }
+
+    /// Opens what [`Keyring::seal_value`] made for the same key.
+    pub(crate) fn open_value(&self, key: &[u8], sealed: &[u8]) -> Result<SecretBytes, ValueError> {
+        let (header, body) = sealed.split_at_checked(VALUE_HEADER_BYTES).ok_or(OpenError::NotAuthentic)?;
+        if header[0] != VALUE_FORMAT {
+            return Err(ValueError::Format(header[0]));
+        }
+        let version = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+        let position = usize::try_from(version).ok().and_then(|version| version.checked_sub(1));
+        let value_key = position.and_then(|position| self.values.get(position)).ok_or(ValueError::KeyVersion(version))?;
+        Ok(aead::open(value_key, &associated_data(version, key), body)?)
+    }
+
+    /// How a token is stored and looked up: HMAC-SHA256, so that the table holds no token.
+    pub fn token_tag(&self, token: &[u8]) -> [u8; 32] {
+        self.tokens.tag(token)
+    }
+
+    /// How a secret string shows in an audit record: HMAC-SHA256 by a key of the device.
+    pub fn audit_key(&self, device: &str) -> MacKey {
+        MacKey::new(&self.audit.tag(device.as_bytes()))
+    }
+}
+
+fn associated_data(version: u32, key: &[u8]) -> Vec<u8> {
+    let mut data = Vec::with_capacity(VALUE_HEADER_BYTES + key.len());
+    data.put_u8(VALUE_FORMAT);
+    data.put_u32(version);
+    data.put_slice(key);
+    data
+}
+
+/// A decoded keyring record, wiped on drop.
+struct StoredKeyring(stored::Keyring);
+
+impl Drop for StoredKeyring {
+    fn drop(&mut self) {
+        self.0.base_key.zeroize();
+        for value_key in &mut self.0.value_keys {
+            value_key.key.zeroize();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crypto::SeededRng;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn keyring(seed: u64) -> (Keyring, RootKey, Vec<u8>) {
+        let rng = SeededRng::dangerous_from_seed(seed);
+        let root = RootKey::generate(&rng);
+        let (keyring, sealed) = Keyring::generate(&root, ClusterId(Uuid::nil()), Timestamp(0), &rng);
+        (keyring, root, sealed)
+    }
+
+    #[test]
+    fn a_stored_keyring_opens_with_its_root_key_and_cluster_only() {
+        let (made, root, sealed) = keyring(1);
+        let opened = Keyring::open(&root, ClusterId(Uuid::nil()), &sealed).unwrap();
+        assert_eq!(made.token_tag(b"t"), opened.token_tag(b"t"));
+        assert!(Keyring::open(&keyring(2).1, ClusterId(Uuid::nil()), &sealed).is_err(), "another root key");
+        assert!(Keyring::open(&root, ClusterId(Uuid::max()), &sealed).is_err(), "another cluster");
+    }
+
+    #[test]
+    fn a_value_opens_under_its_own_name_only() {
+        let rng = SeededRng::dangerous_from_seed(3);
+        let (keyring, ..) = keyring(1);
+        let (here, there) = (keyring.seal_name(&Name::new("a/b")), keyring.seal_name(&Name::new("a/c")));
+        let sealed = keyring.seal_value(&here, b"s3cret", &rng);
+        assert_eq!(keyring.open_value(&here, &sealed).unwrap().expose(), b"s3cret");
+        assert!(keyring.open_value(&there, &sealed).is_err(), "moved");
+        for byte in 0..sealed.len() {
+            let mut flipped = sealed.clone();
+            flipped[byte] ^= 1;
+            assert!(keyring.open_value(&here, &flipped).is_err(), "byte {byte} flipped");
+        }
+        assert!(keyring.open_value(&here, &sealed[..4]).is_err(), "cut off");
+    }
+}

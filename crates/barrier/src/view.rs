@@ -1,0 +1,181 @@
+//! A view: records in plaintext, as they were at one applied state, below one name.
+
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use crypto::SecretBytes;
+use storage::{Batch, EncodeError, Expectation, TableView, Write};
+use types::Revision;
+
+use crate::key;
+use crate::keyring::{Keyring, ValueError};
+use crate::name::Name;
+use crate::plan::Plan;
+use crate::keys::Keys;
+
+/// Names that one listing may return, at most.
+pub const CHILDREN_MAX: usize = 1_000_000;
+
+/// Why a record cannot be had. Holds no names.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// The barrier was sealed meanwhile.
+    #[error("sealed")]
+    Sealed,
+    /// The record does not open: damage, or a forgery.
+    #[error("a record does not open")]
+    Value(#[source] ValueError),
+    /// A name does not open: damage, or a forgery.
+    #[error("a name does not open")]
+    Name(#[source] crypto::OpenError),
+    /// The folder holds more than [`CHILDREN_MAX`] names.
+    #[error("more than {CHILDREN_MAX} names in one folder")]
+    TooMany,
+    /// The table cannot be read.
+    #[error("read the table")]
+    Table(#[from] storage::ReadError),
+}
+
+/// A record as it was found.
+pub struct Found {
+    /// [`Revision::ABSENT`] when there is none.
+    pub revision: Revision,
+    /// `None` when there is none.
+    pub value: Option<SecretBytes>,
+}
+
+/// A name in a folder: its segment, and a slash after it when other records lie below it. A record and a folder of the same
+/// name are two children.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Child(String);
+
+impl Child {
+    /// The segment, with a slash at the end of a folder's.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether other records lie below it.
+    pub fn is_folder(&self) -> bool {
+        self.0.ends_with('/')
+    }
+}
+
+/// Records below one name at one applied state. Cheap to clone; every read fails with `Sealed` once the barrier is sealed.
+#[derive(Clone)]
+pub struct View {
+    table: Arc<dyn TableView>,
+    keys: Arc<Keys>,
+    root: Name,
+}
+
+impl View {
+    pub(crate) fn new(table: Arc<dyn TableView>, keys: Arc<Keys>) -> View {
+        View { table, keys, root: Name::root() }
+    }
+
+    /// The same state, seen from `name` below this view's root.
+    #[must_use]
+    pub fn below(&self, name: &Name) -> View {
+        View { table: Arc::clone(&self.table), keys: Arc::clone(&self.keys), root: self.root.join(name.as_str()) }
+    }
+
+    /// Reads one record.
+    pub fn read(&self, name: &Name) -> Result<Found, ViewError> {
+        self.with(|keyring| {
+            let key = keyring.seal_name(&self.root.join(name.as_str()));
+            let Some(cell) = self.table.get(&key)? else {
+                return Ok(Found { revision: Revision::ABSENT, value: None });
+            };
+            let value = keyring.open_value(&key, &cell.value).map_err(ViewError::Value)?;
+            Ok(Found { revision: cell.revision, value: Some(value) })
+        })
+    }
+
+    /// Whether there is a record of this name. Cheaper than [`View::read`]: the value stays sealed.
+    pub fn contains(&self, name: &Name) -> Result<bool, ViewError> {
+        self.with(|keyring| Ok(self.table.get(&keyring.seal_name(&self.root.join(name.as_str())))?.is_some()))
+    }
+
+    /// The names directly below `name`, sorted by their text.
+    pub fn children(&self, name: &Name) -> Result<Vec<Child>, ViewError> {
+        self.with(|keyring| {
+            let prefix = keyring.seal_name(&self.root.join(name.as_str()));
+            let end = key::after_prefix(&prefix);
+            let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut children = Vec::new();
+            // The record of `name` itself is not its own child.
+            let mut from = Bound::Excluded(prefix.clone());
+            loop {
+                let mut skip_to = None;
+                let mut failed = None;
+                self.table.visit(from.as_ref().map(|key| &key[..]), end, &mut |key, _, _| {
+                    match child(keyring, key, prefix.len()) {
+                        Ok((_, _)) if children.len() == CHILDREN_MAX => failed = Some(ViewError::TooMany),
+                        Ok((child, segment_end)) => {
+                            // A folder shows once: what else lies below it is skipped by seeking, not by reading.
+                            if child.is_folder() {
+                                skip_to = Some(key::after_prefix(&key[..segment_end]));
+                            }
+                            children.push(child);
+                        }
+                        Err(error) => failed = Some(error),
+                    }
+                    if skip_to.is_some() || failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })?;
+                if let Some(error) = failed {
+                    return Err(error);
+                }
+                match skip_to {
+                    None | Some(None) => break,
+                    Some(Some(next)) => from = Bound::Included(next),
+                }
+            }
+            children.sort_unstable();
+            Ok(children)
+        })
+    }
+
+    /// Seals a plan made from this view: what it expects and what it writes, as the state machine takes it.
+    pub fn seal(&self, plan: &Plan, rng: &dyn crypto::Rng) -> Result<Batch, ViewError> {
+        self.with(|keyring| Ok(seal_plan(keyring, &self.root, plan, rng)))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&Keyring) -> Result<T, ViewError>) -> Result<T, ViewError> {
+        self.keys.with(act).ok_or(ViewError::Sealed)?
+    }
+}
+
+fn child(keyring: &Keyring, key: &[u8], prefix: usize) -> Result<(Child, usize), ViewError> {
+    let segment = keyring.open_child(key, prefix).map_err(ViewError::Name)?;
+    // EXPOSE: a listing shows names.
+    let mut text = String::from_utf8_lossy(segment.name.expose()).into_owned();
+    if !segment.is_leaf {
+        text.push('/');
+    }
+    Ok((Child(text), segment.end))
+}
+
+pub(crate) fn seal_plan(keyring: &Keyring, root: &Name, plan: &Plan, rng: &dyn crypto::Rng) -> Batch {
+    let expectations = plan
+        .expectations
+        .iter()
+        .map(|(name, revision)| Expectation { key: keyring.seal_name(&root.join(name.as_str())), revision: *revision })
+        .collect();
+    let writes = plan
+        .writes
+        .iter()
+        .map(|(name, value)| {
+            let key = keyring.seal_name(&root.join(name.as_str()));
+            // EXPOSE: the value goes into its record, encrypted.
+            let value = value.as_ref().map(|value| keyring.seal_value(&key, value.expose(), rng).into());
+            Write { key, value }
+        })
+        .collect();
+    Batch { expectations, writes }
+}
+
+/// Why a plan cannot be carried out: it is larger than an entry may be.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the write is too large")]
+pub struct PlanTooLarge(#[from] EncodeError);
