@@ -1,1 +1,21 @@
-//! storage
+//! Durable state: the replicated log, the table it is applied to, snapshot files, and the data folder that holds them.
+//!
+//! Always: nothing is reported done before it is on stable storage; what was damaged is named by file and offset and
+//! never dropped in silence; every stored format has a version (`docs/storage-format.md`).
+//! Knows nothing of keys' meaning, of Raft's roles or of tokio: every call is synchronous and may come from any thread.
+
+pub mod batch;
+pub mod datadir;
+pub mod disk;
+pub mod snapshot;
+pub mod table;
+
+mod codec;
+mod hash;
+
+pub use batch::{Batch, Expectation, Write};
+pub use datadir::DataDir;
+pub use disk::{Disk, FsDisk, MemoryDisk};
+pub use hash::StateHash;
+pub use snapshot::{SnapshotInfo, SnapshotReader, SnapshotStore};
+pub use table::{Applied, Cell, Change, Committed, MemoryTable, Outcome, RedbTable, Table, TableView};

@@ -1,0 +1,240 @@
+//! [`DataDir`]: a node's folder – who holds it, whose it is, and where its parts lie.
+//!
+//! Always: one process at a time; a folder belongs to one node for life and to one cluster once that is known, and is refused
+//! to any other; folders have mode 0700, files 0600.
+//! Knows nothing of what its parts hold. Layout: `docs/storage-format.md`, "Data folder".
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use types::{ClusterId, NodeId};
+use uuid::Uuid;
+
+use crate::disk::{Disk, DiskLock, OpenMode, TEMPORARY_SUFFIX, read_whole, remove_temporary, write_whole};
+
+/// The version in the identity file.
+pub const DATADIR_VERSION: u32 = 1;
+
+const LOCK_FILE: &str = "lock";
+const IDENTITY_FILE: &str = "identity";
+const IDENTITY_BYTES_MAX: usize = 4 << 10;
+const TITLE: &str = "conclave data folder, version ";
+
+/// A node's folder, held by this process until it is dropped.
+pub struct DataDir {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    node: NodeId,
+    cluster: Mutex<Option<ClusterId>>,
+    _lock: DiskLock,
+}
+
+/// Why a data folder was refused. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("data folder {} is in use by {holder} (stop it, or use another folder)", dir.display())]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+        /// What the lock file says of the holder.
+        holder: String,
+    },
+    /// Another node's.
+    #[error("data folder {} belongs to node {found}, not to {wanted} (a node must keep its id for life)", dir.display())]
+    OtherNode {
+        /// The folder.
+        dir: PathBuf,
+        /// Whose it is.
+        found: NodeId,
+        /// Who wanted it.
+        wanted: NodeId,
+    },
+    /// Another cluster's.
+    #[error("data folder {} belongs to cluster {found}, not to {wanted}", dir.display())]
+    OtherCluster {
+        /// The folder.
+        dir: PathBuf,
+        /// Whose it is.
+        found: ClusterId,
+        /// Who wanted it.
+        wanted: ClusterId,
+    },
+    /// It holds something, but says not whose.
+    #[error("folder {} holds {name:?} but no identity file: it is no data folder, or a damaged one", dir.display())]
+    Foreign {
+        /// The folder.
+        dir: PathBuf,
+        /// One thing that is in it.
+        name: String,
+    },
+    /// The identity file is not as it was written.
+    #[error("{} is corrupt: {what}", file.display())]
+    Corrupt {
+        /// The identity file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Written by a newer release.
+    #[error("{} has version {version}, this release reads up to {DATADIR_VERSION}", file.display())]
+    Version {
+        /// The identity file.
+        file: PathBuf,
+        /// The version found.
+        version: u32,
+    },
+    /// The disk failed.
+    #[error("data folder {}", dir.display())]
+    Io {
+        /// The folder.
+        dir: PathBuf,
+        /// The disk's error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl DataDir {
+    /// Opens the folder for `node`, or makes it. `cluster` is compared if both sides know one.
+    pub fn open(disk: Arc<dyn Disk>, path: &Path, node: &NodeId, cluster: Option<ClusterId>) -> Result<DataDir, OpenError> {
+        let io = |source| OpenError::Io { dir: path.to_owned(), source };
+        disk.create_dir_all(path).map_err(io)?;
+        let lock = lock(&*disk, path)?;
+        let identity_file = path.join(IDENTITY_FILE);
+        let found = match disk.exists(&identity_file).map_err(io)? {
+            true => {
+                let bytes = read_whole(&*disk, &identity_file, IDENTITY_BYTES_MAX).map_err(io)?;
+                Identity::decode(&bytes, &identity_file)?
+            }
+            false => {
+                let ours = |name: &String| name == LOCK_FILE || name == "lost+found" || name.ends_with(TEMPORARY_SUFFIX);
+                if let Some(name) = disk.list(path).map_err(io)?.into_iter().find(|name| !ours(name)) {
+                    return Err(OpenError::Foreign { dir: path.to_owned(), name });
+                }
+                let identity = Identity { node: node.clone(), cluster };
+                write_whole(&*disk, &identity_file, identity.encode().as_bytes()).map_err(io)?;
+                identity
+            }
+        };
+        if found.node != *node {
+            return Err(OpenError::OtherNode { dir: path.to_owned(), found: found.node, wanted: node.clone() });
+        }
+        remove_temporary(&*disk, path).map_err(io)?;
+        let dir = DataDir { disk, path: path.to_owned(), node: found.node, cluster: Mutex::new(found.cluster), _lock: lock };
+        if let Some(cluster) = cluster {
+            dir.bind_cluster(cluster)?;
+        }
+        Ok(dir)
+    }
+
+    /// Writes down, durably, that the folder belongs to `cluster` from now on. It may already; another is refused.
+    pub fn bind_cluster(&self, cluster: ClusterId) -> Result<(), OpenError> {
+        let mut bound = self.cluster.lock().expect("no code panics while it holds the cluster's id");
+        match *bound {
+            Some(found) if found != cluster => Err(OpenError::OtherCluster { dir: self.path.clone(), found, wanted: cluster }),
+            Some(_) => Ok(()),
+            None => {
+                let identity = Identity { node: self.node.clone(), cluster: Some(cluster) };
+                write_whole(&*self.disk, &self.path.join(IDENTITY_FILE), identity.encode().as_bytes())
+                    .map_err(|source| OpenError::Io { dir: self.path.clone(), source })?;
+                *bound = Some(cluster);
+                Ok(())
+            }
+        }
+    }
+
+    /// The node it belongs to.
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// The cluster it belongs to, once that is known.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        *self.cluster.lock().expect("no code panics while it holds the cluster's id")
+    }
+
+    /// The disk it lies on.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder of the log's segments.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// The table's file.
+    pub fn table(&self) -> PathBuf {
+        self.path.join("table.redb")
+    }
+
+    /// The folder of snapshots.
+    pub fn snapshots(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+}
+
+/// Takes the lock and writes into its file who has it.
+fn lock(disk: &dyn Disk, dir: &Path) -> Result<DiskLock, OpenError> {
+    let io = |source| OpenError::Io { dir: dir.to_owned(), source };
+    let path = dir.join(LOCK_FILE);
+    let Some(lock) = disk.try_lock(&path).map_err(io)? else {
+        let said = read_whole(disk, &path, IDENTITY_BYTES_MAX).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        let holder = if said.starts_with("pid ") { said } else { "another process".to_owned() };
+        return Err(OpenError::InUse { dir: dir.to_owned(), holder });
+    };
+    // Only for people: the lock is the kernel's, so a stale number does no harm.
+    let file = disk.open(&path, OpenMode::Write).map_err(io)?;
+    file.set_len(0).map_err(io)?;
+    file.write_at(format!("pid {}\n", std::process::id()).as_bytes(), 0).map_err(io)?;
+    Ok(lock)
+}
+
+struct Identity {
+    node: NodeId,
+    cluster: Option<ClusterId>,
+}
+
+impl Identity {
+    /// Lines that a person can read, and a checksum.
+    fn encode(&self) -> String {
+        let mut text = format!("{TITLE}{DATADIR_VERSION}\nnode {}\n", self.node);
+        if let Some(cluster) = self.cluster {
+            writeln!(text, "cluster {cluster}").expect("writing to a String cannot fail");
+        }
+        writeln!(text, "crc32c {:08x}", crc32c::crc32c(text.as_bytes())).expect("writing to a String cannot fail");
+        text
+    }
+
+    fn decode(bytes: &[u8], file: &Path) -> Result<Identity, OpenError> {
+        let corrupt = |what| OpenError::Corrupt { file: file.to_owned(), what };
+        let text = std::str::from_utf8(bytes).map_err(|_| corrupt("not UTF-8"))?;
+        let title = text.lines().next().and_then(|line| line.strip_prefix(TITLE)).ok_or_else(|| corrupt("first line"))?;
+        let version: u32 = title.parse().map_err(|_| corrupt("first line"))?;
+        if version != DATADIR_VERSION {
+            return Err(OpenError::Version { file: file.to_owned(), version });
+        }
+        let mut lines = text.lines().skip(1).peekable();
+        let node = lines.next().and_then(|line| line.strip_prefix("node ")).ok_or_else(|| corrupt("line of the node"))?;
+        let node = NodeId::parse(node).map_err(|_| corrupt("line of the node"))?;
+        let cluster = match lines.peek().and_then(|line| line.strip_prefix("cluster ")) {
+            Some(cluster) => {
+                lines.next();
+                Some(ClusterId(Uuid::parse_str(cluster).map_err(|_| corrupt("line of the cluster"))?))
+            }
+            None => None,
+        };
+        let identity = Identity { node, cluster };
+        // One state has one form, so this compares the checksum and finds whatever else was changed.
+        if identity.encode() == text { Ok(identity) } else { Err(corrupt("checksum")) }
+    }
+}

@@ -1,0 +1,640 @@
+//! Snapshot files: the whole table in one stream, checked whole before any of it is used.
+//!
+//! Always: equal tables give equal files; a file under its final name was complete, verified and synced; a reader hands out
+//! records only after header, every record, counts, state hash and the SHA-256 over all were found right, and checks them
+//! again while it hands them out. One snapshot is kept.
+//! Knows nothing of keys' meaning; the SHA-256 is against damage, not against forgery. Layout: `docs/storage-format.md`, "Snapshot".
+
+use std::io;
+use std::ops::{Bound, ControlFlow};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use types::{Index, Position, Revision, Term};
+
+use crate::batch::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::codec::{POSITION_BYTES, Reader, length_field, put_position};
+use crate::disk::{Disk, DiskFile, OpenMode, TEMPORARY_SUFFIX, remove_temporary};
+use crate::hash::{Sha256, StateHash};
+use crate::table::{Applied, Cell, MEMBERSHIP_BYTES_MAX, ReadError, TableView};
+
+/// The version in the header.
+pub const SNAPSHOT_VERSION: u32 = 1;
+/// The longest snapshot file that is written or received unless the caller says less, in bytes.
+pub const SNAPSHOT_BYTES_MAX: u64 = 64 << 30;
+/// The longest piece that [`SnapshotSource::read_chunk`] gives, in bytes.
+pub const CHUNK_BYTES_MAX: usize = 4 << 20;
+
+const MAGIC: &[u8; 8] = b"CNCLVSNP";
+const SUFFIX: &str = ".snapshot";
+/// Magic, version, length of the membership.
+const HEAD_BYTES: usize = 8 + 4 + 4;
+/// Position, membership's position, keys, bytes, hash.
+const TOTALS_BYTES: usize = 2 * POSITION_BYTES + 8 + 8 + 32;
+/// Checksum, key length, value length, revision.
+const RECORD_HEAD_BYTES: usize = 4 + 4 + 4 + 8;
+/// In the place of a record's key length: no more records, the SHA-256 follows.
+const END: u32 = u32::MAX;
+const BUFFER_BYTES: usize = 256 << 10;
+const LOCK: &str = "no code panics while it holds the snapshots";
+
+/// What a snapshot is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// The table's totals: where it stood, its membership, counts and hash.
+    pub applied: Applied,
+    /// The length of the file, in bytes.
+    pub file_bytes: u64,
+}
+
+/// A cell with its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The encrypted name.
+    pub key: Bytes,
+    /// Revision and encrypted value.
+    pub cell: Cell,
+}
+
+/// What is wrong with a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The file is cut short or not as it was written. It must not be used; take another from a peer.
+    #[error("{} is corrupt at byte {offset}: {what}", file.display())]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// Where the first wrong part begins.
+        offset: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Written by a newer release.
+    #[error("{} has version {version}, this release reads up to {SNAPSHOT_VERSION}", file.display())]
+    Version {
+        /// The file.
+        file: PathBuf,
+        /// The version found.
+        version: u32,
+    },
+    /// More bytes came than were allowed.
+    #[error("snapshot is longer than the {bytes_max} bytes allowed")]
+    TooLong {
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// A newer one is kept already.
+    #[error("snapshot at {position:?} is older than the kept one at {kept:?}")]
+    Stale {
+        /// Of the refused one.
+        position: Option<Position>,
+        /// Of the kept one.
+        kept: Option<Position>,
+    },
+    /// The disk failed. A full disk is no more than that: nothing was changed.
+    #[error("snapshot file {}", file.display())]
+    Io {
+        /// The file or folder.
+        file: PathBuf,
+        /// The disk's error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why no snapshot was made. The kept one is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The table could not be read, or its cells are not what its totals say.
+    #[error("read the table")]
+    Table(#[from] ReadError),
+    /// The file could not be written.
+    #[error(transparent)]
+    File(#[from] SnapshotError),
+}
+
+/// The folder of snapshots: one kept, others on their way in.
+pub struct SnapshotStore {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    current: Option<Current>,
+    temporary_next: u64,
+}
+
+#[derive(Clone)]
+struct Current {
+    info: SnapshotInfo,
+    path: PathBuf,
+}
+
+impl SnapshotStore {
+    /// Opens the folder, or makes it; removes what was half written and all but the newest snapshot.
+    ///
+    /// Reads no more than the headers: [`SnapshotStore::reader`] verifies the rest.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<SnapshotStore, SnapshotError> {
+        let io = |source| SnapshotError::Io { file: dir.to_owned(), source };
+        disk.create_dir_all(dir).map_err(io)?;
+        remove_temporary(&*disk, dir).map_err(io)?;
+        let mut found = Vec::new();
+        for name in disk.list(dir).map_err(io)?.into_iter().filter(|name| name.ends_with(SUFFIX)) {
+            let path = dir.join(name);
+            let file = open_file(&*disk, &path)?;
+            let info = Scan::start(file, &path)?.info()?;
+            found.push(Current { info, path });
+        }
+        found.sort_by_key(|current| current.info.applied.position);
+        let current = found.pop();
+        for old in &found {
+            disk.remove(&old.path).map_err(io)?;
+        }
+        if !found.is_empty() {
+            disk.sync_dir(dir).map_err(io)?;
+        }
+        Ok(SnapshotStore { disk, dir: dir.to_owned(), inner: Mutex::new(Inner { current, temporary_next: 0 }) })
+    }
+
+    /// The kept snapshot.
+    pub fn current(&self) -> Option<SnapshotInfo> {
+        self.lock().current.as_ref().map(|current| current.info.clone())
+    }
+
+    /// The file of the kept snapshot.
+    pub fn current_path(&self) -> Option<PathBuf> {
+        self.lock().current.as_ref().map(|current| current.path.clone())
+    }
+
+    /// Writes a view to a new file and keeps that in the place of the older one.
+    ///
+    /// The view's cells are added up on the way: a table whose totals are wrong makes no snapshot.
+    pub fn create(&self, view: &dyn TableView) -> Result<SnapshotInfo, CreateError> {
+        let applied = view.applied()?;
+        let mut writer = Writer { out: self.temporary()?, buffer: Vec::with_capacity(BUFFER_BYTES), sha: Sha256::new(), crc: 0 };
+        writer.header(&applied)?;
+        let mut found = Applied { position: applied.position, membership: applied.membership.clone(), ..Applied::default() };
+        let mut failed = None;
+        view.visit(Bound::Unbounded, Bound::Unbounded, &mut |key, revision, value| {
+            count(&mut found, key, revision, value);
+            match writer.record(key, revision, value) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        if found != applied {
+            return Err(ReadError::Diverged { kept: Box::new(applied), found: Box::new(found) }.into());
+        }
+        let temporary = writer.finish()?;
+        let info = SnapshotInfo { applied, file_bytes: temporary.written };
+        self.keep_file(&temporary, info.clone())?;
+        Ok(info)
+    }
+
+    /// Opens the kept snapshot and verifies all of it.
+    pub fn reader(&self) -> Result<Option<SnapshotReader>, SnapshotError> {
+        let Some(current) = self.lock().current.clone() else { return Ok(None) };
+        SnapshotReader::open(&*self.disk, &current.path).map(Some)
+    }
+
+    /// The kept snapshot's bytes, to be sent. It stays readable when a newer one takes its place.
+    pub fn source(&self) -> Result<Option<SnapshotSource>, SnapshotError> {
+        let Some(Current { info, path }) = self.lock().current.clone() else { return Ok(None) };
+        Ok(Some(SnapshotSource { file: open_file(&*self.disk, &path)?, path, info }))
+    }
+
+    /// Begins to take in a snapshot of at most `bytes_max` bytes.
+    pub fn receive(&self, bytes_max: u64) -> Result<Receiver, SnapshotError> {
+        Ok(Receiver { temporary: self.temporary()?, bytes_max })
+    }
+
+    /// Keeps a received snapshot in the place of the older one: durable on return. One kept already stays as it is.
+    pub fn keep(&self, reader: &SnapshotReader) -> Result<SnapshotInfo, SnapshotError> {
+        if let Some(temporary) = &reader.temporary {
+            self.keep_file(temporary, reader.info.clone())?;
+        }
+        Ok(reader.info.clone())
+    }
+
+    fn keep_file(&self, temporary: &Temporary, info: SnapshotInfo) -> Result<(), SnapshotError> {
+        let mut inner = self.lock();
+        if !temporary.armed.load(std::sync::atomic::Ordering::Acquire) {
+            return Ok(());
+        }
+        let (position, kept) = (info.applied.position, inner.current.as_ref().and_then(|current| current.info.applied.position));
+        if position < kept {
+            return Err(SnapshotError::Stale { position, kept });
+        }
+        let Position { term, index } = position.unwrap_or(Position { term: Term(0), index: Index(0) });
+        let path = self.dir.join(format!("{index:020}-{term}{SUFFIX}"));
+        let io = |source| SnapshotError::Io { file: path.clone(), source };
+        self.disk.rename(&temporary.path, &path).map_err(io)?;
+        temporary.armed.store(false, std::sync::atomic::Ordering::Release);
+        self.disk.sync_dir(&self.dir).map_err(io)?;
+        if let Some(old) = inner.current.replace(Current { info, path: path.clone() })
+            && old.path != path
+        {
+            self.disk.remove(&old.path).map_err(io)?;
+            self.disk.sync_dir(&self.dir).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    fn temporary(&self) -> Result<Temporary, SnapshotError> {
+        let number = {
+            let mut inner = self.lock();
+            inner.temporary_next += 1;
+            inner.temporary_next
+        };
+        let path = self.dir.join(format!("incoming-{number}{TEMPORARY_SUFFIX}"));
+        let file = self.disk.open(&path, OpenMode::Create).map_err(|source| SnapshotError::Io { file: path.clone(), source })?;
+        Ok(Temporary { disk: Arc::clone(&self.disk), file, path, written: 0, armed: true.into() })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().expect(LOCK)
+    }
+}
+
+fn open_file(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>, SnapshotError> {
+    disk.open(path, OpenMode::Read).map_err(|source| SnapshotError::Io { file: path.to_owned(), source })
+}
+
+fn count(found: &mut Applied, key: &[u8], revision: Revision, value: &[u8]) {
+    found.keys += 1;
+    found.bytes += (key.len() + value.len()) as u64;
+    found.hash.add(key, revision, value);
+}
+
+/// A file that is removed unless it gets a final name.
+struct Temporary {
+    disk: Arc<dyn Disk>,
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    written: u64,
+    armed: std::sync::atomic::AtomicBool,
+}
+
+impl Temporary {
+    fn io(&self, source: io::Error) -> SnapshotError {
+        SnapshotError::Io { file: self.path.clone(), source }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        self.file.write_at(bytes, self.written).map_err(|source| self.io(source))?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if *self.armed.get_mut() {
+            // Else the next open removes it.
+            _ = self.disk.remove(&self.path);
+        }
+    }
+}
+
+/// Writes header, records and trailer.
+struct Writer {
+    out: Temporary,
+    buffer: Vec<u8>,
+    sha: Sha256,
+    crc: u32,
+}
+
+impl Writer {
+    fn header(&mut self, applied: &Applied) -> Result<(), SnapshotError> {
+        let membership = applied.membership.as_ref().map_or(&[][..], |(_, membership)| membership);
+        let buffer = &mut self.buffer;
+        buffer.put_slice(MAGIC);
+        buffer.put_u32_le(SNAPSHOT_VERSION);
+        buffer.put_u32_le(length_field(membership.len()));
+        put_position(buffer, applied.position);
+        put_position(buffer, applied.membership.as_ref().map(|(position, _)| *position));
+        buffer.put_u64_le(applied.keys);
+        buffer.put_u64_le(applied.bytes);
+        buffer.put_slice(&applied.hash.to_bytes());
+        buffer.put_slice(membership);
+        self.crc = crc32c::crc32c(buffer);
+        buffer.put_u32_le(self.crc);
+        self.drain(0)
+    }
+
+    fn record(&mut self, key: &[u8], revision: Revision, value: &[u8]) -> Result<(), SnapshotError> {
+        let mut head = [0; RECORD_HEAD_BYTES];
+        head[4..8].copy_from_slice(&length_field(key.len()).to_le_bytes());
+        head[8..12].copy_from_slice(&length_field(value.len()).to_le_bytes());
+        head[12..].copy_from_slice(&revision.0.to_le_bytes());
+        for part in [&head[4..], key, value] {
+            self.crc = crc32c::crc32c_append(self.crc, part);
+        }
+        head[..4].copy_from_slice(&self.crc.to_le_bytes());
+        for part in [&head[..], key, value] {
+            self.buffer.extend_from_slice(part);
+        }
+        self.drain(BUFFER_BYTES)
+    }
+
+    fn drain(&mut self, above: usize) -> Result<(), SnapshotError> {
+        if self.buffer.len() > above {
+            self.sha.update(&self.buffer);
+            self.out.append(&self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Temporary, SnapshotError> {
+        self.crc = crc32c::crc32c_append(self.crc, &END.to_le_bytes());
+        self.buffer.put_u32_le(self.crc);
+        self.buffer.put_u32_le(END);
+        self.drain(0)?;
+        self.out.append(&self.sha.finish())?;
+        self.out.file.sync_data().map_err(|source| self.out.io(source))?;
+        Ok(self.out)
+    }
+}
+
+/// Takes in a snapshot's bytes, in order. Dropped before [`Receiver::finish`], it leaves nothing behind.
+pub struct Receiver {
+    temporary: Temporary,
+    bytes_max: u64,
+}
+
+impl Receiver {
+    /// How many bytes have come so far: where the next piece belongs.
+    pub fn received(&self) -> u64 {
+        self.temporary.written
+    }
+
+    /// Appends the next piece.
+    pub fn write(&mut self, chunk: &[u8]) -> Result<(), SnapshotError> {
+        if chunk.len() as u64 > self.bytes_max - self.temporary.written {
+            return Err(SnapshotError::TooLong { bytes_max: self.bytes_max });
+        }
+        self.temporary.append(chunk)
+    }
+
+    /// Syncs and verifies all of it. It replaces nothing until [`SnapshotStore::keep`].
+    pub fn finish(self) -> Result<SnapshotReader, SnapshotError> {
+        let Receiver { temporary, .. } = self;
+        temporary.file.sync_data().map_err(|source| temporary.io(source))?;
+        let (file, path) = (Arc::clone(&temporary.file), temporary.path.clone());
+        let info = verify(&file, &path)?;
+        Ok(SnapshotReader { file, path, info, temporary: Some(temporary) })
+    }
+}
+
+/// The bytes of a snapshot file, to be sent.
+pub struct SnapshotSource {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    info: SnapshotInfo,
+}
+
+impl SnapshotSource {
+    /// What it is of.
+    pub fn info(&self) -> &SnapshotInfo {
+        &self.info
+    }
+
+    /// Up to `bytes_max` bytes (at most [`CHUNK_BYTES_MAX`]) from `offset`; none at the end.
+    pub fn read_chunk(&self, offset: u64, bytes_max: usize) -> Result<Bytes, SnapshotError> {
+        let left = self.info.file_bytes.saturating_sub(offset);
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(bytes_max).min(CHUNK_BYTES_MAX);
+        let mut chunk = BytesMut::zeroed(length);
+        self.file.read_exact_at(&mut chunk, offset).map_err(|source| SnapshotError::Io { file: self.path.clone(), source })?;
+        Ok(chunk.freeze())
+    }
+}
+
+/// A snapshot file that was verified whole.
+pub struct SnapshotReader {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    info: SnapshotInfo,
+    temporary: Option<Temporary>,
+}
+
+impl SnapshotReader {
+    /// Opens a file and verifies all of it: reads it once.
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<SnapshotReader, SnapshotError> {
+        let file = open_file(disk, path)?;
+        let info = verify(&file, path)?;
+        Ok(SnapshotReader { file, path: path.to_owned(), info, temporary: None })
+    }
+
+    /// What it is of.
+    pub fn info(&self) -> &SnapshotInfo {
+        &self.info
+    }
+
+    /// The totals of the table it holds.
+    pub fn applied(&self) -> &Applied {
+        &self.info.applied
+    }
+
+    /// Hands out the records in the order of their keys, verifying everything once more. What was taken may be used only
+    /// when the end came without an error.
+    pub fn records(&self) -> Result<Records, SnapshotError> {
+        Ok(Records { scan: Scan::start(Arc::clone(&self.file), &self.path)?, done: false })
+    }
+}
+
+/// The records of a snapshot. Ends after the first error.
+pub struct Records {
+    scan: Scan,
+    done: bool,
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, SnapshotError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let next = self.scan.next().transpose();
+        self.done = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+fn verify(file: &Arc<dyn DiskFile>, path: &Path) -> Result<SnapshotInfo, SnapshotError> {
+    let mut scan = Scan::start(Arc::clone(file), path)?;
+    while scan.next()?.is_some() {}
+    scan.info()
+}
+
+/// Reads a file from front to end, checking all that can be checked at each place.
+struct Scan {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    buffer: BytesMut,
+    /// Where in the file `buffer` begins.
+    offset: u64,
+    sha: Sha256,
+    crc: u32,
+    applied: Applied,
+    found: Applied,
+    last_key: Bytes,
+}
+
+impl Scan {
+    fn start(file: Arc<dyn DiskFile>, path: &Path) -> Result<Scan, SnapshotError> {
+        let mut scan = Scan {
+            file,
+            path: path.to_owned(),
+            buffer: BytesMut::new(),
+            offset: 0,
+            sha: Sha256::new(),
+            crc: 0,
+            applied: Applied::default(),
+            found: Applied::default(),
+            last_key: Bytes::new(),
+        };
+        scan.header()?;
+        Ok(scan)
+    }
+
+    fn info(&self) -> Result<SnapshotInfo, SnapshotError> {
+        let file_bytes = self.file.len().map_err(|source| self.io(source))?;
+        Ok(SnapshotInfo { applied: self.applied.clone(), file_bytes })
+    }
+
+    fn io(&self, source: io::Error) -> SnapshotError {
+        SnapshotError::Io { file: self.path.clone(), source }
+    }
+
+    fn corrupt(&self, what: &'static str) -> SnapshotError {
+        SnapshotError::Corrupt { file: self.path.clone(), offset: self.offset, what }
+    }
+
+    /// Makes at least `bytes` available in the buffer.
+    fn fill(&mut self, bytes: usize, what: &'static str) -> Result<(), SnapshotError> {
+        while self.buffer.len() < bytes {
+            let have = self.buffer.len();
+            self.buffer.resize(bytes.max(BUFFER_BYTES), 0);
+            let read = self.file.read_at(&mut self.buffer[have..], self.offset + have as u64);
+            self.buffer.truncate(have + *read.as_ref().unwrap_or(&0));
+            if read.map_err(|source| self.io(source))? == 0 {
+                return Err(self.corrupt(what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes bytes that [`Scan::fill`] made available.
+    fn take(&mut self, bytes: usize) -> Bytes {
+        let taken = self.buffer.split_to(bytes).freeze();
+        self.offset += bytes as u64;
+        taken
+    }
+
+    fn header(&mut self) -> Result<(), SnapshotError> {
+        self.fill(HEAD_BYTES, "header cut short")?;
+        if &self.buffer[..8] != MAGIC {
+            return Err(self.corrupt("not a snapshot"));
+        }
+        let mut head = &self.buffer[8..HEAD_BYTES];
+        let (version, membership_bytes) = (head.get_u32_le(), head.get_u32_le() as usize);
+        if version != SNAPSHOT_VERSION {
+            return Err(SnapshotError::Version { file: self.path.clone(), version });
+        }
+        if membership_bytes > MEMBERSHIP_BYTES_MAX {
+            return Err(self.corrupt("length of the membership"));
+        }
+        let length = HEAD_BYTES + TOTALS_BYTES + membership_bytes;
+        self.fill(length + 4, "header cut short")?;
+        self.crc = crc32c::crc32c(&self.buffer[..length]);
+        if self.buffer[length..length + 4] != self.crc.to_le_bytes() {
+            return Err(self.corrupt("header fails its checksum"));
+        }
+        self.sha.update(&self.buffer[..length + 4]);
+        let start = self.corrupt("header's fields");
+        let header = self.take(length + 4);
+        self.applied = decode_totals(&header.slice(HEAD_BYTES..length)).ok_or(start)?;
+        self.found = Applied { position: self.applied.position, membership: self.applied.membership.clone(), ..Applied::default() };
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<Record>, SnapshotError> {
+        self.fill(8, "ends without a trailer")?;
+        let mut head = &self.buffer[..8];
+        let (checksum, key_bytes) = (head.get_u32_le(), head.get_u32_le());
+        if key_bytes == END {
+            return self.trailer(checksum).map(|()| None);
+        }
+        let key_bytes = key_bytes as usize;
+        if key_bytes == 0 || key_bytes > KEY_BYTES_MAX {
+            return Err(self.corrupt("length of a key"));
+        }
+        self.fill(RECORD_HEAD_BYTES, "record cut short")?;
+        let mut head = &self.buffer[8..RECORD_HEAD_BYTES];
+        let (value_bytes, revision) = (head.get_u32_le() as usize, Revision(head.get_u64_le()));
+        if value_bytes > VALUE_BYTES_MAX {
+            return Err(self.corrupt("length of a value"));
+        }
+        let length = RECORD_HEAD_BYTES + key_bytes + value_bytes;
+        self.fill(length, "record cut short")?;
+        self.crc = crc32c::crc32c_append(self.crc, &self.buffer[4..length]);
+        if self.crc != checksum {
+            return Err(self.corrupt("record fails its checksum"));
+        }
+        let key = &self.buffer[RECORD_HEAD_BYTES..RECORD_HEAD_BYTES + key_bytes];
+        if *key <= self.last_key[..] {
+            return Err(self.corrupt("keys are out of order"));
+        }
+        count(&mut self.found, key, revision, &self.buffer[RECORD_HEAD_BYTES + key_bytes..length]);
+        self.sha.update(&self.buffer[..length]);
+        let record = self.take(length);
+        let key = record.slice(RECORD_HEAD_BYTES..RECORD_HEAD_BYTES + key_bytes);
+        self.last_key = key.clone();
+        Ok(Some(Record { key, cell: Cell { revision, value: record.slice(RECORD_HEAD_BYTES + key_bytes..) } }))
+    }
+
+    fn trailer(&mut self, checksum: u32) -> Result<(), SnapshotError> {
+        self.crc = crc32c::crc32c_append(self.crc, &END.to_le_bytes());
+        if self.crc != checksum {
+            return Err(self.corrupt("trailer fails its checksum"));
+        }
+        self.sha.update(&self.buffer[..8]);
+        self.take(8);
+        self.fill(32, "trailer cut short")?;
+        if self.buffer[..32] != self.sha.clone().finish() {
+            return Err(self.corrupt("SHA-256 over the file"));
+        }
+        self.take(32);
+        if self.found != self.applied {
+            return Err(self.corrupt("counts or state hash are not those of the header"));
+        }
+        if self.file.len().map_err(|source| self.io(source))? != self.offset {
+            return Err(self.corrupt("bytes after the trailer"));
+        }
+        Ok(())
+    }
+}
+
+fn decode_totals(bytes: &Bytes) -> Option<Applied> {
+    let mut reader = Reader::new(bytes);
+    let position = reader.position("position").ok()?;
+    let membership_position = reader.position("membership's position").ok()?;
+    let (keys, table_bytes) = (reader.u64("keys").ok()?, reader.u64("bytes").ok()?);
+    let hash = StateHash::from_bytes(reader.array("hash").ok()?);
+    let membership = match (membership_position, reader.rest()) {
+        (Some(position), membership) => Some((position, membership)),
+        (None, membership) if membership.is_empty() => None,
+        (None, _) => return None,
+    };
+    Some(Applied { position, membership, keys, bytes: table_bytes, hash })
+}

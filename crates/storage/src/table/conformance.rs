@@ -1,0 +1,1 @@
+//! The promises of [`Table`], each as a function that panics when an implementation breaks it.

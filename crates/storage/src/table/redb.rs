@@ -1,0 +1,469 @@
+//! [`RedbTable`]: the table in a redb file, the default.
+//!
+//! Always: the file comes into being whole (temporary name, synced, renamed, folder synced) and is checked whole when it is
+//! opened; cells, totals, membership and applied position change in one transaction; an apply is not durable by itself,
+//! [`Table::flush`] is. After a crash the table is as some flush left it: it may lag the log, never lead it.
+//! Knows redb only here; redb's file access goes through [`Disk`]. Layout: `docs/storage-format.md`, "Table".
+
+use std::io;
+use std::ops::{Bound, ControlFlow};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ::redb::{
+    Builder, Database, DatabaseError, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    StorageError, TableDefinition, WriteTransaction,
+};
+use bytes::{BufMut, Bytes, BytesMut};
+use types::{Position, Revision};
+
+use super::{
+    Applied, ApplyError, Cell, Cells, Change, Committed, EngineError, FlushError, Outcome, ReadError, ReplaceError, Table, TableView,
+    Visitor, apply_all, is_empty_range,
+};
+use crate::codec::{Malformed, Reader, put_position};
+use crate::disk::{Disk, DiskFile, OpenMode, parent, temporary_name};
+use crate::hash::StateHash;
+use crate::snapshot::SnapshotReader;
+
+/// The version of the table's rows, in the state row.
+pub const TABLE_VERSION: u8 = 1;
+
+const CELLS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("cells");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const STATE_ROW: &str = "state";
+const MEMBERSHIP_ROW: &str = "membership";
+
+/// Checksum and revision in front of each value, in bytes.
+const CELL_HEAD_BYTES: usize = 4 + 8;
+
+const LOCK: &str = "no code panics while it holds the table";
+
+/// How a [`RedbTable`] is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct RedbTableOptions {
+    /// Memory for pages, in bytes: half of it at most for pages not yet written.
+    pub cache_bytes: usize,
+}
+
+impl Default for RedbTableOptions {
+    fn default() -> RedbTableOptions {
+        RedbTableOptions { cache_bytes: 64 << 20 }
+    }
+}
+
+/// Why a table did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file is not as it was written. Remove it: the table is rebuilt from snapshot and log, or from a peer.
+    #[error("{} is corrupt: {reason}", file.display())]
+    Corrupt {
+        /// The table's file.
+        file: PathBuf,
+        /// What redb or the rows say.
+        reason: String,
+    },
+    /// Written by a newer release.
+    #[error("{} has version {version}, this release reads up to {TABLE_VERSION}", file.display())]
+    Version {
+        /// The table's file.
+        file: PathBuf,
+        /// The version found.
+        version: u8,
+    },
+    /// The disk failed.
+    #[error("open {}", file.display())]
+    Io {
+        /// The table's file.
+        file: PathBuf,
+        /// The disk's error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A table in a redb file.
+pub struct RedbTable {
+    database: Database,
+    state: Mutex<State>,
+    /// Held while an apply, a flush or a replacement runs: one changes at a time, and readers of `state` do not wait for it.
+    writer: Mutex<()>,
+}
+
+struct State {
+    applied: Applied,
+    durable: Option<Position>,
+    /// Whether something was applied since the last durable commit.
+    dirty: bool,
+    /// The newest state, for all who want to read it; taken away by each change.
+    view: Option<Arc<View>>,
+}
+
+impl RedbTable {
+    /// Opens the table at `path`, or makes an empty one.
+    ///
+    /// Always walks the whole file and verifies all of redb's checksums (about 1.5 ms for each MB): a flipped bit becomes an
+    /// error here instead of a wrong answer later, also after a clean stop.
+    pub fn open(disk: Arc<dyn Disk>, path: &Path, options: RedbTableOptions) -> Result<RedbTable, OpenError> {
+        let io = |source| OpenError::Io { file: path.to_owned(), source };
+        if !disk.exists(path).map_err(io)? {
+            create(&disk, path, options)?;
+        }
+        let database = open_file(disk.open(path, OpenMode::Write).map_err(io)?, path, options)?;
+        let applied = load(&database, path)?;
+        let state = State { durable: applied.position, applied, dirty: false, view: None };
+        Ok(RedbTable { database, state: Mutex::new(state), writer: Mutex::new(()) })
+    }
+
+    /// Removes the file of a table that is closed, so that the next open starts with an empty one.
+    pub fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+        if disk.exists(path)? {
+            disk.remove(path)?;
+            disk.sync_dir(parent(path))?;
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(LOCK)
+    }
+
+    /// Writes the rows about the whole and commits.
+    fn commit(&self, write: WriteTransaction, applied: Applied, membership_changed: bool, durable: bool) -> Result<(), EngineError> {
+        {
+            let mut meta = write.open_table(META).map_err(engine)?;
+            meta.insert(STATE_ROW, &encode_state(&applied)[..]).map_err(engine)?;
+            if membership_changed {
+                match &applied.membership {
+                    Some((position, membership)) => _ = meta.insert(MEMBERSHIP_ROW, &encode_membership(*position, membership)[..]).map_err(engine)?,
+                    None => _ = meta.remove(MEMBERSHIP_ROW).map_err(engine)?,
+                }
+            }
+        }
+        write.commit().map_err(engine)?;
+        let mut state = self.state();
+        if durable {
+            state.durable = applied.position;
+        }
+        state.dirty = !durable;
+        state.applied = applied;
+        state.view = None;
+        Ok(())
+    }
+
+    fn begin(&self, durability: Durability) -> Result<WriteTransaction, EngineError> {
+        let mut write = self.database.begin_write().map_err(engine)?;
+        write.set_durability(durability).map_err(engine)?;
+        if matches!(durability, Durability::Immediate) {
+            // Saves the allocator's state, so that the next open need not rebuild it, and commits in two phases: redb's page
+            // checksums are not cryptographic and keys come from outside.
+            write.set_quick_repair(true);
+        }
+        Ok(write)
+    }
+}
+
+/// Makes an empty table whole, or not at all.
+fn create(disk: &Arc<dyn Disk>, path: &Path, options: RedbTableOptions) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { file: path.to_owned(), source };
+    let temporary = temporary_name(path);
+    if disk.exists(&temporary).map_err(io)? {
+        disk.remove(&temporary).map_err(io)?;
+    }
+    let file = disk.open(&temporary, OpenMode::Create).map_err(io)?;
+    let database = open_file(Arc::clone(&file), &temporary, options)?;
+    let failed = |error: String| OpenError::Io { file: path.to_owned(), source: io::Error::other(error) };
+    let fill = || -> Result<(), EngineError> {
+        let mut write = database.begin_write().map_err(engine)?;
+        write.set_quick_repair(true);
+        write.open_table(CELLS).map_err(engine)?;
+        write.open_table(META).map_err(engine)?.insert(STATE_ROW, &encode_state(&Applied::default())[..]).map_err(engine)?;
+        write.commit().map_err(engine)
+    };
+    fill().map_err(|error| failed(error.to_string()))?;
+    database.close().map_err(|error| failed(error.to_string()))?;
+    file.sync_data().map_err(io)?;
+    disk.rename(&temporary, path).map_err(io)?;
+    disk.sync_dir(parent(path)).map_err(io)
+}
+
+fn open_file(file: Arc<dyn DiskFile>, path: &Path, options: RedbTableOptions) -> Result<Database, OpenError> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(options.cache_bytes).set_check_integrity_on_open(true);
+    builder.create_with_backend(Backend(file)).map_err(|error| match error {
+        DatabaseError::Storage(StorageError::Io(source)) if source.kind() != io::ErrorKind::InvalidData => {
+            OpenError::Io { file: path.to_owned(), source }
+        }
+        other => OpenError::Corrupt { file: path.to_owned(), reason: other.to_string() },
+    })
+}
+
+fn load(database: &Database, path: &Path) -> Result<Applied, OpenError> {
+    let corrupt = |reason: String| OpenError::Corrupt { file: path.to_owned(), reason };
+    let read = database.begin_read().map_err(|error| corrupt(error.to_string()))?;
+    let meta = read.open_table(META).map_err(|error| corrupt(error.to_string()))?;
+    read.open_table(CELLS).map_err(|error| corrupt(error.to_string()))?;
+    read_applied(&meta).map_err(|error| match error {
+        RowError::Version(version) => OpenError::Version { file: path.to_owned(), version },
+        RowError::Corrupt(reason) => corrupt(reason),
+    })
+}
+
+enum RowError {
+    Version(u8),
+    Corrupt(String),
+}
+
+fn read_applied(meta: &ReadOnlyTable<&'static str, &'static [u8]>) -> Result<Applied, RowError> {
+    let row = |name| match meta.get(name) {
+        Ok(row) => Ok(row.map(|row| Bytes::copy_from_slice(row.value()))),
+        Err(error) => Err(RowError::Corrupt(error.to_string())),
+    };
+    let malformed = |Malformed { what, offset }| RowError::Corrupt(format!("row about the whole: {what} at byte {offset}"));
+    let state = row(STATE_ROW)?.ok_or_else(|| RowError::Corrupt("no row about the whole".to_owned()))?;
+    if let Some(version) = state.first().copied().filter(|version| *version != TABLE_VERSION) {
+        return Err(RowError::Version(version));
+    }
+    let mut applied = decode_state(&state).map_err(malformed)?;
+    applied.membership = row(MEMBERSHIP_ROW)?.map(|row| decode_membership(&row)).transpose().map_err(malformed)?;
+    Ok(applied)
+}
+
+/// version, applied position, keys, bytes, hash.
+fn encode_state(applied: &Applied) -> BytesMut {
+    let mut row = BytesMut::with_capacity(66);
+    row.put_u8(TABLE_VERSION);
+    put_position(&mut row, applied.position);
+    row.put_u64_le(applied.keys);
+    row.put_u64_le(applied.bytes);
+    row.put_slice(&applied.hash.to_bytes());
+    row
+}
+
+fn decode_state(row: &Bytes) -> Result<Applied, Malformed> {
+    let mut reader = Reader::new(row);
+    reader.u8("version")?;
+    let applied = Applied {
+        position: reader.position("applied position")?,
+        membership: None,
+        keys: reader.u64("count of keys")?,
+        bytes: reader.u64("count of bytes")?,
+        hash: StateHash::from_bytes(reader.array("state hash")?),
+    };
+    reader.finish()?;
+    Ok(applied)
+}
+
+fn encode_membership(position: Position, membership: &[u8]) -> BytesMut {
+    let mut row = BytesMut::with_capacity(crate::codec::POSITION_BYTES + membership.len());
+    put_position(&mut row, Some(position));
+    row.put_slice(membership);
+    row
+}
+
+fn decode_membership(row: &Bytes) -> Result<(Position, Bytes), Malformed> {
+    let mut reader = Reader::new(row);
+    let missing = reader.malformed("membership's position");
+    let position = reader.position("membership's position")?.ok_or(missing)?;
+    Ok((position, reader.rest()))
+}
+
+fn encode_cell(scratch: &mut Vec<u8>, key: &[u8], cell: &Cell) {
+    scratch.clear();
+    scratch.reserve_exact(CELL_HEAD_BYTES + cell.value.len());
+    scratch.extend_from_slice(&cell_checksum(key, cell.revision, &cell.value).to_le_bytes());
+    scratch.extend_from_slice(&cell.revision.0.to_le_bytes());
+    scratch.extend_from_slice(&cell.value);
+}
+
+/// Covers the key too, so that a cell found under another key is noticed.
+fn cell_checksum(key: &[u8], revision: Revision, value: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(key);
+    let crc = crc32c::crc32c_append(crc, &revision.0.to_le_bytes());
+    crc32c::crc32c_append(crc, value)
+}
+
+fn decode_cell<'a>(key: &[u8], stored: &'a [u8]) -> Result<(Revision, &'a [u8]), ReadError> {
+    let corrupt = || ReadError::Corrupt(format!("a cell of {} bytes fails its checksum", stored.len()));
+    let (head, value) = stored.split_at_checked(CELL_HEAD_BYTES).ok_or_else(corrupt)?;
+    let (checksum, revision) = head.split_at(4);
+    let revision = Revision(u64::from_le_bytes(revision.try_into().expect("split at the size of the head")));
+    if checksum == cell_checksum(key, revision, value).to_le_bytes() { Ok((revision, value)) } else { Err(corrupt()) }
+}
+
+fn engine(error: impl Into<::redb::Error>) -> EngineError {
+    match error.into() {
+        ::redb::Error::Io(source) => EngineError::Io(source),
+        ::redb::Error::PreviousIo => EngineError::Failed,
+        other => EngineError::Engine(other.to_string()),
+    }
+}
+
+impl Table for RedbTable {
+    fn view(&self) -> Result<Arc<dyn TableView>, ReadError> {
+        let mut state = self.state();
+        if let Some(view) = &state.view {
+            return Ok(Arc::clone(view) as _);
+        }
+        let read = self.database.begin_read().map_err(engine)?;
+        let cells = read.open_table(CELLS).map_err(engine)?;
+        // A commit whose totals are not yet in `state` may be visible, so they are read with the cells.
+        let meta = read.open_table(META).map_err(engine)?;
+        let applied = read_applied(&meta).map_err(|error| match error {
+            RowError::Version(version) => ReadError::Corrupt(format!("row about the whole has version {version}")),
+            RowError::Corrupt(reason) => ReadError::Corrupt(reason),
+        })?;
+        let view = Arc::new(View { cells, applied, _read: read });
+        state.view = Some(Arc::clone(&view));
+        Ok(view)
+    }
+
+    fn apply(&self, committed: &[Committed]) -> Result<Vec<Outcome>, ApplyError> {
+        let _writer = self.writer.lock().expect(LOCK);
+        let mut applied = self.applied();
+        let write = self.begin(Durability::None)?;
+        let outcomes = {
+            let table = write.open_table(CELLS).map_err(engine)?;
+            apply_all(&mut RedbCells { table, scratch: Vec::new() }, &mut applied, committed)?
+        };
+        let membership_changed = committed.iter().any(|committed| matches!(committed.change, Change::Membership(_)));
+        self.commit(write, applied, membership_changed, false)?;
+        Ok(outcomes)
+    }
+
+    fn applied(&self) -> Applied {
+        self.state().applied.clone()
+    }
+
+    fn flush(&self) -> Result<Option<Position>, FlushError> {
+        let _writer = self.writer.lock().expect(LOCK);
+        let position = {
+            let state = self.state();
+            if !state.dirty {
+                return Ok(state.durable);
+            }
+            state.applied.position
+        };
+        self.begin(Durability::Immediate)?.commit().map_err(engine)?;
+        let mut state = self.state();
+        state.durable = position;
+        state.dirty = false;
+        Ok(position)
+    }
+
+    fn durable(&self) -> Option<Position> {
+        self.state().durable
+    }
+
+    fn note_snapshot(&self, _: Position) {}
+
+    fn replace(&self, snapshot: &mut SnapshotReader) -> Result<(), ReplaceError> {
+        let _writer = self.writer.lock().expect(LOCK);
+        let write = self.begin(Durability::Immediate)?;
+        write.delete_table(CELLS).map_err(engine)?;
+        {
+            let mut cells = write.open_table(CELLS).map_err(engine)?;
+            let mut scratch = Vec::new();
+            for record in snapshot.records()? {
+                let record = record?;
+                encode_cell(&mut scratch, &record.key, &record.cell);
+                cells.insert(&record.key[..], &scratch[..]).map_err(engine)?;
+            }
+        }
+        Ok(self.commit(write, snapshot.applied().clone(), true, true)?)
+    }
+}
+
+struct RedbCells<'txn> {
+    table: ::redb::Table<'txn, &'static [u8], &'static [u8]>,
+    scratch: Vec<u8>,
+}
+
+impl Cells for RedbCells<'_> {
+    fn revision(&self, key: &[u8]) -> Result<Revision, ApplyError> {
+        match self.table.get(key).map_err(engine)? {
+            Some(stored) => Ok(decode_cell(key, stored.value())?.0),
+            None => Ok(Revision::ABSENT),
+        }
+    }
+
+    fn put(&mut self, key: &Bytes, cell: &Cell, old: &mut dyn FnMut(Revision, &[u8])) -> Result<(), ApplyError> {
+        encode_cell(&mut self.scratch, key, cell);
+        if let Some(stored) = self.table.insert(&key[..], &self.scratch[..]).map_err(engine)? {
+            let (revision, value) = decode_cell(key, stored.value())?;
+            old(revision, value);
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &Bytes, old: &mut dyn FnMut(Revision, &[u8])) -> Result<(), ApplyError> {
+        if let Some(stored) = self.table.remove(&key[..]).map_err(engine)? {
+            let (revision, value) = decode_cell(key, stored.value())?;
+            old(revision, value);
+        }
+        Ok(())
+    }
+}
+
+struct View {
+    cells: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    applied: Applied,
+    _read: ReadTransaction,
+}
+
+impl TableView for View {
+    fn applied(&self) -> Result<Applied, ReadError> {
+        Ok(self.applied.clone())
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Cell>, ReadError> {
+        let Some(stored) = self.cells.get(key).map_err(engine)? else { return Ok(None) };
+        let (revision, value) = decode_cell(key, stored.value())?;
+        Ok(Some(Cell { revision, value: Bytes::copy_from_slice(value) }))
+    }
+
+    fn visit(&self, start: Bound<&[u8]>, end: Bound<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), ReadError> {
+        if is_empty_range(start, end) {
+            return Ok(());
+        }
+        for row in self.cells.range::<&[u8]>((start, end)).map_err(engine)? {
+            let (key, stored) = row.map_err(engine)?;
+            let (revision, value) = decode_cell(key.value(), stored.value())?;
+            if visit(key.value(), revision, value) == ControlFlow::Break(()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// redb's file, by way of [`Disk`]. The data folder's lock keeps other processes away, so it has none of its own.
+struct Backend(Arc<dyn DiskFile>);
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Backend")
+    }
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(out, offset)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(data, offset)
+    }
+}
