@@ -1,1 +1,125 @@
-//! engine
+//! Secret engines: each turns an ask into a typed operation, and an operation into a plan.
+//!
+//! An engine reads through a [`View`] of its own mount and writes only by the [`Plan`] it returns. It does not know who
+//! asks, nor HTTP, nor other engines. An operation may be planned several times, on ever fresher views: planning must have
+//! no effect of its own.
+
+use barrier::{Plan, View, ViewError};
+use crypto::SecretBytes;
+use types::capability::Verb;
+use types::{Path, Timestamp};
+
+pub mod kv;
+
+/// What is asked of an engine. Confidential: no `Debug`.
+pub struct Ask {
+    /// What to do.
+    pub verb: Verb,
+    /// Where, below the mount.
+    pub path: Path,
+    /// The body: JSON within the limits of `types::json`, or empty.
+    pub body: SecretBytes,
+    /// Query parameters, decoded, in the order in which they came.
+    pub query: Vec<(String, String)>,
+}
+
+impl Ask {
+    /// The last value of a query parameter.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Why an ask is no operation. The text is for the caller and holds nothing of the body.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// There is no such path in this engine.
+    #[error("unsupported path")]
+    UnsupportedPath,
+    /// The path is there, but not for this verb.
+    #[error("unsupported operation")]
+    UnsupportedOperation,
+    /// The body or a parameter is wrong: says which, and what would be right.
+    #[error("{0}")]
+    Invalid(String),
+    /// A patch whose body is not `application/merge-patch+json` by intent.
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+}
+
+/// Why an operation cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The caller's condition or request does not fit what is stored: says how. (400)
+    #[error("{0}")]
+    Refused(String),
+    /// A record cannot be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// A record opened, and makes no sense.
+    #[error("a stored record is malformed")]
+    Malformed,
+}
+
+/// The answer's data: a JSON value, as text. A secret.
+pub type Json = SecretBytes;
+
+/// What an engine answers. Confidential: no `Debug`.
+pub enum Reply {
+    /// There is something to show. (200)
+    Data(Json),
+    /// Done; nothing to show. (204)
+    Done,
+    /// Nothing there. (404, no body)
+    NotFound,
+    /// Deleted or destroyed: what is left to say of it. (404 with data)
+    Gone(Json),
+    /// A folder's names. An empty list is 404.
+    List(Vec<String>),
+}
+
+/// What an operation comes to: what to write, and what to answer once it is written.
+pub struct Outcome {
+    /// Empty for a read.
+    pub plan: Plan,
+    /// Sent only when the plan was carried out.
+    pub reply: Reply,
+    /// For people.
+    pub warnings: Vec<String>,
+}
+
+impl Outcome {
+    /// Nothing to write.
+    pub fn answer(reply: Reply) -> Outcome {
+        Outcome { plan: Plan::new(), reply, warnings: Vec::new() }
+    }
+}
+
+/// A parsed ask, ready to be planned.
+pub trait Operation: Send + Sync {
+    /// For a write: whether it would make something that is not there yet (`create`) or change it (`update`).
+    /// `None` when the engine makes no such difference; a write is then an `update`.
+    fn is_create(&self, view: &View) -> Result<Option<bool>, PlanError>;
+
+    /// Reads what it needs and says what to write. `now` is the node's clock.
+    fn plan(&self, view: &View, now: Timestamp) -> Result<Outcome, PlanError>;
+}
+
+/// A kind of secret engine.
+pub trait Engine: Send + Sync {
+    /// Its type, as mounts name it.
+    fn kind(&self) -> &'static str;
+
+    /// Parses an ask, once.
+    fn parse(&self, ask: Ask) -> Result<Box<dyn Operation>, AskError>;
+}
+
+/// A body that is not there.
+pub fn no_body() -> SecretBytes {
+    SecretBytes::from(Vec::new())
+}
+
+/// Text of JSON, from a value that serialises. Exact size, wiped when dropped.
+pub fn json(value: &impl serde::Serialize) -> Json {
+    SecretBytes::from(serde_json::to_vec(value).expect("maps with text keys and no failing serializer"))
+}

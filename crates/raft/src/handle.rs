@@ -11,7 +11,7 @@ use bytes::Bytes;
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError};
-use storage::{Flusher, Log, Table, TableView};
+use storage::{Batch, Flusher, Log, Table, TableView};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ use crate::log_store::LogStore;
 use crate::machine::{Machine, Observer};
 use crate::network::Network;
 use crate::read_index::ReadIndexer;
-use crate::snapshots::Snapshots;
+use crate::snapshots::{SharedSnapshots, Snapshots};
 use crate::transport::{Peer, Transport};
 
 /// How long a proposal or a read waits for a leader before it gives up.
@@ -131,6 +131,9 @@ pub enum ProposeError {
     /// Proposed, and then lost from sight: it may take effect, now or later.
     #[error("the fate of the write is unknown: {0}")]
     Indeterminate(String),
+    /// Not a batch; nothing was proposed.
+    #[error("malformed batch")]
+    Malformed(#[from] storage::batch::DecodeError),
     /// Raft has ended; the process is about to.
     #[error("raft has stopped")]
     Stopped,
@@ -147,7 +150,7 @@ pub enum ReadError {
     Stopped,
     /// The table cannot be read.
     #[error("read the table")]
-    Table(#[source] Arc<storage::ReadError>),
+    Table(#[source] Arc<storage::table::ReadError>),
 }
 
 /// What a node does in Raft.
@@ -195,7 +198,7 @@ pub struct Status {
 pub(crate) struct Core {
     pub(crate) node_id: NodeId,
     pub(crate) raft: OpenRaft,
-    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) snapshots: SharedSnapshots,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) transport: Arc<dyn Transport>,
@@ -283,6 +286,8 @@ impl Raft {
     ///
     /// Waits up to [`LEADER_WAIT_MAX`] for a leader. When the call is dropped half-way, the batch may still take effect.
     pub async fn propose(&self, batch: Bytes) -> Result<Index, ProposeError> {
+        // Apply stops the replica at a batch it cannot read, so none may get that far.
+        Batch::decode(&batch)?;
         let deadline = Instant::now() + LEADER_WAIT_MAX;
         loop {
             let attempt = match self.core.route() {
@@ -307,7 +312,7 @@ impl Raft {
     /// A view of the table that holds every write acknowledged before this call, on any node.
     ///
     /// Waits up to [`LEADER_WAIT_MAX`] for a leader. Nothing is lost when the call is dropped.
-    pub async fn read(&self) -> Result<Box<dyn TableView>, ReadError> {
+    pub async fn read(&self) -> Result<Arc<dyn TableView>, ReadError> {
         let deadline = Instant::now() + LEADER_WAIT_MAX;
         let index = self.reads.read_index(deadline).await?;
         if !self.core.wait_applied(index, deadline).await {
@@ -317,7 +322,7 @@ impl Raft {
     }
 
     /// A view of the table as this node has it: it may lie in the past. For what needs no more (seal records, progress).
-    pub fn local(&self) -> Result<Box<dyn TableView>, ReadError> {
+    pub fn local(&self) -> Result<Arc<dyn TableView>, ReadError> {
         self.core.table.view().map_err(|error| ReadError::Table(Arc::new(error)))
     }
 

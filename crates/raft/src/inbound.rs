@@ -133,6 +133,9 @@ impl Inbound {
 
     /// Proposes a follower's batches; each succeeds, conflicts or fails by itself.
     pub async fn propose(&self, request: peer::ProposeRequest) -> Result<peer::ProposeResponse, InboundError> {
+        for batch in &request.batches {
+            storage::Batch::decode(batch).map_err(|error| CodecError::Invalid { field: "batches", problem: error.to_string() })?;
+        }
         let proposals = request.batches.into_iter().map(|batch| self.core.stamp(batch));
         let mut results = self.core.raft.client_write_many(proposals).await.map_err(|_| InboundError::Stopped)?;
         let mut outcomes = Vec::new();

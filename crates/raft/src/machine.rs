@@ -1,0 +1,202 @@
+//! Openraft's view of the table: applies committed entries, makes and installs snapshots.
+//!
+//! Always: what an observer hears comes after the table has applied it and before anyone can wait for it to be applied.
+//! Apply sees only the entry: no clock, no randomness.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use storage::{Batch, Change, Committed, Outcome, Table, TableView};
+use tokio::sync::watch;
+use types::{Index, Position};
+
+use crate::codec;
+use crate::config::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::snapshots::{SharedSnapshots, Snapshot};
+
+/// Entries applied in one transaction of the table, at most.
+const APPLY_ENTRIES_MAX: usize = 1024;
+
+/// Hears what was applied. Called inside apply: it must be quick, and must not call back into Raft.
+pub trait Observer: Send + Sync + 'static {
+    /// A batch was applied (conflicts are not told).
+    fn applied(&self, batch: &Batch);
+    /// The whole table was replaced by a snapshot's.
+    fn replaced(&self, table: &dyn TableView);
+}
+
+/// Why the table cannot be used together with the log.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("the table stands at {applied:?}, the log begins after {purged}, and no snapshot fills the gap")]
+    Gap { applied: Option<Position>, purged: Position },
+    #[error("read the kept snapshot")]
+    Snapshot(#[source] storage::snapshot::SnapshotError),
+    #[error("restore the table from the kept snapshot")]
+    Restore(#[source] storage::table::ReplaceError),
+}
+
+/// The state machine.
+pub(crate) struct Machine {
+    table: Arc<dyn Table>,
+    snapshots: SharedSnapshots,
+    observer: Arc<dyn Observer>,
+    applied: watch::Sender<Option<Index>>,
+}
+
+impl Machine {
+    /// Brings the table at least to where the log begins, from the kept snapshot if need be.
+    pub(crate) fn open(
+        table: Arc<dyn Table>,
+        snapshots: SharedSnapshots,
+        observer: Arc<dyn Observer>,
+        applied: watch::Sender<Option<Index>>,
+        purged: Option<Position>,
+    ) -> Result<Machine, OpenError> {
+        let kept = snapshots.store().current().and_then(|info| info.applied.position);
+        if kept > table.applied().position
+            && let Some(mut reader) = snapshots.store().reader().map_err(OpenError::Snapshot)?
+        {
+            table.replace(&mut reader).map_err(OpenError::Restore)?;
+        }
+        if let Some(kept) = kept {
+            table.note_snapshot(kept);
+        }
+        let position = table.applied().position;
+        match purged {
+            Some(purged) if position < Some(purged) => Err(OpenError::Gap { applied: position, purged }),
+            _ => {
+                applied.send_replace(position.map(|position| position.index));
+                Ok(Machine { table, snapshots, observer, applied })
+            }
+        }
+    }
+
+    fn publish(&self, index: Option<Index>) {
+        self.applied.send_replace(index);
+    }
+}
+
+/// The entry as the table takes it.
+fn committed(entry: Entry) -> Result<Committed, io::Error> {
+    let position = codec::position_of(&entry.log_id);
+    let change = match entry.payload {
+        EntryPayload::Blank => Change::Blank,
+        EntryPayload::Membership(membership) => Change::Membership(codec::encode_membership(&membership)),
+        // Proposals were decoded once before they were proposed: one that cannot be now is damage or a newer format.
+        EntryPayload::Normal(proposal) => Change::Batch(Batch::decode(&proposal.batch).map_err(io::Error::other)?),
+    };
+    Ok(Committed { position, change })
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = Snapshot;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let applied = self.table.applied();
+        let membership = codec::decode_membership(applied.membership.as_ref()).map_err(io::Error::other)?;
+        Ok((applied.position.map(codec::log_id_of), membership))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut chunks = entries.ready_chunks(APPLY_ENTRIES_MAX);
+        while let Some(chunk) = chunks.next().await {
+            let mut changes = Vec::with_capacity(chunk.len());
+            let mut responders = Vec::with_capacity(chunk.len());
+            for item in chunk {
+                let (entry, responder) = item?;
+                changes.push(committed(entry)?);
+                responders.push(responder);
+            }
+            let outcomes = self.table.apply(&changes).map_err(io::Error::other)?;
+            for (change, outcome) in changes.iter().zip(&outcomes) {
+                if let (Change::Batch(batch), Outcome::Applied) = (&change.change, outcome) {
+                    self.observer.applied(batch);
+                }
+            }
+            self.publish(changes.last().map(|change| change.position.index));
+            for ((change, outcome), responder) in changes.iter().zip(outcomes).zip(responders) {
+                if let Some(responder) = responder {
+                    responder.send(answer(&change.change, outcome));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
+        Some(self.get_snapshot_builder().await)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { table: Arc::clone(&self.table), snapshots: Arc::clone(&self.snapshots) }
+    }
+
+    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: Snapshot) -> Result<(), io::Error> {
+        let mut reader = self.snapshots.checked(snapshot)?;
+        self.snapshots.store().keep(&reader).map_err(io::Error::other)?;
+        self.table.replace(&mut reader).map_err(io::Error::other)?;
+        let applied = self.table.applied();
+        if let Some(position) = applied.position {
+            self.table.note_snapshot(position);
+        }
+        let view = self.table.view().map_err(io::Error::other)?;
+        self.observer.replaced(&*view);
+        self.publish(applied.position.map(|position| position.index));
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<openraft::type_config::alias::SnapshotOf<TypeConfig, Snapshot>>, io::Error> {
+        self.snapshots.current()
+    }
+}
+
+fn answer(change: &Change, outcome: Outcome) -> Answer {
+    match (change, outcome) {
+        (Change::Blank | Change::Membership(_), _) => Answer::Nothing,
+        (Change::Batch(_), Outcome::Applied) => Answer::Applied,
+        (Change::Batch(_), Outcome::Conflict { expectation, found }) => Answer::Conflict { expectation, found },
+    }
+}
+
+/// Makes a snapshot file without stopping writes.
+pub(crate) struct Builder {
+    table: Arc<dyn Table>,
+    snapshots: SharedSnapshots,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Snapshot;
+
+    async fn build_snapshot(
+        &mut self,
+    ) -> Result<openraft::type_config::alias::SnapshotOf<TypeConfig, Snapshot>, io::Error> {
+        let table = Arc::clone(&self.table);
+        let snapshots = Arc::clone(&self.snapshots);
+        let build = move || -> Result<(), io::Error> {
+            // The log is purged up to the snapshot: from then on the table must not need what was purged.
+            table.flush().map_err(io::Error::other)?;
+            let view = table.view().map_err(io::Error::other)?;
+            let info = snapshots.store().create(&*view).map_err(io::Error::other)?;
+            if let Some(position) = info.applied.position {
+                table.note_snapshot(position);
+            }
+            Ok(())
+        };
+        if tokio::runtime::Handle::current().runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread {
+            tokio::task::spawn_blocking(build).await.map_err(io::Error::other)??;
+        } else {
+            build()?;
+        }
+        self.snapshots.current()?.ok_or_else(|| io::Error::other("the snapshot just made is gone"))
+    }
+}
