@@ -51,6 +51,14 @@ impl MemoryBarrier {
         outcomes == [Outcome::Applied]
     }
 
+    /// Borrows the keyring.
+    ///
+    /// # Panics
+    /// When the barrier was sealed.
+    pub fn with_keyring<T>(&self, act: impl FnOnce(&Keyring) -> T) -> T {
+        self.keys.with(act).expect("not sealed")
+    }
+
     /// Wipes the keys.
     pub fn seal(&self) {
         self.keys.seal();

@@ -136,6 +136,11 @@ impl View {
         })
     }
 
+    /// How a token is stored and looked up; `None` when sealed.
+    pub fn token_tag(&self, token: &[u8]) -> Option<[u8; 32]> {
+        self.keys.with(|keyring| keyring.token_tag(token))
+    }
+
     /// Seals a plan made from this view: what it expects and what it writes, as the state machine takes it.
     pub fn seal(&self, plan: &Plan, rng: &dyn crypto::Rng) -> Result<Batch, ViewError> {
         self.with(|keyring| Ok(seal_plan(keyring, &self.root, plan, rng)))
