@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod datadir;
 pub mod disk;
+pub mod log;
 pub mod snapshot;
 pub mod table;
 
@@ -17,5 +18,6 @@ pub use batch::{Batch, Expectation, Write};
 pub use datadir::DataDir;
 pub use disk::{Disk, FsDisk, MemoryDisk};
 pub use hash::StateHash;
+pub use log::{Flusher, Log, LogBounds, LogEntry, LogFailure, LogOptions};
 pub use snapshot::{SnapshotInfo, SnapshotReader, SnapshotStore};
 pub use table::{Applied, Cell, Change, Committed, MemoryTable, Outcome, RedbTable, Table, TableView};

@@ -68,9 +68,10 @@ impl Disk for FsDisk {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(dir)? {
             let name = entry?.file_name();
-            names.push(name.into_string().map_err(|name| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("file name {name:?} is not UTF-8"))
-            })?);
+            names.push(
+                name.into_string()
+                    .map_err(|name| io::Error::new(io::ErrorKind::InvalidData, format!("file name {name:?} is not UTF-8")))?,
+            );
         }
         names.sort_unstable();
         Ok(names)

@@ -49,7 +49,7 @@ impl Table for MemoryTable {
     }
 
     fn durable(&self) -> Option<Position> {
-        *self.0.durable()
+        self.0.durable()
     }
 
     fn note_snapshot(&self, position: Position) {

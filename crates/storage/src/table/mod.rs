@@ -25,7 +25,7 @@ mod redb;
 mod sled;
 
 pub use self::memory::MemoryTable;
-pub use self::redb::{OpenError, RedbTable, RedbTableOptions};
+pub use self::redb::{OpenError, RedbTable, RedbTableOptions, TABLE_VERSION};
 #[cfg(feature = "sled")]
 pub use self::sled::SledTable;
 

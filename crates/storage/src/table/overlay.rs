@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 
 use bytes::Bytes;
 use types::{Position, Revision};
@@ -60,12 +60,12 @@ impl<S: Store> Overlay<S> {
         self.shared.read().expect(LOCK).applied.clone()
     }
 
-    pub(super) fn durable(&self) -> MutexGuard<'_, Option<Position>> {
-        self.durable.lock().expect(LOCK)
+    pub(super) fn durable(&self) -> Option<Position> {
+        *self.durable.lock().expect(LOCK)
     }
 
     pub(super) fn note_snapshot(&self, position: Position) {
-        let mut durable = self.durable();
+        let mut durable = self.durable.lock().expect(LOCK);
         *durable = (*durable).max(Some(position));
     }
 
@@ -109,11 +109,10 @@ impl<S: Store> Overlay<S> {
         let mut shared = self.shared.write().expect(LOCK);
         // Views taken before keep the old store, which nobody changes any more.
         *shared = Shared { store: Arc::new(RwLock::new(fresh)), applied, views: Vec::new(), failed: false };
-        *self.durable() = position;
+        *self.durable.lock().expect(LOCK) = position;
         Ok(())
     }
 }
-
 
 /// Changes a store, and writes down for each live view what it changed.
 struct Undoing<'a, S> {

@@ -135,7 +135,9 @@ impl RedbTable {
             meta.insert(STATE_ROW, &encode_state(&applied)[..]).map_err(engine)?;
             if membership_changed {
                 match &applied.membership {
-                    Some((position, membership)) => _ = meta.insert(MEMBERSHIP_ROW, &encode_membership(*position, membership)[..]).map_err(engine)?,
+                    Some((position, membership)) => {
+                        _ = meta.insert(MEMBERSHIP_ROW, &encode_membership(*position, membership)[..]).map_err(engine)?
+                    }
                     None => _ = meta.remove(MEMBERSHIP_ROW).map_err(engine)?,
                 }
             }
