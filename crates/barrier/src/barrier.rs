@@ -11,7 +11,8 @@ use bytes::Bytes;
 use crypto::{Quorum, Rng, RootKey, Share, Zeroizing};
 use proto::peer;
 use raft::{Peer, ProposeError, Raft, ReadError};
-use storage::{Batch, EncodeError, Expectation, Write};
+use storage::batch::EncodeError;
+use storage::{Batch, Expectation, Write};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -302,7 +303,7 @@ impl Barrier {
             match self.inner.raft.propose(encoded.clone()).await {
                 Ok(_) => break,
                 Err(ProposeError::NoLeader) => return Err(InitError::NoLeader),
-                Err(ProposeError::Stopped) => return Err(InitError::Failed("raft has stopped".into())),
+                Err(error @ (ProposeError::Stopped | ProposeError::Malformed(_))) => return Err(InitError::Failed(error.to_string())),
                 // The keys exist only here: whether they were written must be found out, not guessed.
                 Err(ProposeError::Conflict { .. } | ProposeError::Indeterminate(_)) => match self.records().await? {
                     Some(records) if records.seal.encode() == seal.encode() => break,
@@ -419,6 +420,7 @@ impl Barrier {
             ProposeError::NoLeader => CommitError::NoLeader,
             ProposeError::Indeterminate(why) => CommitError::Indeterminate(why),
             ProposeError::Stopped => CommitError::Stopped,
+            ProposeError::Malformed(_) => unreachable!("the batch was encoded here"),
         })
     }
 

@@ -3,7 +3,7 @@
 use crypto::Zeroizing;
 
 /// A record's name: segments joined by `/`, none of them empty. The empty name is the root. Confidential: no `Debug`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Name(Zeroizing<String>);
 
 impl Name {

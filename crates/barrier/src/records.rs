@@ -9,7 +9,8 @@ use crypto::{
 };
 use prost::Message;
 use proto::stored;
-use storage::{Expectation, ReadError, TableView, Write};
+use storage::table::ReadError;
+use storage::{Expectation, TableView, Write};
 use types::{ClusterId, Revision};
 use uuid::Uuid;
 

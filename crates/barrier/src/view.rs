@@ -4,7 +4,8 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use crypto::SecretBytes;
-use storage::{Batch, EncodeError, Expectation, TableView, Write};
+use storage::table::ReadError;
+use storage::{Batch, Expectation, TableView, Write};
 use types::Revision;
 
 use crate::key;
@@ -33,7 +34,7 @@ pub enum ViewError {
     TooMany,
     /// The table cannot be read.
     #[error("read the table")]
-    Table(#[from] storage::ReadError),
+    Table(#[from] ReadError),
 }
 
 /// A record as it was found.
@@ -179,8 +180,3 @@ pub(crate) fn seal_plan(keyring: &Keyring, root: &Name, plan: &Plan, rng: &dyn c
         .collect();
     Batch { expectations, writes }
 }
-
-/// Why a plan cannot be carried out: it is larger than an entry may be.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("the write is too large")]
-pub struct PlanTooLarge(#[from] EncodeError);

@@ -53,6 +53,9 @@ pub enum PlanError {
     /// The caller's condition or request does not fit what is stored: says how. (400)
     #[error("{0}")]
     Refused(String),
+    /// What is stored says that the caller may not. (403)
+    #[error("permission denied")]
+    Denied,
     /// A record cannot be read.
     #[error(transparent)]
     View(#[from] ViewError),

@@ -9,7 +9,8 @@ use std::ops::{Bound, RangeBounds};
 use openraft::OptionalSend;
 use openraft::RaftLogReader;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use storage::{Done, Log, LogEntry};
+use storage::log::Done;
+use storage::{Log, LogEntry};
 use tokio::sync::oneshot;
 use types::Index;
 

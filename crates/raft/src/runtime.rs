@@ -23,7 +23,7 @@ pub fn dangerous_seed_election_jitter(seed: u64) {
 
 /// Draws election timeouts. SplitMix64 (Steele, Lea, Flood, OOPSLA 2014); of no use for keys.
 #[derive(Debug, Clone, Copy)]
-pub struct ElectionJitter;
+pub(crate) struct ElectionJitter;
 
 impl rand::TryRng for ElectionJitter {
     type Error = Infallible;
@@ -53,7 +53,7 @@ type Inner = TokioRuntime;
 
 /// Tokio for openraft, with [`ElectionJitter`] in place of the thread's own randomness.
 #[derive(Debug)]
-pub struct Runtime(Inner);
+pub(crate) struct Runtime(Inner);
 
 impl AsyncRuntime for Runtime {
     type JoinError = <Inner as AsyncRuntime>::JoinError;

@@ -1,1 +1,30 @@
-//! service
+//! The service: who asks, whether they may, what it comes to, and the record of it.
+//!
+//! Knows nothing of sockets or status codes. [`Service::handle`] is the one way of a request.
+
+mod audit;
+mod mount;
+mod pipeline;
+mod policy;
+mod request;
+mod sys;
+mod token;
+
+use barrier::{Keyring, Plan};
+use crypto::{Rng, Zeroizing};
+use types::Timestamp;
+
+pub use audit::{AuditTable, DEVICES_MAX, DeviceConfig};
+pub use mount::{MOUNTS_MAX, Mount, MountTable};
+pub use pipeline::{ATTEMPTS_MAX, Service};
+pub use policy::{Acl, Denied, Permit};
+pub use request::{Answer, Refusal, Request, Response};
+pub use token::Caller;
+
+/// The first records of a new cluster, and its root token, which nobody can tell again.
+pub fn found(keyring: &Keyring, now: Timestamp, rng: &dyn Rng) -> (Plan, Zeroizing<String>) {
+    let mut plan = Plan::new();
+    MountTable::found(rng).store(&mut plan);
+    let root_token = token::found(keyring, now, rng, &mut plan);
+    (plan, root_token)
+}

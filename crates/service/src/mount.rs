@@ -53,7 +53,8 @@ impl Mount {
     /// Where its records lie.
     pub(crate) fn root(&self) -> Name {
         match self.kind.as_str() {
-            "system" | "token" => Name::new("core"),
+            // Built-in ones see all records, and name theirs by their whole names.
+            "system" | "token" => Name::root(),
             _ => Name::new("mount").join(&self.uuid),
         }
     }
@@ -76,6 +77,11 @@ impl MountTable {
     /// The record's name.
     pub(crate) fn name() -> Name {
         Name::new("core/mounts")
+    }
+
+    /// Nothing mounted.
+    pub(crate) fn empty() -> MountTable {
+        MountTable { revision: Revision::ABSENT, mounts: Vec::new() }
     }
 
     /// What a new cluster has mounted.

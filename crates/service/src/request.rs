@@ -48,7 +48,7 @@ pub enum Answer {
 }
 
 /// Why a request was not answered. The texts are for the caller and hold nothing secret.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No token, a wrong one, or one without the right. One text for all three.
     #[error("permission denied")]

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use proto::peer;
 use proto::peer::raft_client::RaftClient;
 use tonic::transport::{Channel, Endpoint};
@@ -95,6 +97,17 @@ fn is_connect_error(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
+/// A stream of requests of a nameable type: the compiler cannot prove a call future with a bare boxed stream in it `Send`.
+struct Outgoing<T>(BoxStream<'static, T>);
+
+impl<T> Stream for Outgoing<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        self.0.poll_next_unpin(context)
+    }
+}
+
 /// [`Transport`] over gRPC with mutual TLS.
 pub struct GrpcTransport {
     channels: Channels,
@@ -145,7 +158,7 @@ impl Transport for GrpcTransport {
         requests: BoxStream<'static, peer::AppendRequest>,
     ) -> BoxFuture<'static, Result<AppendStream, TransportError>> {
         let id = to.id.clone();
-        let call = self.call(to, None, |mut client| async move { client.append(requests).await });
+        let call = self.call(to, None, |mut client| async move { client.append(Outgoing(requests)).await });
         async move {
             let responses = call.await?;
             Ok(responses.map(move |response| response.map_err(|status| transport_error(&id, &status))).boxed())
@@ -162,7 +175,7 @@ impl Transport for GrpcTransport {
         to: Arc<Peer>,
         chunks: BoxStream<'static, peer::SnapshotChunk>,
     ) -> BoxFuture<'static, Result<peer::SnapshotResponse, TransportError>> {
-        self.call(to, None, |mut client| async move { client.snapshot(chunks).await })
+        self.call(to, None, |mut client| async move { client.snapshot(Outgoing(chunks)).await })
     }
 
     fn transfer_leader(

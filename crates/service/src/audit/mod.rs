@@ -18,7 +18,7 @@ use proto::stored;
 use types::Revision;
 
 pub(crate) use device::{FileDevice, probe};
-pub(crate) use record::{Event, Stage};
+pub(crate) use record::{Event, Stage, parse_body};
 
 /// Audit devices in one cluster, at most.
 pub const DEVICES_MAX: usize = 16;
@@ -133,6 +133,10 @@ impl Broker {
             Some((config.clone(), device))
         };
         Broker { devices: table.devices.iter().filter_map(open).collect() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.devices.is_empty()
     }
 
     /// Returns once one device at least has the record on stable storage; with no device at all, at once.

@@ -23,7 +23,7 @@ impl Operation for List {
     }
 
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = AuditTable::load(&crate::root_of(view))?;
+        let table = AuditTable::load(view)?;
         let shown = |device: &DeviceConfig| {
             let value = json!({
                 "type": "file",
@@ -93,7 +93,7 @@ impl Operation for Enable {
     }
 
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = AuditTable::load(&crate::root_of(view))?.with(self.0.clone()).map_err(PlanError::Refused)?;
+        let table = AuditTable::load(view)?.with(self.0.clone()).map_err(PlanError::Refused)?;
         let mut plan = Plan::new();
         table.store(&mut plan);
         Ok(Outcome { plan, reply: Reply::Done, warnings: Vec::new() })
@@ -119,7 +119,7 @@ impl Operation for Disable {
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
         let mut plan = Plan::new();
         // As Vault: a device that is not there is gone.
-        if let Some(table) = AuditTable::load(&crate::root_of(view))?.without(&self.path) {
+        if let Some(table) = AuditTable::load(view)?.without(&self.path) {
             table.store(&mut plan);
         }
         Ok(Outcome { plan, reply: Reply::Done, warnings: Vec::new() })

@@ -6,6 +6,7 @@ mod mounts;
 use barrier::Barrier;
 use engine::{Ask, AskError, Operation, Outcome, PlanError, Reply};
 use proto::http::{HaNode, HaStatus};
+use types::Timestamp;
 use types::capability::Verb;
 
 use crate::policy::Permit;
@@ -55,18 +56,19 @@ pub(crate) fn parse(ask: Ask) -> Result<Prepared, AskError> {
 }
 
 /// Carries an act out. Takes the permit as proof that the caller may.
-pub(crate) async fn act(act: Act, barrier: &Barrier, _permit: &Permit) -> Result<Outcome, PlanError> {
+pub(crate) async fn act(act: Act, barrier: &Barrier, now: Timestamp, _permit: &Permit) -> Result<Outcome, PlanError> {
     match act {
         Act::Seal => match barrier.seal().await {
             Ok(()) => Ok(Outcome::answer(Reply::Done)),
             Err(error) => Err(PlanError::Refused(format!("{error}; seal the other nodes once there is a quorum, or stop them"))),
         },
-        Act::Members => Ok(Outcome::answer(Reply::Data(engine::json(&members(barrier).await)))),
+        Act::Members => Ok(Outcome::answer(Reply::Data(engine::json(&members(barrier, now).await)))),
     }
 }
 
-async fn members(barrier: &Barrier) -> HaStatus {
+async fn members(barrier: &Barrier, now: Timestamp) -> HaStatus {
     let members = barrier.members().await;
+    let heard = i64::try_from(now.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default().to_string();
     let leader = members.iter().filter_map(|(_, status)| status.as_ref()).max_by_key(|status| status.term);
     let leader = leader.map(|status| status.leader.clone()).unwrap_or_default();
     let nodes = members.into_iter().map(|(info, status)| HaNode {
@@ -74,7 +76,7 @@ async fn members(barrier: &Barrier) -> HaStatus {
         api_address: info.member.api_address,
         cluster_address: info.member.cluster_address,
         active_node: info.id.as_str() == leader,
-        last_echo: status.as_ref().map(|_| jiff::Timestamp::now().to_string()),
+        last_echo: status.as_ref().map(|_| heard.clone()),
         version: status.as_ref().map(|status| status.version.clone()).unwrap_or_default(),
         node_id: info.id.to_string(),
         role: if info.voter { "voter" } else { "learner" }.into(),

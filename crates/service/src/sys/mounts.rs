@@ -67,7 +67,7 @@ impl Operation for List {
     }
 
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = MountTable::load(&crate::root_of(view))?;
+        let table = MountTable::load(view)?;
         Ok(Outcome::answer(Reply::Data(engine::json(&listing(&table, self.auth)))))
     }
 }
@@ -89,7 +89,7 @@ impl Operation for Show {
     }
 
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = MountTable::load(&crate::root_of(view))?;
+        let table = MountTable::load(view)?;
         match table.iter().find(|mount| mount.path == self.path) {
             Some(mount) => Ok(Outcome::answer(Reply::Data(engine::json(&shown_value(mount))))),
             None => Err(PlanError::Refused(format!("No secret engine mount at {}", self.path))),
@@ -106,7 +106,7 @@ impl Operation for Overview {
     }
 
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = MountTable::load(&crate::root_of(view))?;
+        let table = MountTable::load(view)?;
         let data = json!({ "auth": listing(&table, true), "secret": listing(&table, false) });
         Ok(Outcome::answer(Reply::Data(engine::json(&data))))
     }
@@ -130,7 +130,7 @@ impl Operation for Holding {
     }
 
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = MountTable::load(&crate::root_of(view))?;
+        let table = MountTable::load(view)?;
         match table.route(&self.path) {
             Some(route) => {
                 let mut data = shown_value(&route.mount);
@@ -205,7 +205,7 @@ impl Operation for Enable {
     }
 
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = MountTable::load(&crate::root_of(view))?;
+        let table = MountTable::load(view)?;
         let mount = Mount::make(&self.path, &self.kind, &self.description, self.options.clone(), &OsRng::new());
         let table = table.with(mount).map_err(PlanError::Refused)?;
         let mut plan = Plan::new();
