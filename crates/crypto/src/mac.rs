@@ -52,3 +52,61 @@ impl Drop for MacKey {
 fn prepare(key: &[u8; 32]) -> Box<hmac::Key> {
     Box::new(hmac::Key::new(hmac::HMAC_SHA256, key))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::cases;
+
+    /// RFC 4231, sections 4.2 to 4.8. Its keys have other lengths than [`MacKey`] takes: HMAC pads the short ones with zeros and hashes the long ones.
+    #[test]
+    fn vectors_of_rfc_4231() {
+        let padded = |key: &[u8]| {
+            let mut whole = [0; 32];
+            whole[..key.len()].copy_from_slice(key);
+            whole
+        };
+        let long = crate::digest::sha256(&[0xaa; 131]);
+        for (key, message, want) in [
+            (padded(&[0x0b; 20]), b"Hi There".as_slice(), "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
+            (padded(b"Jefe"), b"what do ya want for nothing?", "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
+            (padded(&[0xaa; 20]), &[0xdd; 50], "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"),
+            (padded(&(1..=25).collect::<Vec<u8>>()), &[0xcd; 50], "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b"),
+            (
+                long,
+                b"Test Using Larger Than Block-Size Key - Hash Key First",
+                "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+            ),
+            (
+                long,
+                b"This is a test using a larger than block-size key and a larger than block-size data. The key needs to be hashed before being used by the HMAC algorithm.",
+                "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2",
+            ),
+        ] {
+            assert_eq!(hex::encode(MacKey::new(&key).tag(message)), want);
+        }
+    }
+
+    #[test]
+    fn vectors_of_wycheproof() {
+        let cases = cases::<3>(include_str!("../vectors/hmac_sha256.txt"));
+        assert_eq!((cases.len(), cases.iter().filter(|case| !case.valid).count()), (81, 54));
+        for case in cases {
+            let [key, message, tag] = case.fields;
+            let key = MacKey::new(key.as_slice().try_into().unwrap());
+            assert_eq!(key.verify(&message, &tag), case.valid, "case {}", case.number);
+            assert_eq!(key.tag(&message).as_slice() == tag, case.valid, "case {}", case.number);
+        }
+    }
+
+    #[test]
+    fn a_shortened_tag_is_refused() {
+        let key = MacKey::new(&[7; 32]);
+        let tag = key.tag(b"message");
+        assert!(key.verify(b"message", &tag));
+        for len in 0..tag.len() {
+            assert!(!key.verify(b"message", &tag[..len]), "cut to {len}");
+        }
+        assert!(!key.verify(b"message", &[&tag[..], &[0]].concat()));
+    }
+}

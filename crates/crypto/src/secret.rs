@@ -182,3 +182,54 @@ root_of_keys!(SealKey);
 root_of_keys!(ValueKey);
 root_of_keys!(TokenKey);
 root_of_keys!(AuditKey);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::SeededRng;
+
+    #[test]
+    fn bytes_get_a_buffer_of_their_exact_size() {
+        let mut roomy = Vec::with_capacity(100);
+        roomy.extend_from_slice(b"secret");
+        for secret in [
+            SecretBytes::from(roomy),
+            SecretBytes::from(b"secret".to_vec()),
+            SecretBytes::with_len(6, |bytes| bytes.copy_from_slice(b"secret")),
+        ] {
+            assert_eq!(secret.expose(), b"secret");
+            assert_eq!((secret.len(), secret.is_empty()), (6, false));
+        }
+        assert!(SecretBytes::from(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn keys_are_drawn_anew_and_kept_whole() {
+        let rng = SeededRng::dangerous_from_seed(1);
+        let (first, second) = (NameKey::generate(&rng), NameKey::generate(&rng));
+        assert_ne!(first.expose(), second.expose());
+        assert_eq!(NameKey::from_bytes(Zeroizing::new(*first.expose())).expose(), first.expose());
+        assert_eq!(NameKey::from_slice(first.expose()).unwrap().expose(), first.expose());
+        assert!(NameKey::from_slice(&first.expose()[1..]).is_none());
+        assert!(RootKey::from_slice(first.expose()).is_none());
+    }
+
+    #[test]
+    fn keys_derived_for_two_uses_differ() {
+        let key = RootKey::generate(&SeededRng::dangerous_from_seed(1));
+        let rng = SeededRng::dangerous_from_seed(2);
+        let sealed = crate::aead::seal(&key.derive_aead_key(kdf::label::KEYRING, b""), &rng, b"", b"text");
+        assert!(crate::aead::open(&key.derive_aead_key(kdf::label::KEYRING, b""), b"", &sealed).is_ok());
+        assert!(crate::aead::open(&key.derive_aead_key(kdf::label::VALUE, b""), b"", &sealed).is_err());
+        assert!(crate::aead::open(&key.derive_aead_key(kdf::label::KEYRING, b"2"), b"", &sealed).is_err());
+        assert_ne!(key.derive_mac_key(kdf::label::AUDIT, b"").tag(b""), key.derive_mac_key(kdf::label::TOKEN, b"").tag(b""));
+        assert_eq!(key.derive_commitment(), kdf::derive_commitment(key.expose()));
+    }
+
+    #[test]
+    fn equality_is_that_of_the_bytes() {
+        for (a, b, equal) in [(&b"ab"[..], &b"ab"[..], true), (b"ab", b"ac", false), (b"ab", b"abc", false), (b"", b"", true)] {
+            assert_eq!(constant_time_eq(a, b), equal);
+        }
+    }
+}
