@@ -42,18 +42,30 @@ const STACK_WIPED_BYTES: usize = 4096;
 /// `label` says what the key is for (see [`label`]), `context` for which instance of it: a key version, a mount's id, a device's name.
 /// `info` of RFC 5869 is: length of the key (1 byte) ‖ length of the label (1 byte) ‖ label ‖ context.
 ///
+/// An array that is returned may leave a copy on the stack where the compiler moves it (a debug build does). A key that is kept is derived in its place, by
+/// [`derive_into`].
+///
 /// # Panics
 /// If `label` is longer than [`LABEL_BYTES_MAX`], which is a fault in our own code.
 pub fn derive_key(secret: &[u8; 32], label: &'static str, context: &[u8]) -> Zeroizing<[u8; 32]> {
-    derive(secret, label, context)
+    let mut key = Zeroizing::new([0; 32]);
+    derive_into(secret, label, context, &mut key);
+    key
 }
 
-/// Derives a 64-byte key, for AES-256-SIV. Its first half is not the 32-byte key of the same label.
-///
-/// # Panics
-/// As [`derive_key`].
+/// Derives a 64-byte key, for AES-256-SIV, as [`derive_key`]. Its first half is not the 32-byte key of the same label.
 pub fn derive_key_64(secret: &[u8; 32], label: &'static str, context: &[u8]) -> Zeroizing<[u8; 64]> {
-    derive(secret, label, context)
+    let mut key = Zeroizing::new([0; 64]);
+    derive_into(secret, label, context, &mut key);
+    key
+}
+
+/// Derives a key of `N` bytes, 1 to 255, in its place: see [`derive_key`].
+pub fn derive_into<const N: usize>(secret: &[u8; 32], label: &'static str, context: &[u8], key: &mut [u8; N]) {
+    let label_length = u8::try_from(label.len()).expect("a label is at most LABEL_BYTES_MAX long");
+    let key_length = u8::try_from(N).expect("keys of 32 and 64 bytes are derived");
+    hkdf_sha256(SALT, secret, &[&[key_length, label_length], label.as_bytes(), context], key);
+    zeroize_stack::<STACK_WIPED_BYTES>();
 }
 
 /// A public check value of `secret`, kept beside what `secret` encrypts.
@@ -61,16 +73,9 @@ pub fn derive_key_64(secret: &[u8; 32], label: &'static str, context: &[u8]) -> 
 /// AES-GCM does not commit to its key: a ciphertext can be made that opens under two keys. Who compares this value first (in constant time, by
 /// [`crate::constant_time_eq`]) knows that it is the one key. It tells nothing of a uniformly random secret.
 pub fn derive_commitment(secret: &[u8; 32]) -> [u8; 32] {
-    *derive_key(secret, label::COMMITMENT, b"")
-}
-
-fn derive<const N: usize>(secret: &[u8; 32], label: &'static str, context: &[u8]) -> Zeroizing<[u8; N]> {
-    let label_length = u8::try_from(label.len()).expect("a label is at most LABEL_BYTES_MAX long");
-    let key_length = u8::try_from(N).expect("keys of 32 and 64 bytes are derived");
-    let mut key = Zeroizing::new([0; N]);
-    hkdf_sha256(SALT, secret, &[&[key_length, label_length], label.as_bytes(), context], &mut *key);
-    zeroize_stack::<STACK_WIPED_BYTES>();
-    key
+    let mut commitment = [0; 32];
+    derive_into(secret, label::COMMITMENT, b"", &mut commitment);
+    commitment
 }
 
 /// RFC 5869, both steps. `okm` is at most 255 * 32 bytes.
@@ -135,8 +140,7 @@ mod tests {
         }
     }
 
-    /// Stored records depend on these bytes: a change here is a change of format. The value follows from RFC 5869 by hand:
-    /// HMAC(HMAC("conclave hkdf v1", secret), info || 01), with info = 20 14 "conclave/keyring/aead/v1"... spelled out below.
+    /// Stored records depend on these bytes: a change here is a change of format. RFC 5869 done by hand, with one block of output.
     #[test]
     fn the_encoding_of_labels_is_fixed() {
         use crate::mac::MacKey;

@@ -98,34 +98,31 @@ macro_rules! key {
 
             /// Draws a new key.
             pub fn generate(rng: &dyn Rng) -> Self {
-                let mut key = Self::zeros();
-                rng.fill(&mut **key.0);
+                Self::with_bytes(|bytes| rng.fill(bytes))
+            }
+
+            /// Makes a key of zeros and lets `write` fill it in place: the way that leaves no copy of it elsewhere.
+            pub fn with_bytes(write: impl FnOnce(&mut [u8; $len])) -> Self {
+                let mut key = Self(Box::new(Zeroizing::new([0; $len])));
+                write(&mut key.0);
                 key
             }
 
-            /// Takes a key that was opened, combined or derived.
+            /// Takes a key that is held by value. Handing it over may leave a copy on the stack: see [`Self::with_bytes`].
             pub fn from_bytes(bytes: Zeroizing<[u8; $len]>) -> Self {
-                let mut key = Self::zeros();
-                key.0.copy_from_slice(&*bytes);
-                key
+                Self::with_bytes(|key| key.copy_from_slice(&*bytes))
             }
 
-            /// Takes a key from bytes of unchecked length; `None` if it is not
-            #[doc = concat!(stringify!($len), ".")]
+            /// Copies a key that was opened or combined; `None` unless it has the right length,
+            #[doc = concat!(stringify!($len), " bytes.")]
             pub fn from_slice(bytes: &[u8]) -> Option<Self> {
                 let bytes: &[u8; $len] = bytes.try_into().ok()?;
-                let mut key = Self::zeros();
-                key.0.copy_from_slice(bytes);
-                Some(key)
+                Some(Self::with_bytes(|key| key.copy_from_slice(bytes)))
             }
 
             /// Lends the bytes; each caller says why in an `// EXPOSE:` line.
             pub fn expose(&self) -> &[u8; $len] {
                 &self.0
-            }
-
-            fn zeros() -> Self {
-                Self(Box::new(Zeroizing::new([0; $len])))
             }
         }
     };
@@ -136,12 +133,16 @@ macro_rules! root_of_keys {
         impl $name {
             /// Derives an AES-256-GCM key: see [`kdf::derive_key`] for `label` and `context`.
             pub fn derive_aead_key(&self, label: &'static str, context: &[u8]) -> AeadKey {
-                AeadKey::new(&*kdf::derive_key(self.expose(), label, context))
+                let mut key = Zeroizing::new([0; 32]);
+                kdf::derive_into(self.expose(), label, context, &mut key);
+                AeadKey::new(&key)
             }
 
             /// Derives an HMAC-SHA256 key: see [`kdf::derive_key`] for `label` and `context`.
             pub fn derive_mac_key(&self, label: &'static str, context: &[u8]) -> MacKey {
-                MacKey::new(&*kdf::derive_key(self.expose(), label, context))
+                let mut key = Zeroizing::new([0; 32]);
+                kdf::derive_into(self.expose(), label, context, &mut key);
+                MacKey::new(&key)
             }
 
             /// The public check value of this key: see [`kdf::derive_commitment`].
