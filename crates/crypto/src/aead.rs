@@ -34,11 +34,11 @@ pub enum OpenError {
 
 /// An AES-256-GCM key with its key schedule, prepared once. Wiped on drop; cannot be printed, cloned, compared or serialised.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// fn printable(_: impl std::fmt::Debug) {}
 /// printable(crypto::AeadKey::new(&[0; 32]));
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// let key = crypto::AeadKey::new(&[0; 32]);
 /// let copy: crypto::AeadKey = key.clone();
 /// ```

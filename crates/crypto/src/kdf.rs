@@ -42,8 +42,8 @@ const STACK_WIPED_BYTES: usize = 4096;
 /// `label` says what the key is for (see [`label`]), `context` for which instance of it: a key version, a mount's id, a device's name.
 /// `info` of RFC 5869 is: length of the key (1 byte) ‖ length of the label (1 byte) ‖ label ‖ context.
 ///
-/// An array that is returned may leave a copy on the stack where the compiler moves it (a debug build does). A key that is kept is derived in its place, by
-/// [`derive_into`].
+/// An array that is returned may leave a copy on the stack where the compiler moves it (a debug build does). A key that is kept is derived
+/// in its place, by [`derive_into`].
 ///
 /// # Panics
 /// If `label` is longer than [`LABEL_BYTES_MAX`], which is a fault in our own code.
@@ -70,8 +70,8 @@ pub fn derive_into<const N: usize>(secret: &[u8; 32], label: &'static str, conte
 
 /// A public check value of `secret`, kept beside what `secret` encrypts.
 ///
-/// AES-GCM does not commit to its key: a ciphertext can be made that opens under two keys. Who compares this value first (in constant time, by
-/// [`crate::constant_time_eq`]) knows that it is the one key. It tells nothing of a uniformly random secret.
+/// AES-GCM does not commit to its key: a ciphertext can be made that opens under two keys. Who compares this value first (in constant time,
+/// by [`crate::constant_time_eq`]) knows that it is the one key. It tells nothing of a uniformly random secret.
 pub fn derive_commitment(secret: &[u8; 32]) -> [u8; 32] {
     let mut commitment = [0; 32];
     derive_into(secret, label::COMMITMENT, b"", &mut commitment);

@@ -10,11 +10,11 @@ const STACK_WIPED_BYTES: usize = 4096;
 
 /// A key that tags bytes, prepared once. Wiped on drop; cannot be printed, cloned, compared or serialised.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// fn printable(_: impl std::fmt::Debug) {}
 /// printable(crypto::MacKey::new(&[0; 32]));
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// let key = crypto::MacKey::new(&[0; 32]);
 /// let copy: crypto::MacKey = key.clone();
 /// ```
@@ -58,7 +58,8 @@ mod tests {
     use super::*;
     use crate::vectors::cases;
 
-    /// RFC 4231, sections 4.2 to 4.8. Its keys have other lengths than [`MacKey`] takes: HMAC pads the short ones with zeros and hashes the long ones.
+    /// RFC 4231, sections 4.2 to 4.8. Its keys have other lengths than [`MacKey`] takes: HMAC pads the short ones with zeros and hashes the
+    /// long ones.
     #[test]
     fn vectors_of_rfc_4231() {
         let padded = |key: &[u8]| {

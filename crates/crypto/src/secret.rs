@@ -1,7 +1,7 @@
 //! The types that hold secrets: one for each kind of key, and [`SecretBytes`] for the rest.
 //!
-//! Always: the bytes live once, on the heap, in a buffer of their final size, and are wiped when the owner is dropped. None of these types can be
-//! printed, cloned, compared or serialised; a look at the bytes is an explicit `expose`. Knows nothing of what the keys open.
+//! Always: the bytes live once, on the heap, in a buffer of their final size, and are wiped when the owner is dropped. None of these types
+//! can be printed, cloned, compared or serialised; a look at the bytes is an explicit `expose`. Knows nothing of what the keys open.
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -19,15 +19,24 @@ pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
 
 /// Secret bytes of any length: an opened value, a name, a request's body. Wiped on drop; cannot be printed, cloned, compared or serialised.
 ///
-/// ```compile_fail
+/// ```
+/// fn serialisable(_: impl serde::Serialize) {}
+/// serialisable(vec![0_u8]);
+/// assert_eq!(crypto::SecretBytes::from(vec![7]).expose(), [7]);
+/// ```
+/// ```compile_fail,E0277
+/// fn serialisable(_: impl serde::Serialize) {}
+/// serialisable(crypto::SecretBytes::from(vec![0]));
+/// ```
+/// ```compile_fail,E0277
 /// fn printable(_: impl std::fmt::Debug) {}
 /// printable(crypto::SecretBytes::from(vec![0]));
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// let secret = crypto::SecretBytes::from(vec![0]);
 /// let copy: crypto::SecretBytes = secret.clone();
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0369
 /// let (a, b) = (crypto::SecretBytes::from(vec![0]), crypto::SecretBytes::from(vec![0]));
 /// let same = a == b;
 /// ```
@@ -62,8 +71,8 @@ impl SecretBytes {
 }
 
 impl From<Vec<u8>> for SecretBytes {
-    /// Takes `bytes` over. One with room to spare is copied into a buffer of its exact size, and wiped. (Copies that it left behind while it grew are
-    /// out of reach: give a `Vec` its final capacity at once.)
+    /// Takes `bytes` over. One with room to spare is copied into a buffer of its exact size, and wiped. (Copies that it left behind while
+    /// it grew are out of reach: give a `Vec` its final capacity at once.)
     fn from(bytes: Vec<u8>) -> SecretBytes {
         if bytes.capacity() == bytes.len() {
             return SecretBytes(Zeroizing::new(bytes.into_boxed_slice()));
@@ -78,15 +87,23 @@ macro_rules! key {
         $(#[$doc])*
         /// Wiped on drop; cannot be printed, cloned, compared or serialised.
         ///
-        /// ```compile_fail
+        /// ```
+        #[doc = concat!("let key = crypto::", stringify!($name), "::generate(&crypto::OsRng::new());")]
+        #[doc = concat!("assert_eq!(key.expose().len(), crypto::", stringify!($name), "::LEN);")]
+        /// ```
+        /// ```compile_fail,E0277
+        /// fn serialisable(_: impl serde::Serialize) {}
+        #[doc = concat!("serialisable(crypto::", stringify!($name), "::generate(&crypto::OsRng::new()));")]
+        /// ```
+        /// ```compile_fail,E0277
         /// fn printable(_: impl std::fmt::Debug) {}
         #[doc = concat!("printable(crypto::", stringify!($name), "::generate(&crypto::OsRng::new()));")]
         /// ```
-        /// ```compile_fail
+        /// ```compile_fail,E0599
         #[doc = concat!("let key = crypto::", stringify!($name), "::generate(&crypto::OsRng::new());")]
         #[doc = concat!("let copy: crypto::", stringify!($name), " = key.clone();")]
         /// ```
-        /// ```compile_fail
+        /// ```compile_fail,E0369
         #[doc = concat!("let key = crypto::", stringify!($name), "::generate(&crypto::OsRng::new());")]
         /// let same = key == key;
         /// ```

@@ -1,17 +1,19 @@
 //! Shamir's secret sharing over GF(256) (CACM 22(11), 1979): the seal key in parts, any `threshold` of which restore it.
 //!
-//! The arithmetic is the crate `sharks` (its maintained fork, blahaj; field polynomial 0x11d, x from 1 upwards). That crate checks little, so this file
-//! stands before it. Always: a [`Quorum`] is one that makes sense; exactly `threshold` distinct, non-zero x enter an interpolation; every share has one length;
-//! a share is wiped on drop.
+//! The arithmetic is the crate `sharks` (its maintained fork, blahaj; field polynomial 0x11d, x from 1 upwards). That crate checks little,
+//! so this file stands before it. Always: a [`Quorum`] is one that makes sense; exactly `threshold` distinct, non-zero x enter an
+//! interpolation; every share has one length; a share is wiped on drop.
 //!
-//! A combined key is not yet known to be the right one: shares carry no checksum of the secret (it would be a hint to who holds fewer than `threshold`).
-//! The caller compares each share with its [`ShareDigest`] when it is entered, and opens something under the key before it trusts it.
+//! A combined key is not yet known to be the right one: shares carry no checksum of the secret (it would be a hint to who holds fewer than
+//! `threshold`). The caller compares each share with its [`ShareDigest`] when it is entered, and opens something under the key before it
+//! trusts it.
 //!
 //! # Timing
-//! `sharks` multiplies through log tables indexed by secret bytes and branches on zero, so its time depends on the secret through the CPU's cache. To observe
-//! it, one must run code on the same physical core or its last-level cache *during* one of the few ceremonies of a cluster's life, and gets one noisy
-//! trace of each. Who can do that on a node of this cluster is close to reading its memory. It is accepted until the share version changes
-//! ([`SHARE_VERSION`] makes room for that); a reply's time is not affected, since a ceremony's reply waits for a raft commit or an AEAD check that dwarfs it.
+//! `sharks` multiplies through log tables indexed by secret bytes and branches on zero, so its time depends on the secret through the CPU's
+//! cache. To observe it, one must run code on the same physical core or its last-level cache *during* one of the few ceremonies of a
+//! cluster's life, and gets one noisy trace of each. Who can do that on a node of this cluster is close to reading its memory. It is
+//! accepted until the share version changes ([`SHARE_VERSION`] makes room for that); a reply's time is not affected, since a ceremony's
+//! reply waits for a raft commit or an AEAD check that dwarfs it.
 
 use base64::Engine;
 use base64::alphabet;
@@ -102,12 +104,12 @@ impl Quorum {
 
 /// One part of a seal key: version (1) ‖ x (1 to 255) ‖ 32 bytes of y. Wiped on drop; cannot be printed, cloned, compared or serialised.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// fn printable(_: impl std::fmt::Debug) {}
-/// printable(crypto::Share::parse_text("").unwrap_or_else(|_| panic!()));
+/// fn share(share: crypto::Share) { printable(share) }
 /// ```
-/// ```compile_fail
-/// fn copy(share: &crypto::Share) -> crypto::Share { share.clone() }
+/// ```compile_fail,E0599
+/// fn copy(share: crypto::Share) -> crypto::Share { share.clone() }
 /// ```
 pub struct Share(Box<Zeroizing<[u8; SHARE_BYTES]>>);
 
@@ -214,8 +216,8 @@ impl Share {
         &self.0
     }
 
-    /// A public digest of this share, by which a node knows a wrong share at once: SHA-256 of a label, `salt` and the share. A share holds 256 bits of
-    /// entropy, so that its digest tells nothing.
+    /// A public digest of this share, by which a node knows a wrong share at once: SHA-256 of a label, `salt` and the share. A share holds
+    /// 256 bits of entropy, so that its digest tells nothing.
     pub fn digest(&self, salt: &[u8; 16]) -> ShareDigest {
         let mut hash = Sha256::new();
         hash.update(b"conclave share digest v1");
@@ -275,7 +277,8 @@ impl Eq for ShareDigest {}
 
 /// Splits `key` into `quorum.shares()` parts, numbered from 1, any `quorum.threshold()` of which restore it.
 ///
-/// Coefficients are uniform over all 256 values (RUSTSEC-2024-0398). One of one is the key itself. Cannot fail: a [`Quorum`] already holds what is needed.
+/// Coefficients are uniform over all 256 values (RUSTSEC-2024-0398). One of one is the key itself. Cannot fail: a [`Quorum`] already holds
+/// what is needed.
 pub fn split(key: &SealKey, quorum: Quorum, rng: &dyn Rng) -> Vec<Share> {
     // EXPOSE: the polynomials' constant terms are the key's bytes.
     let secret = key.expose();
@@ -323,7 +326,8 @@ pub enum CombineError {
 
 /// Restores the key from exactly `quorum.threshold()` distinct shares.
 ///
-/// A wrong share gives a wrong key, not an error: compare digests before, and open something under the key after (see the top of this file).
+/// A wrong share gives a wrong key, not an error: compare digests before, and open something under the key after (see the top of this
+/// file).
 pub fn combine(shares: &[Share], quorum: Quorum) -> Result<SealKey, CombineError> {
     let mut seen = [false; 256];
     for share in shares {
@@ -518,7 +522,8 @@ mod tests {
         assert!(Share::from_bytes(&whole[..SHARE_BYTES]).is_ok());
     }
 
-    /// RUSTSEC-2024-0398: a coefficient that is never zero means that a share never equals the secret, which after some hundred splits gives it away.
+    /// RUSTSEC-2024-0398: a coefficient that is never zero means that a share never equals the secret, which after some hundred splits
+    /// gives it away.
     #[test]
     fn coefficients_are_zero_as_often_as_anything_else() {
         let (secret, rng, mut zeros) = (key(1), rng(), 0);

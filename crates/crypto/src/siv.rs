@@ -1,16 +1,17 @@
 //! AES-256-SIV (RFC 5297): deterministic authenticated encryption, for names.
 //!
 //! Always: the same key, associated data and plaintext give the same bytes, and that equality is all that they show beside the length.
-//! A sealed name is the synthetic IV (16 bytes) ‖ ciphertext (as long as the plaintext). Both key schedules are made once, live in one place, and are wiped
-//! with the cipher; no call copies a key.
+//! A sealed name is the synthetic IV (16 bytes) ‖ ciphertext (as long as the plaintext). Both key schedules are made once, live in one
+//! place, and are wiped with the cipher; no call copies a key.
 //!
-//! The block cipher is the crate `aes` (0.8: the VAES code of 0.9 copies every round key to the stack for each block); the mode is composed here, in the RFC's
-//! own steps. The crate `aes-siv` has the mode, but takes `&mut self` and makes a key schedule on the stack in each call, where copies of the key stay behind
-//! (four after one call, found as `tests/wiped.rs` looks for them), and takes 2.5 times as long. It is the reference in the tests below.
+//! The block cipher is the crate `aes` (0.8: the VAES code of 0.9 copies every round key to the stack for each block); the mode is composed
+//! here, in the RFC's own steps. The crate `aes-siv` has the mode, but takes `&mut self` and makes a key schedule on the stack in each
+//! call, where copies of the key stay behind (four after one call, found as `tests/wiped.rs` looks for them), and takes 2.5 times as long.
+//! It is the reference in the tests below.
 //!
 //! # Cost
-//! About 0.2 µs for a segment of 16 bytes under 16 bytes of associated data, sealed or opened (`aes-siv` 0.7: 0.5 µs), on a core that needs 18 ns for one
-//! AES-256 block. Measure with `cargo test --release -p crypto siv::tests::speed -- --ignored --nocapture`.
+//! About 0.2 µs for a segment of 16 bytes under 16 bytes of associated data, sealed or opened (`aes-siv` 0.7: 0.5 µs), on a core that needs
+//! 18 ns for one AES-256 block. Measure with `cargo test --release -p crypto siv::tests::speed -- --ignored --nocapture`.
 
 use aes::Aes256;
 use aes::cipher::{BlockEncrypt, KeyInit};
@@ -30,11 +31,11 @@ const STACK_WIPED_BYTES: usize = 1 << 16;
 
 /// Seals and opens names. Wiped on drop; cannot be printed, cloned, compared or serialised.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// fn printable(_: impl std::fmt::Debug) {}
 /// printable(crypto::NameCipher::new(&crypto::NameKey::generate(&crypto::OsRng::new())));
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// let cipher = crypto::NameCipher::new(&crypto::NameKey::generate(&crypto::OsRng::new()));
 /// let copy: crypto::NameCipher = cipher.clone();
 /// ```
