@@ -5,10 +5,10 @@
 //! Does not commit to its key: see [`crate::kdf::derive_commitment`].
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
-use zeroize::{Zeroizing, optimization_barrier, zeroize_stack};
+use zeroize::{Zeroizing, optimization_barrier};
 
 use crate::rng::{self, Rng};
-use crate::secret::SecretBytes;
+use crate::secret::{SecretBytes, wipe_stack};
 
 /// Bytes of the nonce, in front.
 pub const NONCE_BYTES: usize = 12;
@@ -20,9 +20,6 @@ pub const OVERHEAD_BYTES: usize = NONCE_BYTES + TAG_BYTES;
 pub const SEALS_MAX: u64 = 1 << 32;
 /// The longest plaintext, in bytes: far below GCM's own 2³⁶ − 32, and below what any caller may hold in memory.
 pub const PLAINTEXT_BYTES_MAX: usize = 1 << 30;
-
-/// Stack that ring may have used for a key schedule, with room to spare. Wiped after.
-const STACK_WIPED_BYTES: usize = 4096;
 
 /// Why [`open`] refused. One variant on purpose: which byte was wrong is nobody's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +45,7 @@ impl AeadKey {
     /// Prepares `key`, which must be uniformly random and have no other use: derive it, by [`crate::kdf`] or a key's `derive_aead_key`.
     pub fn new(key: &[u8; 32]) -> AeadKey {
         let prepared = prepare(key);
-        zeroize_stack::<STACK_WIPED_BYTES>();
+        wipe_stack();
         AeadKey(prepared)
     }
 }

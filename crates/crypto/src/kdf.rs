@@ -4,7 +4,9 @@
 //! A new use takes a new label, from [`label`].
 
 use ring::hkdf;
-use zeroize::{Zeroizing, zeroize_stack};
+use zeroize::Zeroizing;
+
+use crate::secret::wipe_stack;
 
 /// What each derived key is for. One use, one label; a label is never given another meaning, since stored records depend on it.
 pub mod label {
@@ -34,9 +36,6 @@ const SALT: &[u8] = b"conclave hkdf v1";
 /// The longest label, in bytes: its length is encoded in one.
 pub const LABEL_BYTES_MAX: usize = 255;
 
-/// Stack that ring may have used for the derivation, with room to spare. Wiped after.
-const STACK_WIPED_BYTES: usize = 4096;
-
 /// Derives a 32-byte key from `secret`, which must be uniformly random.
 ///
 /// `label` says what the key is for (see [`label`]), `context` for which instance of it: a key version, a mount's id, a device's name.
@@ -65,7 +64,7 @@ pub fn derive_into<const N: usize>(secret: &[u8; 32], label: &'static str, conte
     let label_length = u8::try_from(label.len()).expect("a label is at most LABEL_BYTES_MAX long");
     let key_length = u8::try_from(N).expect("keys of 32 and 64 bytes are derived");
     hkdf_sha256(SALT, secret, &[&[key_length, label_length], label.as_bytes(), context], key);
-    zeroize_stack::<STACK_WIPED_BYTES>();
+    wipe_stack();
 }
 
 /// A public check value of `secret`, kept beside what `secret` encrypts.

@@ -3,10 +3,9 @@
 //! Always: tags are compared in constant time; the prepared key is wiped on drop.
 
 use ring::hmac;
-use zeroize::{optimization_barrier, zeroize_stack};
+use zeroize::optimization_barrier;
 
-/// Stack that ring may have used to prepare a key, with room to spare. Wiped after.
-const STACK_WIPED_BYTES: usize = 4096;
+use crate::secret::wipe_stack;
 
 /// A key that tags bytes, prepared once. Wiped on drop; cannot be printed, cloned, compared or serialised.
 ///
@@ -24,7 +23,7 @@ impl MacKey {
     /// Prepares `key`, which must be uniformly random (drawn, or from [`crate::kdf`]).
     pub fn new(key: &[u8; 32]) -> MacKey {
         let prepared = prepare(key);
-        zeroize_stack::<STACK_WIPED_BYTES>();
+        wipe_stack();
         MacKey(prepared)
     }
 
@@ -109,5 +108,26 @@ mod tests {
             assert!(!key.verify(b"message", &tag[..len]), "cut to {len}");
         }
         assert!(!key.verify(b"message", &[&tag[..], &[0]].concat()));
+    }
+
+    /// A prepared key holds the hash's state after the key, which is as good as the key. Looks at the words by which two keys differ.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_dropped_key_is_overwritten() {
+        use std::os::unix::fs::FileExt;
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        let words_at = |address: usize| {
+            let mut bytes = [0; size_of::<hmac::Key>()];
+            memory.read_exact_at(&mut bytes, address as u64).unwrap();
+            bytes.as_chunks::<8>().0.to_vec()
+        };
+        let (key, other) = (MacKey::new(&[7; 32]), MacKey::new(&[8; 32]));
+        let address = std::ptr::from_ref(&*key.0).addr();
+        let (before, public) = (words_at(address), words_at(std::ptr::from_ref(&*other.0).addr()));
+        drop(key);
+        let after = words_at(address);
+        let secret: Vec<usize> = (0..before.len()).filter(|&word| before[word] != public[word]).collect();
+        assert_eq!(secret.len(), 8, "two states of 32 bytes");
+        assert!(secret.iter().all(|&word| after[word] != before[word]));
     }
 }

@@ -4,7 +4,7 @@
 //! can be printed, cloned, compared or serialised; a look at the bytes is an explicit `expose`. Knows nothing of what the keys open.
 
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroizing, zeroize_stack};
 
 use crate::aead::AeadKey;
 use crate::kdf;
@@ -15,6 +15,15 @@ use crate::rng::Rng;
 #[must_use]
 pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
+}
+
+/// Wipes what a call that has just returned may have left below this frame. That call must not be inlined. For the preparation of keys,
+/// which is rare: a library's key schedule passes through several frames on its way to the heap (`tests/wiped.rs` counts the copies).
+#[inline(never)]
+pub(crate) fn wipe_stack() {
+    /// More than any of these calls uses: a debug build, which moves more, stays below 32 KiB.
+    const BYTES: usize = 64 * 1024;
+    zeroize_stack::<BYTES>();
 }
 
 /// Secret bytes of any length: an opened value, a name, a request's body. Wiped on drop; cannot be printed, cloned, compared or serialised.

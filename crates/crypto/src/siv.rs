@@ -15,10 +15,10 @@
 
 use aes::Aes256;
 use aes::cipher::{BlockEncrypt, KeyInit};
-use zeroize::{Zeroizing, zeroize_stack};
+use zeroize::Zeroizing;
 
 use crate::aead::OpenError;
-use crate::secret::{NameKey, SecretBytes, constant_time_eq};
+use crate::secret::{NameKey, SecretBytes, constant_time_eq, wipe_stack};
 
 /// How much longer a sealed name is than the name.
 pub const OVERHEAD_BYTES: usize = BLOCK_BYTES;
@@ -26,9 +26,6 @@ pub const OVERHEAD_BYTES: usize = BLOCK_BYTES;
 pub const PLAINTEXT_BYTES_MAX: usize = 1 << 20;
 
 const BLOCK_BYTES: usize = 16;
-/// Stack that the preparation of a key may have used, with room to spare (a debug build copies more). Wiped after.
-const STACK_WIPED_BYTES: usize = 1 << 16;
-
 /// Seals and opens names. Wiped on drop; cannot be printed, cloned, compared or serialised.
 ///
 /// ```compile_fail,E0277
@@ -54,7 +51,7 @@ impl NameCipher {
     pub fn new(key: &NameKey) -> NameCipher {
         // EXPOSE: the cipher keeps the schedules of both halves as long as it lives.
         let prepared = prepare(key.expose());
-        zeroize_stack::<STACK_WIPED_BYTES>();
+        wipe_stack();
         NameCipher(prepared)
     }
 
