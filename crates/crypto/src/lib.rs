@@ -20,6 +20,8 @@ pub mod rng;
 pub mod secret;
 pub mod shamir;
 pub mod siv;
+#[cfg(test)]
+mod vectors;
 
 pub use aead::{AeadKey, OpenError};
 pub use mac::MacKey;

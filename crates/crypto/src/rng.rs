@@ -56,8 +56,9 @@ impl Rng for OsRng {
 
 /// **Dangerous**: the same seed gives the same bytes, on every machine. For tests and simulation only.
 ///
-/// Block `i` is SHA-256 of a label, the seed and `i`; a request takes the next bytes of that stream, so the bytes do not depend on how they are
-/// asked for: `fill` of 3 and then 5 bytes draws the same as one `fill` of 8. Callers on several threads share one stream, in the order they come.
+/// Block `i` is SHA-256 of a label, the seed and `i`; a request takes the next bytes of that stream, so the bytes do not depend on how they
+/// are asked for: `fill` of 3 and then 5 bytes draws the same as one `fill` of 8. Callers on several threads share one stream, in the order
+/// they come.
 pub struct SeededRng(Mutex<Stream>);
 
 struct Stream {

@@ -1,17 +1,19 @@
 //! Shamir's secret sharing over GF(256) (CACM 22(11), 1979): the seal key in parts, any `threshold` of which restore it.
 //!
-//! The arithmetic is the crate `sharks` (its maintained fork, blahaj; field polynomial 0x11d, x from 1 upwards). That crate checks little, so this file
-//! stands before it. Always: a [`Quorum`] is one that makes sense; exactly `threshold` distinct, non-zero x enter an interpolation; every share has one length;
-//! a share is wiped on drop.
+//! The arithmetic is the crate `sharks` (its maintained fork, blahaj; field polynomial 0x11d, x from 1 upwards). That crate checks little,
+//! so this file stands before it. Always: a [`Quorum`] is one that makes sense; exactly `threshold` distinct, non-zero x enter an
+//! interpolation; every share has one length; a share is wiped on drop.
 //!
-//! A combined key is not yet known to be the right one: shares carry no checksum of the secret (it would be a hint to who holds fewer than `threshold`).
-//! The caller compares each share with its [`ShareDigest`] when it is entered, and opens something under the key before it trusts it.
+//! A combined key is not yet known to be the right one: shares carry no checksum of the secret (it would be a hint to who holds fewer than
+//! `threshold`). The caller compares each share with its [`ShareDigest`] when it is entered, and opens something under the key before it
+//! trusts it.
 //!
 //! # Timing
-//! `sharks` multiplies through log tables indexed by secret bytes and branches on zero, so its time depends on the secret through the CPU's cache. To observe
-//! it, one must run code on the same physical core or its last-level cache *during* one of the few ceremonies of a cluster's life, and gets one noisy
-//! trace of each. Who can do that on a node of this cluster is close to reading its memory. It is accepted until the share version changes
-//! ([`SHARE_VERSION`] makes room for that); a reply's time is not affected, since a ceremony's reply waits for a raft commit or an AEAD check that dwarfs it.
+//! `sharks` multiplies through log tables indexed by secret bytes and branches on zero, so its time depends on the secret through the CPU's
+//! cache. To observe it, one must run code on the same physical core or its last-level cache *during* one of the few ceremonies of a
+//! cluster's life, and gets one noisy trace of each. Who can do that on a node of this cluster is close to reading its memory. It is
+//! accepted until the share version changes ([`SHARE_VERSION`] makes room for that); a reply's time is not affected, since a ceremony's
+//! reply waits for a raft commit or an AEAD check that dwarfs it.
 
 use base64::Engine;
 use base64::alphabet;
@@ -102,12 +104,12 @@ impl Quorum {
 
 /// One part of a seal key: version (1) ‖ x (1 to 255) ‖ 32 bytes of y. Wiped on drop; cannot be printed, cloned, compared or serialised.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// fn printable(_: impl std::fmt::Debug) {}
-/// printable(crypto::Share::parse_text("").unwrap_or_else(|_| panic!()));
+/// fn share(share: crypto::Share) { printable(share) }
 /// ```
-/// ```compile_fail
-/// fn copy(share: &crypto::Share) -> crypto::Share { share.clone() }
+/// ```compile_fail,E0599
+/// fn copy(share: crypto::Share) -> crypto::Share { share.clone() }
 /// ```
 pub struct Share(Box<Zeroizing<[u8; SHARE_BYTES]>>);
 
@@ -214,8 +216,8 @@ impl Share {
         &self.0
     }
 
-    /// A public digest of this share, by which a node knows a wrong share at once: SHA-256 of a label, `salt` and the share. A share holds 256 bits of
-    /// entropy, so that its digest tells nothing.
+    /// A public digest of this share, by which a node knows a wrong share at once: SHA-256 of a label, `salt` and the share. A share holds
+    /// 256 bits of entropy, so that its digest tells nothing.
     pub fn digest(&self, salt: &[u8; 16]) -> ShareDigest {
         let mut hash = Sha256::new();
         hash.update(b"conclave share digest v1");
@@ -275,7 +277,8 @@ impl Eq for ShareDigest {}
 
 /// Splits `key` into `quorum.shares()` parts, numbered from 1, any `quorum.threshold()` of which restore it.
 ///
-/// Coefficients are uniform over all 256 values (RUSTSEC-2024-0398). One of one is the key itself. Cannot fail: a [`Quorum`] already holds what is needed.
+/// Coefficients are uniform over all 256 values (RUSTSEC-2024-0398). One of one is the key itself. Cannot fail: a [`Quorum`] already holds
+/// what is needed.
 pub fn split(key: &SealKey, quorum: Quorum, rng: &dyn Rng) -> Vec<Share> {
     // EXPOSE: the polynomials' constant terms are the key's bytes.
     let secret = key.expose();
@@ -323,7 +326,8 @@ pub enum CombineError {
 
 /// Restores the key from exactly `quorum.threshold()` distinct shares.
 ///
-/// A wrong share gives a wrong key, not an error: compare digests before, and open something under the key after (see the top of this file).
+/// A wrong share gives a wrong key, not an error: compare digests before, and open something under the key after (see the top of this
+/// file).
 pub fn combine(shares: &[Share], quorum: Quorum) -> Result<SealKey, CombineError> {
     let mut seen = [false; 256];
     for share in shares {
@@ -352,4 +356,339 @@ pub fn combine(shares: &[Share], quorum: Quorum) -> Result<SealKey, CombineError
 
 fn key_of(bytes: &[u8]) -> SealKey {
     SealKey::from_slice(bytes).expect("a share has one y for each byte of the key")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rng::SeededRng;
+
+    /// Multiplication in GF(2^8) modulo x^8 + x^4 + x^3 + x^2 + 1, bit by bit: no table, nothing shared with the crate under test.
+    fn times(mut a: u8, mut b: u8) -> u8 {
+        let mut product = 0;
+        while b != 0 {
+            if b & 1 == 1 {
+                product ^= a;
+            }
+            a = (a << 1) ^ if a & 0x80 == 0 { 0 } else { 0x1d };
+            b >>= 1;
+        }
+        product
+    }
+
+    /// a^254, which is a's inverse.
+    fn inverse(a: u8) -> u8 {
+        (0..254).fold(1, |power, _| times(power, a))
+    }
+
+    /// The polynomial with `coefficients` (constant term first) at x, by Horner's rule.
+    fn evaluate(coefficients: &[u8], x: u8) -> u8 {
+        coefficients.iter().rev().fold(0, |sum, &coefficient| times(sum, x) ^ coefficient)
+    }
+
+    /// Lagrange's interpolation at `at` through `points`.
+    fn interpolate(points: &[(u8, u8)], at: u8) -> u8 {
+        points.iter().fold(0, |sum, &(x, y)| {
+            let others = points.iter().filter(|other| other.0 != x);
+            sum ^ others.fold(y, |term, other| times(term, times(at ^ other.0, inverse(x ^ other.0))))
+        })
+    }
+
+    fn key(byte: u8) -> SealKey {
+        SealKey::from_slice(&std::array::from_fn::<u8, 32, _>(|i| byte ^ i as u8)).unwrap()
+    }
+
+    fn share(number: u8, y: [u8; 32]) -> Share {
+        Share::new(number, &y)
+    }
+
+    fn copies(shares: &[Share], picks: &[usize]) -> Vec<Share> {
+        picks.iter().map(|&pick| Share::copy_of(shares[pick].expose())).collect()
+    }
+
+    fn quorum(shares: u64, threshold: u64) -> Quorum {
+        Quorum::new(shares, threshold).unwrap()
+    }
+
+    fn rng() -> SeededRng {
+        SeededRng::dangerous_from_seed(1)
+    }
+
+    /// Worked by hand: 3x² + 2x + 5 is 4 at 1, 3·4 + 2·2 + 5 = 13 at 2, and 2·0x80 = 0x11d − 0x100 = 0x1d.
+    #[test]
+    fn the_field_of_these_tests_is_the_stated_one() {
+        assert_eq!((evaluate(&[5, 2, 3], 1), evaluate(&[5, 2, 3], 2), times(2, 0x80)), (4, 13, 0x1d));
+        assert!((1..=255).all(|a| times(a, inverse(a)) == 1));
+    }
+
+    #[test]
+    fn a_split_made_elsewhere_in_the_same_field_combines() {
+        // One polynomial of degree 3 for each byte, from an arithmetic pattern that includes zero coefficients.
+        let coefficients: [[u8; 4]; 32] = std::array::from_fn(|i| std::array::from_fn(|j| (i * 29 + j * 83 + i * j * 7) as u8));
+        let at = |x: u8| share(x, coefficients.map(|polynomial| evaluate(&polynomial, x)));
+        let secret = coefficients.map(|polynomial| polynomial[0]);
+        for numbers in [[1, 2, 3, 4], [4, 3, 2, 1], [255, 1, 128, 77]] {
+            assert_eq!(combine(&numbers.map(at), quorum(255, 4)).unwrap().expose(), &secret, "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn our_split_combines_elsewhere_and_every_share_is_on_the_polynomial() {
+        let shares = split(&key(0xa5), quorum(7, 3), &rng());
+        for byte in 0..32 {
+            let points: Vec<(u8, u8)> = shares.iter().map(|share| (share.number(), share.expose()[2 + byte])).collect();
+            assert_eq!(interpolate(&points[2..5], 0), key(0xa5).expose()[byte]);
+            for &(x, y) in &points {
+                assert_eq!(interpolate(&points[..3], x), y);
+            }
+        }
+        assert_eq!(shares.iter().map(Share::number).collect::<Vec<u8>>(), [1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn golden_share() {
+        let golden = "AQEAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHw==";
+        let [only] = &split(&key(0), quorum(1, 1), &rng())[..] else { panic!("one share") };
+        assert_eq!(*only.to_base64(), golden);
+        assert_eq!(*only.to_hex(), "0101000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f");
+        assert_eq!(combine(&[Share::parse_text(golden).unwrap()], quorum(1, 1)).unwrap().expose(), key(0).expose());
+    }
+
+    /// Defect (a) of the crate: a duplicate cancels out, and the wrong secret comes back as if it were right.
+    #[test]
+    fn a_share_given_twice_is_refused() {
+        let shares = split(&key(1), quorum(5, 3), &rng());
+        for picks in [&[0, 1, 2, 2][..], &[0, 1, 1], &[0, 0, 0]] {
+            let refusal = combine(&copies(&shares, picks), quorum(5, 3)).err();
+            assert!(matches!(refusal, Some(CombineError::Duplicate { .. })), "{picks:?}: {refusal:?}");
+        }
+        let mut forged = copies(&shares, &[0, 1, 1]);
+        forged[2].0[5] ^= 1;
+        assert_eq!(combine(&forged, quorum(5, 3)).err(), Some(CombineError::Duplicate { number: 2 }), "one number, two contents");
+    }
+
+    /// Defect (b): a share at x = 0 is the answer, so whoever brings one chooses it.
+    #[test]
+    fn a_share_at_zero_cannot_be_made() {
+        let mut bytes = *share(1, [7; 32]).expose();
+        bytes[1] = 0;
+        assert_eq!(Share::from_bytes(&bytes).err(), Some(ShareParseError::NumberZero));
+        assert_eq!(Share::parse_text(&STANDARD.encode(bytes)).err(), Some(ShareParseError::NumberZero));
+        assert_eq!(Share::parse_text(&hex::encode(bytes)).err(), Some(ShareParseError::NumberZero));
+        assert!(split(&key(1), quorum(255, 2), &rng()).iter().all(|share| share.number() != 0));
+    }
+
+    /// Defect (c): with a threshold of 0 or 1 every share is the plaintext.
+    #[test]
+    fn a_threshold_that_protects_nothing_is_refused() {
+        use QuorumError::*;
+        for (shares, threshold, want) in [
+            (1, 1, Ok((1, 1))),
+            (2, 2, Ok((2, 2))),
+            (5, 3, Ok((5, 3))),
+            (255, 2, Ok((255, 2))),
+            (255, 255, Ok((255, 255))),
+            (0, 0, Err(Shares { shares: 0 })),
+            (0, 1, Err(Shares { shares: 0 })),
+            (256, 3, Err(Shares { shares: 256 })),
+            (u64::MAX, u64::MAX, Err(Shares { shares: u64::MAX })),
+            (1, 0, Err(ThresholdZero)),
+            (5, 0, Err(ThresholdZero)),
+            (2, 1, Err(ThresholdOne { shares: 2 })),
+            (255, 1, Err(ThresholdOne { shares: 255 })),
+            (1, 2, Err(ThresholdAboveShares { shares: 1, threshold: 2 })),
+            (5, 6, Err(ThresholdAboveShares { shares: 5, threshold: 6 })),
+            (5, 256 + 3, Err(ThresholdAboveShares { shares: 5, threshold: 259 })),
+        ] {
+            assert_eq!(Quorum::new(shares, threshold).map(|quorum| (quorum.shares(), quorum.threshold())), want, "{shares}, {threshold}");
+        }
+        let secret = key(1);
+        for share in split(&secret, quorum(255, 2), &rng()) {
+            assert_ne!(share.expose()[2..], secret.expose()[..], "share {}", share.number());
+        }
+    }
+
+    /// Defect (d): an empty secret, or shares of another length. The types leave no way to say either.
+    #[test]
+    fn a_share_of_another_length_is_refused() {
+        let whole = [&[SHARE_VERSION, 1][..], &[7; 64]].concat();
+        for len in (0..whole.len()).filter(|&len| len != SHARE_BYTES) {
+            assert_eq!(Share::from_bytes(&whole[..len]).err(), Some(ShareParseError::Bytes { bytes: len }));
+            assert!(Share::parse_text(&hex::encode(&whole[..len])).is_err(), "{len} bytes of hex");
+            assert!(Share::parse_text(&STANDARD.encode(&whole[..len])).is_err(), "{len} bytes of base64");
+        }
+        assert!(Share::from_bytes(&whole[..SHARE_BYTES]).is_ok());
+    }
+
+    /// RUSTSEC-2024-0398: a coefficient that is never zero means that a share never equals the secret, which after some hundred splits
+    /// gives it away.
+    #[test]
+    fn coefficients_are_zero_as_often_as_anything_else() {
+        let (secret, rng, mut zeros) = (key(1), rng(), 0);
+        for _ in 0..2_000 {
+            // One coefficient: a share at 1 is the secret plus it.
+            let shares = split(&secret, quorum(2, 2), &rng);
+            zeros += shares[0].expose()[2..].iter().zip(secret.expose()).filter(|(y, secret)| y == secret).count();
+        }
+        // 64 000 bytes, 250 zeros expected, standard deviation 15.8.
+        assert!((187..=313).contains(&zeros), "{zeros} zero coefficients");
+    }
+
+    /// Below the threshold every secret is as likely as before: whatever the secret, a share and any mix of two shares are uniform.
+    #[test]
+    fn fewer_shares_than_the_threshold_tell_nothing() {
+        const SPLITS: usize = 10_000;
+        // For 255 degrees of freedom the statistic has mean 255 and deviation 22.6; 370 is passed once in a million.
+        const CHI_SQUARE_MAX: f64 = 370.0;
+        let rng = rng();
+        for secret in [0x00, 0xff] {
+            let secret = SealKey::from_slice(&[secret; 32]).unwrap();
+            let mut counts = [[0_u32; 256]; 4];
+            for _ in 0..SPLITS {
+                let shares = split(&secret, quorum(5, 3), &rng);
+                let y = |share: usize| shares[share].expose()[2];
+                for (mix, value) in [y(0), y(4), y(0) ^ y(4), times(y(1), 3) ^ times(y(3), 7)].into_iter().enumerate() {
+                    counts[mix][usize::from(value)] += 1;
+                }
+            }
+            let expected = SPLITS as f64 / 256.0;
+            for counts in counts {
+                let chi_square: f64 = counts.iter().map(|&count| (f64::from(count) - expected).powi(2) / expected).sum();
+                assert!(chi_square < CHI_SQUARE_MAX, "{chi_square}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_exact_count_of_shares_is_taken() {
+        let shares = split(&key(1), quorum(5, 3), &rng());
+        for given in [0, 1, 2, 4, 5] {
+            let picks: Vec<usize> = (0..given).collect();
+            assert_eq!(combine(&copies(&shares, &picks), quorum(5, 3)).err(), Some(CombineError::Count { given, needed: 3 }));
+        }
+        let foreign = split(&key(1), quorum(9, 3), &rng());
+        assert_eq!(combine(&copies(&foreign, &[0, 1, 8]), quorum(5, 3)).err(), Some(CombineError::Foreign { number: 9, shares: 5 }));
+    }
+
+    #[test]
+    fn mixed_or_changed_shares_give_neither_key_and_are_known_by_their_digest() {
+        let (first, second, rng) = (key(1), key(2), rng());
+        let (ours, theirs) = (split(&first, quorum(5, 3), &rng), split(&second, quorum(5, 3), &rng));
+        let salt = [9; 16];
+        let digests: Vec<ShareDigest> = ours.iter().map(|share| share.digest(&salt)).collect();
+        assert!(ours.iter().all(|share| digests.contains(&share.digest(&salt))));
+        assert!(theirs.iter().all(|share| !digests.contains(&share.digest(&salt))));
+        let mut mixed = copies(&ours, &[0, 1]);
+        mixed.extend(copies(&theirs, &[2]));
+        let made = combine(&mixed, quorum(5, 3)).unwrap();
+        assert!(made.expose() != first.expose() && made.expose() != second.expose());
+    }
+
+    #[test]
+    fn a_digest_depends_on_the_salt_and_every_bit_of_the_share() {
+        let whole = share(3, [7; 32]);
+        let digest = whole.digest(&[1; 16]);
+        assert_eq!(digest, Share::copy_of(whole.expose()).digest(&[1; 16]));
+        assert_ne!(digest, whole.digest(&[2; 16]));
+        for bit in 0..SHARE_BYTES * 8 {
+            let mut bytes = *whole.expose();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(digest, Share::copy_of(&bytes).digest(&[1; 16]), "bit {bit}");
+        }
+        let by_hand = crate::digest::sha256(&[&b"conclave share digest v1"[..], &[1; 16], whole.expose()].concat());
+        assert_eq!(digest.0, by_hand);
+    }
+
+    #[test]
+    fn what_people_type_is_read_or_refused_with_a_reason() {
+        use ShareParseError::*;
+        let whole = share(3, std::array::from_fn(|i| 0xf0 ^ i as u8));
+        let (base64, hex) = (whole.to_base64(), whole.to_hex());
+        let reads: [String; 6] = [
+            base64.to_string(),
+            base64.trim_end_matches('=').to_owned(),
+            hex.to_string(),
+            hex.to_uppercase(),
+            format!(" \t{}\r\n", *base64),
+            format!("\u{a0}{}\n", *hex),
+        ];
+        for text in reads {
+            assert_eq!(Share::parse_text(&text).unwrap().expose(), whole.expose(), "{text}");
+        }
+        let with =
+            |text: &str, at: usize, other: char| text.chars().enumerate().map(|(i, c)| if i == at { other } else { c }).collect::<String>();
+        for (text, want) in [
+            (String::new(), Empty),
+            (" \n\t".to_owned(), Empty),
+            (base64[..47].to_owned(), Length { chars: 47 }),
+            (hex[..67].to_owned(), Length { chars: 67 }),
+            ("x".repeat(10_000), Length { chars: 10_000 }),
+            ("A".repeat(44), Vault { chars: 44 }),
+            ("0".repeat(66), Vault { chars: 66 }),
+            (with(&base64, 9, '-'), Base64 { position: 10 }),
+            (with(&base64, 0, 'é'), Base64 { position: 1 }),
+            (with(&base64, 30, '\u{1f511}'), Base64 { position: 31 }),
+            (with(&base64, 20, '='), Base64 { position: 21 }),
+            // The last symbol holds two bits that no byte takes.
+            (with(&base64, 45, '/'), Base64 { position: 46 }),
+            (with(&base64, 47, 'A'), Base64 { position: 47 }),
+            (with(&base64, 46, 'A'), Base64 { position: 47 }),
+            (with(&hex, 67, 'g'), Hex { position: 68 }),
+            (with(&hex, 3, '\u{1f511}'), Hex { position: 4 }),
+            (with(&hex, 1, '2'), Version { version: 2 }),
+            (with(&with(&hex, 1, '0'), 0, '0'), Version { version: 0 }),
+        ] {
+            let error = Share::parse_text(&text).err().unwrap_or_else(|| panic!("{text} was read"));
+            match (error, want) {
+                // Which of several wrong characters is named does not matter.
+                (Base64 { position }, Base64 { .. }) if text.ends_with('A') || text.ends_with("A=") => {
+                    assert!((46..=48).contains(&position))
+                }
+                _ => assert_eq!(error, want, "{text}"),
+            }
+            let told = error.to_string();
+            assert!(
+                text.len() < 16 || !text.as_bytes().windows(8).any(|part| told.as_bytes().windows(8).any(|said| said == part)),
+                "{told}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_threshold_of_shares_in_any_order_restores_the_key(
+            bytes in any::<[u8; 32]>(),
+            seed in any::<u64>(),
+            (shares, threshold, order) in (2..=20_usize).prop_flat_map(|n| (Just(n), 2..=n, Just((0..n).collect::<Vec<_>>()).prop_shuffle())),
+        ) {
+            let quorum = quorum(shares as u64, threshold as u64);
+            let dealt = split(&SealKey::from_slice(&bytes).unwrap(), quorum, &SeededRng::dangerous_from_seed(seed));
+            prop_assert_eq!(dealt.len(), shares);
+            let made = combine(&copies(&dealt, &order[..threshold]), quorum).unwrap();
+            prop_assert_eq!(made.expose(), &bytes);
+        }
+
+        #[test]
+        fn text_is_read_back(number in 1..=255_u8, y in any::<[u8; 32]>()) {
+            let whole = share(number, y);
+            for text in [whole.to_base64(), whole.to_hex()] {
+                let read = Share::parse_text(&text).unwrap();
+                prop_assert_eq!(read.expose(), whole.expose());
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,80}", typed in "[A-Za-z0-9+/=]{46,48}|[0-9a-g]{68}") {
+            let _ = Share::parse_text(&text);
+            let _ = Share::parse_text(&typed);
+        }
+    }
+
+    #[test]
+    fn the_largest_quorum_works() {
+        let shares = split(&key(1), quorum(255, 255), &rng());
+        assert_eq!(combine(&shares, quorum(255, 255)).unwrap().expose(), key(1).expose());
+    }
 }

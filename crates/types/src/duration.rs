@@ -68,11 +68,15 @@ pub fn parse(text: &str) -> Result<Duration, DurationParseError> {
     if trimmed.starts_with('-') {
         return Err(DurationParseError::Negative { text: shown() });
     }
-    if trimmed.bytes().all(|byte| byte.is_ascii_digit()) {
-        let seconds: u64 = trimmed.parse().map_err(|_| too_long())?;
+    let unsigned = trimmed.strip_prefix('+').unwrap_or(trimmed);
+    if unsigned.is_empty() {
+        return Err(form());
+    }
+    if unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
+        let seconds: u64 = unsigned.parse().map_err(|_| too_long())?;
         return within_limit(u128::from(seconds) * u128::from(NANOS_PER_SECOND)).ok_or_else(too_long);
     }
-    let mut rest = trimmed;
+    let mut rest = unsigned;
     let mut nanos: u128 = 0;
     while !rest.is_empty() {
         let (whole, after) = split_digits(rest);
@@ -188,4 +192,128 @@ fn decimal(whole: u64, fraction: u32, digits: usize) -> String {
     }
     let text = format!("{whole}.{fraction:0digits$}");
     text.trim_end_matches('0').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_vault_reads_is_read() {
+        for (text, want) in [
+            ("", Duration::ZERO),
+            ("0", Duration::ZERO),
+            ("0s", Duration::ZERO),
+            ("15", Duration::from_secs(15)),
+            ("30s", Duration::from_secs(30)),
+            ("768h", Duration::from_secs(2_764_800)),
+            ("1h30m", Duration::from_secs(5_400)),
+            ("768h0m0s", Duration::from_secs(2_764_800)),
+            ("7d", Duration::from_secs(604_800)),
+            ("1d12h", Duration::from_secs(129_600)),
+            ("1.5h", Duration::from_secs(5_400)),
+            (".5s", Duration::from_millis(500)),
+            ("2.s", Duration::from_secs(2)),
+            ("250ms", Duration::from_millis(250)),
+            ("1m1ms", Duration::from_millis(60_001)),
+            ("10us", Duration::from_micros(10)),
+            ("10\u{b5}s", Duration::from_micros(10)),
+            ("10\u{3bc}s", Duration::from_micros(10)),
+            ("7ns", Duration::from_nanos(7)),
+            ("1.0000000019s", Duration::from_nanos(1_000_000_001)),
+            (" 90 ", Duration::from_secs(90)),
+            ("+5s", Duration::from_secs(5)),
+            ("2562047h47m16.854775807s", DURATION_MAX),
+            ("9223372036", Duration::from_secs(9_223_372_036)),
+        ] {
+            assert_eq!(parse(text), Ok(want), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_rest_is_refused_with_a_reason() {
+        use DurationParseError::*;
+        let same = |text: &str| text.chars().take(TEXT_CHARS_SHOWN).collect::<String>();
+        for text in ["h", "1x", "1h 30m", "soon", "1,5h", "1h-5m", "0x10", "1e3", "\u{661}s", ".s", "1hh", "s1", "+", "++1s", "1.5.5s"] {
+            assert_eq!(parse(text), Err(Form { text: same(text) }), "{text:?}");
+        }
+        for text in ["1h30", "1.5", "3.", "1m.5"] {
+            assert_eq!(parse(text), Err(Unit { text: same(text) }), "{text:?}");
+        }
+        for text in ["-1", "-5s", "-0.5h"] {
+            assert_eq!(parse(text), Err(Negative { text: same(text) }), "{text:?}");
+        }
+        let digits = "9".repeat(10_000);
+        for text in ["9223372037", "2562048h", "106752d", &digits, &format!("{digits}h"), "2562047h1000000000000000000h"] {
+            assert_eq!(parse(text), Err(TooLong { text: same(text) }), "{text:?}");
+        }
+        assert_eq!(from_seconds(-1), Err(Negative { text: "-1".to_owned() }));
+        assert_eq!(from_seconds(i64::MAX), Err(TooLong { text: i64::MAX.to_string() }));
+        assert_eq!(from_seconds(900), Ok(Duration::from_secs(900)));
+    }
+
+    #[test]
+    fn both_forms_of_print() {
+        for (duration, short, go) in [
+            (Duration::ZERO, "0s", "0s"),
+            (Duration::from_secs(2_764_800), "768h", "768h0m0s"),
+            (Duration::from_secs(5_400), "1h30m", "1h30m0s"),
+            (Duration::from_secs(3_601), "1h1s", "1h0m1s"),
+            (Duration::from_secs(60), "1m", "1m0s"),
+            (Duration::from_millis(90_500), "1m30.5s", "1m30.5s"),
+            (Duration::from_millis(250), "250ms", "250ms"),
+            (Duration::from_micros(1_500), "1.5ms", "1.5ms"),
+            (Duration::from_nanos(1_500), "1.5\u{b5}s", "1.5\u{b5}s"),
+            (Duration::from_nanos(7), "7ns", "7ns"),
+            (Duration::from_nanos(1_000_000_001), "1.000000001s", "1.000000001s"),
+            (DURATION_MAX, "2562047h47m16.854775807s", "2562047h47m16.854775807s"),
+        ] {
+            assert_eq!((print(duration).as_str(), print_go(duration).as_str()), (short, go));
+        }
+    }
+
+    #[test]
+    fn json_may_hold_a_number_or_a_text() {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            #[serde(deserialize_with = "deserialize")]
+            ttl: Duration,
+        }
+        let read = |json: &str| serde_json::from_str::<Body>(json).map(|body| body.ttl.as_secs()).map_err(|error| error.to_string());
+        for (json, want) in [(r#"{"ttl":900}"#, 900), (r#"{"ttl":"900"}"#, 900), (r#"{"ttl":"15m"}"#, 900), (r#"{"ttl":""}"#, 0)] {
+            assert_eq!(read(json), Ok(want), "{json}");
+        }
+        for (json, reason) in [
+            (r#"{"ttl":-1}"#, "is negative"),
+            (r#"{"ttl":18446744073709551615}"#, "is too long"),
+            (r#"{"ttl":1.5}"#, "a duration: seconds as a number"),
+            (r#"{"ttl":"soon"}"#, "is no duration"),
+            (r#"{"ttl":null}"#, "a duration: seconds as a number"),
+            (r#"{"ttl":["1h"]}"#, "a duration: seconds as a number"),
+        ] {
+            assert!(read(json).unwrap_err().contains(reason), "{json}: {:?}", read(json));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn both_forms_are_read_back(nanos in 0..=i64::MAX as u64, shift in 0..60_u32) {
+            let duration = Duration::from_nanos(nanos >> shift);
+            prop_assert_eq!(parse(&print(duration)), Ok(duration));
+            prop_assert_eq!(parse(&print_go(duration)), Ok(duration));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC*", near in "[0-9dhmsun.\u{b5}+-]{0,30}") {
+            for text in [&text, &near] {
+                if let Ok(duration) = parse(text) {
+                    prop_assert!(duration <= DURATION_MAX);
+                } else if let Err(error) = parse(text) {
+                    prop_assert!(error.to_string().chars().count() < 500);
+                }
+            }
+        }
+    }
 }
