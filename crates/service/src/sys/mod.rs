@@ -56,7 +56,7 @@ pub(crate) fn parse(ask: Ask) -> Result<Prepared, AskError> {
 }
 
 /// Carries an act out. Takes the permit as proof that the caller may.
-pub(crate) async fn act(act: Act, barrier: &Barrier, now: Timestamp, _permit: &Permit) -> Result<Outcome, PlanError> {
+pub(crate) async fn act(act: &Act, barrier: &Barrier, now: Timestamp, _permit: &Permit) -> Result<Outcome, PlanError> {
     match act {
         Act::Seal => match barrier.seal().await {
             Ok(()) => Ok(Outcome::answer(Reply::Done)),
