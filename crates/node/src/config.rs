@@ -5,7 +5,6 @@
 //! Knows nothing of what is done with the values. Every key is described in `docs/operate/configuration.md`.
 
 mod address;
-mod duration;
 mod files;
 mod mistake;
 mod section;

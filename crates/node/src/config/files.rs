@@ -16,7 +16,7 @@ pub(super) enum Secrecy {
 
 /// The file that `key` names, from `folder` on; reports it when it cannot be used. `None` if `key` holds no text.
 pub(super) fn named(section: &Section<'_>, key: &str, folder: &Path, secrecy: Secrecy) -> Option<PathBuf> {
-    let text = section.text(key)?.value;
+    let text = section.text(key)?;
     if text.is_empty() || text.contains("-----BEGIN") {
         section.mistake(key, "must name a file, not hold its content (write the content to a file and name that)");
         return None;
@@ -54,7 +54,7 @@ fn problem(path: &Path, secrecy: Secrecy) -> Result<(), Problem> {
 
 /// The data folder that `key` names, from `folder` on: it is made later, but what stands there now must be a folder.
 pub(super) fn data_folder(section: &Section<'_>, key: &str, folder: &Path) -> Option<PathBuf> {
-    let text = section.required_text(key, "/var/lib/conclave")?.value;
+    let text = section.required_text(key, "/var/lib/conclave")?;
     if text.is_empty() || text.contains('\0') {
         section.mistake(key, "is empty (name the data folder, such as \"/var/lib/conclave\")");
         return None;

@@ -8,16 +8,10 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::duration;
+use types::duration;
+
 use super::mistake::{Report, nearest, shown};
 use super::syntax::{Body, Entry, Value};
-
-/// A value and the line it stands on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Placed<T> {
-    pub(super) value: T,
-    pub(super) line: usize,
-}
 
 /// One block, or the whole file.
 pub(super) struct Section<'a> {
@@ -108,16 +102,16 @@ impl<'a> Section<'a> {
     }
 
     /// The text of `key`.
-    pub(super) fn text(&self, key: &str) -> Option<Placed<&'a str>> {
+    pub(super) fn text(&self, key: &str) -> Option<&'a str> {
         let entry = self.entry(key)?;
         match &entry.value {
-            Value::Text(text) => Some(Placed { value: text, line: entry.line }),
+            Value::Text(text) => Some(text),
             other => self.wrong_type(entry, other, "text in double quotes"),
         }
     }
 
     /// The text of `key`, which must be given; `example` shows a right value.
-    pub(super) fn required_text(&self, key: &str, example: &str) -> Option<Placed<&'a str>> {
+    pub(super) fn required_text(&self, key: &str, example: &str) -> Option<&'a str> {
         if !self.has(key) {
             self.missing(key, &format!("{key} = {example:?}"));
         }
@@ -129,7 +123,7 @@ impl<'a> Section<'a> {
         if !self.has(key) {
             return Some(choices[0].1);
         }
-        let text = self.text(key)?.value;
+        let text = self.text(key)?;
         let found = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
         if found.is_none() {
             let names: Vec<String> = choices.iter().map(|(name, _)| format!("{name:?}")).collect();
@@ -163,19 +157,19 @@ impl<'a> Section<'a> {
     /// The duration of `key` (text with units, or whole seconds) within `range`, or `default`.
     pub(super) fn duration(&self, key: &str, default: Duration, range: RangeInclusive<Duration>) -> Option<Duration> {
         let Some(entry) = self.entry(key) else { return Some(default) };
-        let (given, parsed) = match &entry.value {
-            Value::Text(text) => (shown(text), duration::parse(text)),
-            Value::Integer(seconds) => (seconds.to_string(), u64::try_from(*seconds).ok().map(Duration::from_secs)),
-            other => return self.wrong_type(entry, other, "a duration (such as \"90s\")"),
+        let parsed = match &entry.value {
+            Value::Text(text) => duration::parse(text).map_err(|error| error.to_string()),
+            Value::Integer(seconds) => duration::from_seconds(*seconds).map_err(|error| error.to_string()),
+            other => return self.wrong_type(entry, other, "a duration, such as \"90s\""),
         };
         match parsed {
-            Some(duration) if range.contains(&duration) => Some(duration),
-            Some(_) => {
-                let (least, most) = (duration::display(*range.start()), duration::display(*range.end()));
-                self.out_of_range(key, given, &format!("{least:?}"), &format!("{most:?}"))
+            Ok(duration) if range.contains(&duration) => Some(duration),
+            Ok(given) => {
+                let quoted = |duration: &Duration| format!("{:?}", duration::print(*duration));
+                self.out_of_range(key, quoted(&given), quoted(range.start()), quoted(range.end()))
             }
-            None => {
-                self.mistake(key, format!("{given} is no duration (write whole numbers with h, m, s or ms, such as \"1m30s\")"));
+            Err(text) => {
+                self.mistake(key, text);
                 None
             }
         }

@@ -13,7 +13,7 @@ use types::NodeId;
 use super::address::{Scheme, Url, parse_socket_address};
 use super::files::{self, Secrecy};
 use super::mistake::{Report, nearest, shown};
-use super::section::{Placed, Section};
+use super::section::Section;
 use super::syntax::Body;
 use super::{
     CLUSTER_NAME_DEFAULT, ClusterConfig, Config, HEADER_READ_TIMEOUT_DEFAULT, LOG_FILTER_DEFAULT, ListenerConfig, LogConfig, LogFormat,
@@ -79,7 +79,7 @@ fn cluster_name(root: &Section<'_>) -> Option<String> {
     if !root.has("cluster_name") {
         return Some(CLUSTER_NAME_DEFAULT.to_owned());
     }
-    let name = root.text("cluster_name")?.value;
+    let name = root.text("cluster_name")?;
     // The alphabet of node ids: both are labels of the name in a node's certificate.
     if NodeId::parse(name).is_err() {
         let text = format!("{} is no cluster name (use 1 to 32 of a-z, 0-9 and '-', not at either end)", shown(name));
@@ -96,7 +96,7 @@ fn log(root: &Section<'_>) -> Option<LogConfig> {
     let filter = match root.text("log_level") {
         None if root.has("log_level") => None,
         None => Some(LOG_FILTER_DEFAULT.to_owned()),
-        Some(text) => log_filter(text.value).map_err(|text| root.mistake("log_level", text)).ok(),
+        Some(text) => log_filter(text).map_err(|text| root.mistake("log_level", text)).ok(),
     };
     Some(LogConfig { filter: filter?, format: format? })
 }
@@ -120,7 +120,7 @@ fn log_filter(text: &str) -> Result<String, String> {
 }
 
 fn url(section: &Section<'_>, key: &str, for_peers: bool) -> Option<Url> {
-    let text = section.text(key)?.value;
+    let text = section.text(key)?;
     let port = if for_peers { CLUSTER_PORT } else { API_PORT };
     match Url::parse(text, port, for_peers) {
         Ok(url) if for_peers && url.scheme() == Scheme::Http => {
@@ -243,7 +243,7 @@ fn storage(section: &Section<'_>, folder: &Path) -> Option<StorageConfig> {
     let path = files::data_folder(section, "path", folder);
     let node_id = section
         .required_text("node_id", "n1")
-        .and_then(|text| NodeId::parse(text.value).map_err(|error| section.mistake("node_id", error.to_string())).ok());
+        .and_then(|text| NodeId::parse(text).map_err(|error| section.mistake("node_id", error.to_string())).ok());
     let table = section.choice("table", &[("redb", TableKind::Redb), ("sled", TableKind::Sled)]);
     if table == Some(TableKind::Sled) && !cfg!(feature = "sled") {
         section.mistake("table", "\"sled\" is not in this build (write \"redb\", or build with --features sled)");
@@ -251,8 +251,8 @@ fn storage(section: &Section<'_>, folder: &Path) -> Option<StorageConfig> {
     Some(StorageConfig { path: path?, node_id: node_id?, table: table? })
 }
 
-fn socket_address(section: &Section<'_>, key: &str, text: Placed<&str>, port: u16) -> Option<SocketAddr> {
-    parse_socket_address(text.value, port).map_err(|text| section.mistake(key, text)).ok()
+fn socket_address(section: &Section<'_>, key: &str, text: &str, port: u16) -> Option<SocketAddr> {
+    parse_socket_address(text, port).map_err(|text| section.mistake(key, text)).ok()
 }
 
 /// Every member block; `None` when the list is not one that a cluster can start from.

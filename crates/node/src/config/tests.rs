@@ -212,7 +212,16 @@ fn each_mistake_names_its_place_and_cure() {
         ("log_level = \"${x}\"", "node1.hcl:1: \"${\" starts a template, which is not read here (write \"$${\" for plain text)"),
         ("log_level = <<EOF", "node1.hcl:1: heredocs are not read here (write the text in double quotes)"),
         ("log_level = \"\\q\"", "node1.hcl:1: \"\\\\q\" is no escape (write \\\\ for a backslash)"),
-        ("cluster {", "node1.hcl:1: this \"{\" is never closed (add \"}\" where the block ends)"),
+        (
+            "x {",
+            "node1.hcl:1: this \"{\" is never closed (add \"}\" where the block ends)\n\
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, log_level, log_format, listener, storage, cluster)",
+        ),
+        (
+            "x = [",
+            "node1.hcl:1: this \"[\" is never closed (add \"]\" where the list ends)\n\
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, log_level, log_format, listener, storage, cluster)",
+        ),
         ("}", "node1.hcl:1: \"}\" closes nothing (remove it)"),
         ("/* open", "node1.hcl:1: this comment is never closed (add \"*/\")"),
         ("= 1", "node1.hcl:1: \"=\" starts no key (write key = value)"),
@@ -288,7 +297,7 @@ fn each_mistake_in_a_block_names_its_place_and_cure() {
             NODE,
             "tls_disable = true",
             "tls_disable = true\n  max_request_duration = \"soon\"",
-            r#"node1.hcl:6: listener.max_request_duration: "soon" is no duration (write whole numbers with h, m, s or ms, such as "1m30s")"#,
+            r#"node1.hcl:6: listener.max_request_duration: "soon" is no duration (write for example "30s", "1h30m", "7d", or seconds as in "900")"#,
         ),
         (
             NODE,
