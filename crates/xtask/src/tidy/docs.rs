@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::Finding;
 use super::tree::Tree;
+use super::{Finding, rust};
 
 /// The headings of a decision record, in this order.
 const ADR_PARTS: [&str; 4] = ["## Context", "## Decision", "## Cost", "## What we refused"];
@@ -114,23 +114,22 @@ fn anchors(text: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// `docs/…` named in sources, manifests and scripts: the file is there. A decision record may be named by its number.
+/// Documents named in the comments of sources, in manifests and scripts are there. A decision record may be named by its number.
 fn mentions(tree: &Tree, path: &str, text: &str) -> Vec<Finding> {
-    let checked = [".rs", ".toml", ".proto", ".sh", ".py", "run"].iter().any(|end| path.ends_with(end));
-    if !checked {
-        return Vec::new();
-    }
+    let lines: Vec<String> = if path.ends_with(".rs") {
+        rust::split(text).into_iter().map(|line| line.comment).collect()
+    } else if [".toml", ".proto", ".sh", ".py", ".ci/run"].iter().any(|end| path.ends_with(end)) {
+        text.lines().map(str::to_owned).collect()
+    } else {
+        Vec::new()
+    };
     let mut findings = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        for (position, _) in line.match_indices("docs/") {
-            let before = line[..position].chars().next_back();
-            if before.is_some_and(|c| c.is_alphanumeric() || "./-_\"".contains(c)) {
-                continue;
-            }
+    for (number, line) in lines.iter().enumerate() {
+        for position in standing_alone(line, "docs/") {
             let mention = line[position..].split(|c: char| !(c.is_alphanumeric() || "/.-_".contains(c))).next().unwrap_or_default();
             let mention = mention.trim_end_matches(['.', '/']);
-            let known = tree.has(mention) || tree.paths().any(|path| path.strip_prefix(mention).is_some_and(|rest| rest.starts_with('-')));
-            if !known && mention.len() > "docs/".len() {
+            let numbered = |path: &str| path.strip_prefix(mention).is_some_and(|rest| rest.starts_with('-'));
+            if mention.contains('/') && !tree.has(mention) && !tree.paths().any(numbered) {
                 findings.push(Finding::mistake(path, number + 1, format!("{mention} is not there (mend the path, or write it)")));
             }
         }
@@ -138,19 +137,29 @@ fn mentions(tree: &Tree, path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
+/// Where `path` begins in `line`, not as the middle of a longer path or word.
+fn standing_alone<'a>(line: &'a str, path: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let inside = |c: char| c.is_alphanumeric() || "./-_>}".contains(c);
+    line.match_indices(path)
+        .map(|(position, _)| position)
+        .filter(move |position| !line[..*position].chars().next_back().is_some_and(inside))
+}
+
 /// Paths of one developer's machine.
 fn strangers(path: &str, text: &str) -> Vec<Finding> {
     // In two parts, so that this file does not hold what it looks for.
     let needles = [["/wo", "rk/"].concat(), ["/ho", "me/"].concat(), ["/ro", "ot/"].concat()];
-    let lines = text.lines().enumerate();
-    let hits = lines.filter_map(|(number, line)| Some((number, needles.iter().find(|needle| line.contains(needle.as_str()))?)));
-    let finding = |(number, needle): (usize, &String)| {
-        Finding::mistake(path, number + 1, format!("{needle} is a path of one machine (write it relative to the repository)"))
-    };
-    hits.map(finding).collect()
+    let mut findings = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        if let Some(needle) = needles.iter().find(|needle| standing_alone(line, needle).next().is_some()) {
+            let text = format!("{needle} is a path of one machine (write it relative to the repository)");
+            findings.push(Finding::mistake(path, number + 1, text));
+        }
+    }
+    findings
 }
 
-/// `docs/adr/NNNN-name.md`: numbered from 0001 without a gap, each with the same parts.
+/// Decision records: their files are numbered from 0001 without a gap, each with the same parts.
 fn decision_records(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     let records = tree.texts().filter(|(path, _)| path.starts_with("docs/adr/") && path.ends_with(".md"));

@@ -22,8 +22,8 @@ const MUST_NOT_KNOW: [(&str, &[&str], &str); 8] = [
     ("proto", &["tokio", "redb", "openraft", "axum", "ring"], "behaviour"),
     ("storage", &["openraft", "tonic", "axum", "hyper"], "Raft's roles or the network"),
     ("raft", &["axum", "redb", "ring"], "HTTP, the table's engine or keys"),
-    ("barrier", &["openraft", "axum", "hyper", "tonic", "redb"], "HTTP, peers' transport or the table's engine"),
-    ("engine", &["openraft", "axum", "hyper", "tonic", "redb", "ring", "tokio"], "HTTP, storage or keys"),
+    ("barrier", &["openraft", "axum", "hyper", "redb"], "HTTP, openraft or the table's engine"),
+    ("engine", &["openraft", "axum", "hyper", "tonic", "redb", "ring"], "HTTP, storage or keys"),
     ("service", &["openraft", "axum", "hyper", "tonic", "redb", "http"], "sockets or status codes"),
 ];
 

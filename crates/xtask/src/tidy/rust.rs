@@ -8,7 +8,7 @@ use super::tree::Tree;
 /// Files longer than this, outside tests, are probably more than one room.
 const LINES_MAX: usize = 900;
 /// A head shorter than this says nothing that the path does not.
-const HEAD_CHARS_MIN: usize = 20;
+const HEAD_CHARS_MIN: usize = 12;
 
 /// Macros that mark work not done, or left from debugging.
 const MACROS: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
@@ -124,9 +124,9 @@ fn golden(tree: &Tree) -> Vec<Finding> {
 
 /// A line's code, with the content of quotes blanked, and its comment.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Line {
+pub(super) struct Line {
     code: String,
-    comment: String,
+    pub(super) comment: String,
 }
 
 enum State {
@@ -140,7 +140,7 @@ enum State {
 }
 
 /// Splits a source into lines of code and comment.
-fn split(text: &str) -> Vec<Line> {
+pub(super) fn split(text: &str) -> Vec<Line> {
     let mut lines = vec![Line::default()];
     let mut state = State::Code;
     let mut rest = text;
