@@ -1,1 +1,89 @@
-fn main() {}
+//! House chores: `cargo xtask tidy` checks the house rules, `cargo xtask check` all that CI checks without services.
+//!
+//! A tool for developers and CI; no crate of the house depends on it.
+
+mod tidy;
+
+use std::env;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+const HELP: &str = "usage: cargo xtask COMMAND
+
+  tidy              the house rules: floors, lints, file heads, left-overs, links, decision records
+  check             before a push: fmt, clippy, tidy, cargo-deny (if installed), tests
+  sim [ARG]...      the simulated cluster's tests; `sim --seed N` replays one seed
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["tidy"] => tidy::run(),
+        ["check"] => check(),
+        ["sim", rest @ ..] => sim(rest),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check() -> Result<()> {
+    run("cargo", &["fmt", "--check"])?;
+    run("cargo", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+    tidy::run()?;
+    if Command::new("cargo").args(["deny", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        run("cargo", &["deny", "check", "bans", "licenses", "sources"])?;
+    } else {
+        eprintln!("xtask: cargo-deny is not installed, so licences and sources are left to CI");
+    }
+    run("cargo", &["test", "--workspace", "--locked"])
+}
+
+fn sim(arguments: &[&str]) -> Result<()> {
+    let mut command = vec!["test", "--package", "sim", "--locked"];
+    match arguments {
+        ["--seed", seed, rest @ ..] => {
+            seed.parse::<u64>().with_context(|| format!("{seed:?} is no seed (write a whole number)"))?;
+            command.extend(["--", "--nocapture"]);
+            command.extend(rest);
+            run_with("cargo", &command, &[("CONCLAVE_SIM_SEED", seed)])
+        }
+        rest => {
+            command.push("--");
+            command.extend(rest);
+            run("cargo", &command)
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    run_with(program, arguments, &[])
+}
+
+fn run_with(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+    let shown = format!("{program} {}", arguments.join(" "));
+    eprintln!("xtask: {shown}");
+    let status = Command::new(program)
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .status()
+        .with_context(|| format!("{program} does not start (is it installed?)"))?;
+    if !status.success() {
+        bail!("{shown}: {status}");
+    }
+    Ok(())
+}

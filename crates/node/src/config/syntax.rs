@@ -1,0 +1,442 @@
+//! Syntax: from a file's text to [`Body`], each entry with its line.
+//!
+//! Reads the part of HCL that holds values: attributes, blocks with labels, lists, objects, comments; several entries on one
+//! line too, as HCL 1 allows. JSON is the same thing with other punctuation and needs no second reader. Templates, heredocs
+//! and expressions are refused: a configuration does not compute.
+//! Always: ends for every input, in time linear in it, and nests no deeper than [`NESTING_MAX`]; what follows a mistake is still read.
+//! Knows nothing of the keys a configuration has.
+
+use super::mistake::{MISTAKES_MAX, shown};
+
+/// The deepest nesting of blocks, objects and lists.
+pub const NESTING_MAX: usize = 16;
+
+/// Entries between two braces, or of a whole file, in their order.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Body {
+    /// The line of the opening brace.
+    pub(super) line: usize,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// `name = value`, or `name { … }`. A block's labels are bodies with one entry: `a "b" { … }` is `a = { b = { … } }`.
+#[derive(Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) line: usize,
+    pub(super) value: Value,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Value {
+    Text(String),
+    Integer(i64),
+    /// A number with a fraction or an exponent, or one too large for 64 bits.
+    Decimal(String),
+    Bool(bool),
+    Null,
+    List(Vec<Value>),
+    Body(Body),
+    /// Already reported.
+    Invalid,
+}
+
+/// Where the text is not HCL.
+#[derive(Debug, PartialEq)]
+pub(super) struct SyntaxError {
+    pub(super) line: usize,
+    pub(super) text: String,
+}
+
+/// Reads `text`; the body holds what could be understood.
+pub(super) fn parse(text: &str) -> (Body, Vec<SyntaxError>) {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut parser = Parser { text, position: 0, line: 1, errors: Vec::new() };
+    parser.skip_trivia();
+    let body = if parser.peek() == Some(b'{') {
+        let body = parser.braces(1).unwrap_or_default();
+        parser.skip_trivia();
+        if parser.peek().is_some() {
+            parser.error("text follows the closing \"}\" of the JSON object (remove it)");
+        }
+        body
+    } else {
+        parser.body(0, None)
+    };
+    (body, parser.errors)
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    position: usize,
+    line: usize,
+    errors: Vec<SyntaxError>,
+}
+
+impl<'a> Parser<'a> {
+    fn body(&mut self, depth: usize, opened: Option<usize>) -> Body {
+        let mut body = Body { line: opened.unwrap_or(1), entries: Vec::new() };
+        loop {
+            self.skip_trivia();
+            match (self.peek(), opened) {
+                (None, Some(line)) => {
+                    self.error_at(line, "this \"{\" is never closed (add \"}\" where the block ends)");
+                    return body;
+                }
+                (None, None) => return body,
+                (Some(b'}'), Some(_)) => {
+                    self.bump();
+                    return body;
+                }
+                (Some(b'}'), None) => {
+                    self.error("\"}\" closes nothing (remove it)");
+                    self.bump();
+                }
+                (Some(_), _) => match self.entry(depth) {
+                    Some(entry) => body.entries.push(entry),
+                    None => self.skip_rest_of_entry(),
+                },
+            }
+        }
+    }
+
+    fn entry(&mut self, depth: usize) -> Option<Entry> {
+        let line = self.line;
+        let name = self.name()?;
+        let mut labels = Vec::new();
+        loop {
+            self.skip_to_colon();
+            match self.peek() {
+                Some(separator @ (b'=' | b':')) if labels.is_empty() => {
+                    self.bump();
+                    self.skip_spaces();
+                    while separator == b':' && matches!(self.peek(), Some(b'\r' | b'\n' | b' ' | b'\t')) {
+                        self.bump();
+                    }
+                    let value = self.value(depth, &name);
+                    if value == Value::Invalid {
+                        self.skip_rest_of_entry();
+                    }
+                    return Some(Entry { name, line, value });
+                }
+                Some(b'{') => {
+                    let body = self.braces(depth + labels.len() + 1)?;
+                    let value = labels.into_iter().rev().fold(Value::Body(body), |value, label| {
+                        Value::Body(Body { line, entries: vec![Entry { name: label, line, value }] })
+                    });
+                    return Some(Entry { name, line, value });
+                }
+                Some(b'"') => labels.push(self.quoted()?),
+                Some(byte) if is_word(byte) => labels.push(self.word().to_owned()),
+                _ if labels.is_empty() => {
+                    self.error(format!("{} has no value (write {name} = …, or {name} {{ … }})", shown(&name)));
+                    return None;
+                }
+                _ => {
+                    self.error(format!("\"{{\" is missing after the label of {}", shown(&name)));
+                    return None;
+                }
+            }
+            if labels.len() > NESTING_MAX {
+                self.error(format!("{} has too many labels", shown(&name)));
+                return None;
+            }
+        }
+    }
+
+    fn name(&mut self) -> Option<String> {
+        match self.peek() {
+            Some(b'"') => self.quoted(),
+            Some(byte) if is_word(byte) => Some(self.word().to_owned()),
+            _ => {
+                let found = self.text[self.position..].chars().next().unwrap_or_default();
+                self.error(format!("{} starts no key (write key = value)", shown(&found.to_string())));
+                None
+            }
+        }
+    }
+
+    fn braces(&mut self, depth: usize) -> Option<Body> {
+        let line = self.line;
+        self.deeper(depth)?;
+        self.bump();
+        Some(self.body(depth, Some(line)))
+    }
+
+    /// Refuses to read on when `depth` is too deep, so that no input can exhaust the stack.
+    fn deeper(&mut self, depth: usize) -> Option<()> {
+        if depth <= NESTING_MAX {
+            return Some(());
+        }
+        self.error(format!("nested deeper than {NESTING_MAX} levels; the rest is not read"));
+        self.position = self.text.len();
+        None
+    }
+
+    fn value(&mut self, depth: usize, name: &str) -> Value {
+        match self.peek() {
+            Some(b'"') => self.quoted().map_or(Value::Invalid, Value::Text),
+            Some(b'{') => self.braces(depth + 1).map_or(Value::Invalid, Value::Body),
+            Some(b'[') => self.list(depth + 1, name).map_or(Value::Invalid, Value::List),
+            None | Some(b'\n' | b'\r' | b'}' | b']' | b',' | b'#') => {
+                self.error(format!("{} has no value (write {name} = …)", shown(name)));
+                Value::Invalid
+            }
+            Some(_) => self.bare(),
+        }
+    }
+
+    fn list(&mut self, depth: usize, name: &str) -> Option<Vec<Value>> {
+        let line = self.line;
+        self.deeper(depth)?;
+        self.bump();
+        let mut values = Vec::new();
+        loop {
+            self.skip_trivia();
+            match self.peek() {
+                None => {
+                    self.error_at(line, "this \"[\" is never closed (add \"]\" where the list ends)");
+                    return None;
+                }
+                Some(b']') => {
+                    self.bump();
+                    return Some(values);
+                }
+                Some(_) => match self.value(depth, name) {
+                    Value::Invalid => return None,
+                    value => values.push(value),
+                },
+            }
+        }
+    }
+
+    /// A number, `true`, `false` or `null`.
+    fn bare(&mut self) -> Value {
+        let rest = &self.text[self.position..];
+        let first = rest.chars().next().map_or(0, char::len_utf8);
+        let after = rest[first..].find(|c: char| c.is_whitespace() || ",]}#".contains(c)).unwrap_or(rest.len() - first);
+        let word = &rest[..first + after];
+        match word {
+            "true" => self.take(word, Value::Bool(true)),
+            "false" => self.take(word, Value::Bool(false)),
+            "null" => self.take(word, Value::Null),
+            _ => match (word.parse::<i64>(), word.parse::<f64>()) {
+                (Ok(integer), _) => self.take(word, Value::Integer(integer)),
+                (_, Ok(decimal)) if decimal.is_finite() && word.bytes().any(|b| b.is_ascii_digit()) => {
+                    self.take(word, Value::Decimal(word.to_owned()))
+                }
+                _ if word.starts_with("<<") => self.refuse("heredocs are not read here (write the text in double quotes)".to_owned()),
+                _ => self.refuse(format!("{} is no value (text goes in double quotes)", shown(word))),
+            },
+        }
+    }
+
+    fn take(&mut self, word: &str, value: Value) -> Value {
+        self.position += word.len();
+        value
+    }
+
+    fn refuse(&mut self, text: String) -> Value {
+        self.error(text);
+        Value::Invalid
+    }
+
+    /// Text in double quotes, with the escapes of HCL and JSON. After a mistake in it, what follows its end is read on.
+    fn quoted(&mut self) -> Option<String> {
+        self.bump();
+        let text = self.quoted_rest();
+        while text.is_none() {
+            match self.peek() {
+                None | Some(b'\n') => break,
+                Some(b'"') => {
+                    self.bump();
+                    break;
+                }
+                Some(b'\\') => {
+                    self.bump();
+                    if self.peek() != Some(b'\n') {
+                        self.bump();
+                    }
+                }
+                Some(_) => self.bump(),
+            }
+        }
+        text
+    }
+
+    fn quoted_rest(&mut self) -> Option<String> {
+        let mut text = String::new();
+        loop {
+            let rest = &self.text[self.position..];
+            let Some(next) = rest.chars().next().filter(|c| *c != '\n') else {
+                self.error("text is not closed on its line (add a double quote)");
+                return None;
+            };
+            match next {
+                '"' => {
+                    self.bump();
+                    return Some(text);
+                }
+                '\\' => text.push(self.escape()?),
+                '$' | '%' if rest[1..].starts_with('{') => {
+                    self.error(format!("\"{next}{{\" starts a template, which is not read here (write \"{next}{next}{{\" for plain text)"));
+                    return None;
+                }
+                '$' | '%' if rest[1..].starts_with(next) && rest[2..].starts_with('{') => {
+                    text.push(next);
+                    text.push('{');
+                    self.position += 3;
+                }
+                next => {
+                    text.push(next);
+                    self.position += next.len_utf8();
+                }
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Option<char> {
+        let rest = &self.text[self.position + 1..];
+        let Some(kind) = rest.chars().next() else {
+            self.error("text ends in a backslash");
+            return None;
+        };
+        let plain = match kind {
+            '"' | '\\' | '/' => Some(kind),
+            'n' => Some('\n'),
+            'r' => Some('\r'),
+            't' => Some('\t'),
+            'b' => Some('\u{8}'),
+            'f' => Some('\u{c}'),
+            _ => None,
+        };
+        if let Some(plain) = plain {
+            self.position += 2;
+            return Some(plain);
+        }
+        let unicode = match kind {
+            'u' => code_unit(&rest[1..], 4).and_then(|first| match first {
+                0xd800..0xdc00 => {
+                    let second = rest.get(5..)?.strip_prefix("\\u").and_then(|rest| code_unit(rest, 4))?;
+                    let paired = (0xdc00..0xe000).contains(&second);
+                    paired.then(|| (0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00), 12))
+                }
+                _ => Some((first, 6)),
+            }),
+            'U' => code_unit(&rest[1..], 8).map(|code| (code, 10)),
+            _ => None,
+        };
+        match unicode.and_then(|(code, length)| Some((char::from_u32(code)?, length))) {
+            Some((character, length)) => {
+                self.position += length;
+                Some(character)
+            }
+            None => {
+                self.error(format!("{} is no escape (write \\\\ for a backslash)", shown(&format!("\\{kind}"))));
+                None
+            }
+        }
+    }
+
+    fn word(&mut self) -> &'a str {
+        let rest = &self.text[self.position..];
+        let end = rest.bytes().position(|b| !is_word(b)).unwrap_or(rest.len());
+        self.position += end;
+        &rest[..end]
+    }
+
+    /// Spaces, line ends, comments, and the commas that may stand between entries.
+    fn skip_trivia(&mut self) {
+        loop {
+            match self.peek() {
+                Some(b' ' | b'\t' | b'\r' | b'\n' | b',') => self.bump(),
+                Some(b'#' | b'/') => {
+                    if !self.skip_comment() {
+                        return;
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Whether a comment stood here.
+    fn skip_comment(&mut self) -> bool {
+        let rest = &self.text[self.position..];
+        if rest.starts_with('#') || rest.starts_with("//") {
+            self.position += rest.find('\n').unwrap_or(rest.len());
+            return true;
+        }
+        if !rest.starts_with("/*") {
+            return false;
+        }
+        let end = rest.find("*/");
+        if end.is_none() {
+            self.error("this comment is never closed (add \"*/\")");
+        }
+        let length = end.map_or(rest.len(), |end| end + 2);
+        self.line += rest[..length].matches('\n').count();
+        self.position += length;
+        true
+    }
+
+    fn skip_spaces(&mut self) {
+        while let Some(b' ' | b'\t') = self.peek() {
+            self.bump();
+        }
+    }
+
+    /// Spaces; line ends too where a colon follows them, as it may in JSON.
+    fn skip_to_colon(&mut self) {
+        self.skip_spaces();
+        let rest = &self.text[self.position..];
+        let trimmed = rest.trim_start();
+        if trimmed.starts_with(':') {
+            let skipped = rest.len() - trimmed.len();
+            self.line += rest[..skipped].matches('\n').count();
+            self.position += skipped;
+        }
+    }
+
+    /// To the end of the line, or before a closing brace: where the next entry may start.
+    fn skip_rest_of_entry(&mut self) {
+        while let Some(byte) = self.peek() {
+            if byte == b'\n' || byte == b'}' {
+                return;
+            }
+            self.bump();
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.position).copied()
+    }
+
+    /// Moves past one character.
+    fn bump(&mut self) {
+        if let Some(next) = self.text[self.position..].chars().next() {
+            self.position += next.len_utf8();
+            self.line += usize::from(next == '\n');
+        }
+    }
+
+    fn error(&mut self, text: impl Into<String>) {
+        self.error_at(self.line, text);
+    }
+
+    fn error_at(&mut self, line: usize, text: impl Into<String>) {
+        if self.errors.len() < MISTAKES_MAX {
+            self.errors.push(SyntaxError { line, text: text.into() });
+        }
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// The number that the first `digits` hexadecimal digits of `text` write.
+fn code_unit(text: &str, digits: usize) -> Option<u32> {
+    let text = text.get(..digits)?;
+    text.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u32::from_str_radix(text, 16).ok()).flatten()
+}

@@ -1,0 +1,591 @@
+//! What the parts of [`super::Config`] do together: the values, and the exact words of each mistake.
+
+use std::os::unix::fs::PermissionsExt;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+const NODE: &str = r#"
+api_addr = "http://127.0.0.1:8200"
+listener "tcp" {
+  address     = "127.0.0.1:8200"
+  tls_disable = true
+}
+storage "raft" {
+  path    = "data"
+  node_id = "n1"
+}
+"#;
+
+const CLUSTER: &str = r#"
+listener "tcp" {
+  address     = "127.0.0.1:8200"
+  tls_disable = true
+}
+storage "raft" {
+  path    = "data"
+  node_id = "n1"
+}
+cluster {
+  tls_ca_file   = "ca.pem"
+  tls_cert_file = "n1.pem"
+  tls_key_file  = "n1-key.pem"
+  member "n1" { cluster_addr = "https://127.0.0.1:8201"  api_addr = "http://127.0.0.1:8200" }
+  member "n2" { cluster_addr = "https://127.0.0.1:8203"  api_addr = "http://127.0.0.1:8202" }
+  member "n3" { cluster_addr = "https://127.0.0.1:8205"  api_addr = "http://127.0.0.1:8204" }
+}
+"#;
+
+/// A folder with the files that the examples name.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, mode) in [("ca.pem", 0o644), ("n1.pem", 0o644), ("n1-key.pem", 0o600), ("group-key.pem", 0o640), ("open-key.pem", 0o644)] {
+        put(folder.path(), name, "-", mode);
+    }
+    folder
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own files, which need not survive power loss")]
+fn put(folder: &Path, name: &str, text: &str, mode: u32) {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    Config::parse(text, "node1.hcl", folder().path())
+}
+
+/// The mistakes of `text`, one a line.
+fn mistakes(text: &str) -> String {
+    match parse(text) {
+        Ok(config) => panic!("accepted: {config:?}"),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+fn url(text: &str) -> Url {
+    Url::parse(text, 8200, false).unwrap()
+}
+
+#[test]
+fn a_single_node_has_vaults_defaults() {
+    let folder = folder();
+    let config = Config::parse(NODE, "node1.hcl", folder.path()).unwrap();
+    assert_eq!(
+        config,
+        Config {
+            cluster_name: "conclave".to_owned(),
+            api_addr: url("http://127.0.0.1:8200"),
+            cluster_addr: None,
+            log: LogConfig { filter: "info".to_owned(), format: LogFormat::Text },
+            listener: ListenerConfig {
+                address: "127.0.0.1:8200".parse().unwrap(),
+                tls: None,
+                request_size_bytes_max: 33_554_432,
+                request_duration_max: Duration::from_secs(90),
+                header_read_timeout: Duration::from_secs(10),
+            },
+            storage: StorageConfig { path: folder.path().join("data"), node_id: NodeId::parse("n1").unwrap(), table: TableKind::Redb },
+            cluster: None,
+            warnings: Vec::new(),
+        }
+    );
+}
+
+#[test]
+fn every_key_is_heard() {
+    let folder = folder();
+    let text = r#"
+        cluster_name = "prod"  # the end of a line
+        api_addr     = "https://vault.example.com"
+        cluster_addr = "https://n1.example.com:8201"
+        log_level    = "info,raft=debug" // and of another
+        log_format   = "json"
+        listener "tcp" {
+          address                  = "0.0.0.0:443"
+          tls_cert_file            = "n1.pem"
+          tls_key_file             = "n1-key.pem"
+          tls_min_version          = "tls12"
+          max_request_size         = 1048576
+          max_request_duration     = "1m30s"
+          http_read_header_timeout = 5 /* seconds */
+        }
+        storage "raft" { path = "/data", node_id = "n1", table = "redb" }
+        cluster {
+          listen        = "0.0.0.0:8201"
+          tls_ca_file   = "ca.pem"
+          tls_cert_file = "n1.pem"
+          tls_key_file  = "n1-key.pem"
+          member "n1" {
+            cluster_addr = "https://n1.example.com:8201"
+            api_addr     = "https://vault.example.com"
+          }
+        }
+    "#;
+    let config = Config::parse(text, "node1.hcl", folder.path()).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let cluster = config.cluster.unwrap();
+    assert_eq!(config.cluster_name, "prod");
+    assert_eq!(config.api_addr, url("https://vault.example.com:443"));
+    assert_eq!(config.cluster_addr, Some(url("https://n1.example.com:8201")));
+    assert_eq!(config.log, LogConfig { filter: "info,raft=debug".to_owned(), format: LogFormat::Json });
+    assert_eq!(config.listener.tls, Some(TlsFiles { cert: at("n1.pem"), key: at("n1-key.pem"), min_version: TlsVersion::Tls12 }));
+    assert_eq!(config.listener.request_size_bytes_max, 1_048_576);
+    assert_eq!(config.listener.request_duration_max, Duration::from_secs(90));
+    assert_eq!(config.listener.header_read_timeout, Duration::from_secs(5));
+    assert_eq!(config.storage.path, Path::new("/data"));
+    assert_eq!(cluster.listen, "0.0.0.0:8201".parse().unwrap());
+    assert_eq!(cluster.tls, PeerTlsFiles { ca: at("ca.pem"), cert: at("n1.pem"), key: at("n1-key.pem") });
+    assert_eq!(config.warnings, []);
+}
+
+#[test]
+fn a_member_block_gives_this_nodes_addresses() {
+    let config = parse(CLUSTER).unwrap();
+    let cluster = config.cluster.unwrap();
+    assert_eq!(config.api_addr, url("http://127.0.0.1:8200"));
+    assert_eq!(config.cluster_addr, Some(url("https://127.0.0.1:8201")));
+    assert_eq!(cluster.listen, "127.0.0.1:8201".parse().unwrap());
+    assert_eq!(cluster.members.len(), 3);
+    assert_eq!(cluster.members[&NodeId::parse("n3").unwrap()].api_addr, url("http://127.0.0.1:8204"));
+}
+
+#[test]
+fn json_of_the_same_shape_is_the_same() {
+    let folder = folder();
+    let text = r#"{
+        "listener": [{"tcp": {"address": "127.0.0.1:8200", "tls_disable": true}}],
+        "storage" : {"raft": {"path": "d\u0061ta", "node_id": "n1"}},
+        "cluster":
+          {"tls_ca_file": "ca.pem", "tls_cert_file": "n1.pem", "tls_key_file": "n1-key.pem",
+           "member": {
+             "n1": {"cluster_addr": "https:\/\/127.0.0.1:8201", "api_addr": "http://127.0.0.1:8200"},
+             "n2": {"cluster_addr": "https://127.0.0.1:8203", "api_addr": "http://127.0.0.1:8202"},
+             "n3": {"cluster_addr": "https://127.0.0.1:8205", "api_addr": "http://127.0.0.1:8204"}}}
+    }"#;
+    let json = Config::parse(text, "node1.json", folder.path()).unwrap();
+    let hcl = Config::parse(CLUSTER, "node1.hcl", folder.path()).unwrap();
+    assert_eq!(json, hcl);
+}
+
+#[test]
+fn each_mistake_names_its_place_and_cure() {
+    let cases = [
+        // The shape.
+        (
+            "",
+            "node1.hcl: listener is missing (add listener \"tcp\" { address = \"127.0.0.1:8200\" } at the top of the file)\n\
+              node1.hcl: storage is missing (add storage \"raft\" { path = \"/var/lib/conclave\", node_id = \"n1\" } at the top of the file)\n\
+              node1.hcl: api_addr is missing (add api_addr = \"http://127.0.0.1:8200\" at the top of the file)",
+        ),
+        (
+            "adress = 1",
+            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, log_level, log_format, listener, storage, cluster)",
+        ),
+        ("clustr_name = \"a\"", "node1.hcl:1: unknown key \"clustr_name\" (did you mean cluster_name?)"),
+        ("log_format = \"xml\"", "node1.hcl:1: log_format: \"xml\" is not one of \"text\", \"json\""),
+        ("log_level = 3", "node1.hcl:1: log_level: 3 is a number (write text in double quotes)"),
+        ("log_level = \"inof\"", "node1.hcl:1: log_level: \"inof\" is no level (did you mean \"info\"?)"),
+        (
+            "log_level = \"info,raft=loud\"",
+            "node1.hcl:1: log_level: \"info,raft=loud\" is no filter (write a level, or levels by part, such as \"info,raft=debug\")",
+        ),
+        (
+            "cluster_name = \"Prod\"",
+            "node1.hcl:1: cluster_name: \"Prod\" is no cluster name (use 1 to 32 of a-z, 0-9 and '-', not at either end)",
+        ),
+        ("cluster_name = null", "node1.hcl:1: cluster_name: null is no value (write text in double quotes)"),
+        (
+            "cluster_addr = \"https://a:1\"",
+            "node1.hcl:1: cluster_addr: has no cluster block to belong to (add cluster { … }, or remove this line)",
+        ),
+        ("cluster = true", "node1.hcl:1: cluster: true is a truth value (write a block in braces)"),
+        ("cluster = []", "node1.hcl:1: cluster: is an empty list (write a block in braces)"),
+        // The syntax.
+        ("log_level = info", "node1.hcl:1: \"info\" is no value (text goes in double quotes)"),
+        ("log_level = \"info", "node1.hcl:1: text is not closed on its line (add a double quote)"),
+        ("log_level", "node1.hcl:1: \"log_level\" has no value (write log_level = …, or log_level { … })"),
+        ("log_level =", "node1.hcl:1: \"log_level\" has no value (write log_level = …)"),
+        ("log_level = \"${x}\"", "node1.hcl:1: \"${\" starts a template, which is not read here (write \"$${\" for plain text)"),
+        ("log_level = <<EOF", "node1.hcl:1: heredocs are not read here (write the text in double quotes)"),
+        ("log_level = \"\\q\"", "node1.hcl:1: \"\\\\q\" is no escape (write \\\\ for a backslash)"),
+        (
+            "x {",
+            "node1.hcl:1: this \"{\" is never closed (add \"}\" where the block ends)\n\
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, log_level, log_format, listener, storage, cluster)",
+        ),
+        (
+            "x = [",
+            "node1.hcl:1: this \"[\" is never closed (add \"]\" where the list ends)\n\
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, log_level, log_format, listener, storage, cluster)",
+        ),
+        ("}", "node1.hcl:1: \"}\" closes nothing (remove it)"),
+        ("/* open", "node1.hcl:1: this comment is never closed (add \"*/\")"),
+        ("= 1", "node1.hcl:1: \"=\" starts no key (write key = value)"),
+    ];
+    for (text, want) in cases {
+        let found = mistakes(text);
+        let first = found.lines().filter(|line| text.is_empty() || line.starts_with("node1.hcl:1:")).collect::<Vec<_>>().join("\n");
+        assert_eq!(first, want, "{text}");
+    }
+}
+
+#[test]
+fn each_mistake_in_a_block_names_its_place_and_cure() {
+    // In NODE or CLUSTER, replace this, by that: these lines and no others.
+    let cases = [
+        (
+            NODE,
+            r#""127.0.0.1:8200"
+  tls"#,
+            "\"0.0.0.0\"\n  tls",
+            r#"node1.hcl:4: listener.address: "0.0.0.0" has no port (try "0.0.0.0:8200")"#,
+        ),
+        (
+            NODE,
+            "address     = \"127.0.0.1:8200\"",
+            "adress = \"127.0.0.1:8200\"",
+            "node1.hcl:3: listener: address is missing (add address = \"127.0.0.1:8200\" to this block)\n\
+             node1.hcl:4: listener: unknown key \"adress\" (did you mean address?)",
+        ),
+        (
+            NODE,
+            "tls_disable = true",
+            "tls_disable = \"true\"",
+            r#"node1.hcl:5: listener.tls_disable: "true" is text (write true or false, without quotes)"#,
+        ),
+        (
+            NODE,
+            "tls_disable = true",
+            "",
+            "node1.hcl:3: listener: TLS is missing (add tls_cert_file = \"…\" and tls_key_file = \"…\", or tls_disable = true for plain HTTP, to this block)",
+        ),
+        (
+            NODE,
+            "tls_disable = true",
+            "tls_cert_file = \"n1.pem\"",
+            "node1.hcl:3: listener: tls_key_file is missing (add tls_key_file = \"…\" to this block)",
+        ),
+        (
+            NODE,
+            "tls_disable = true",
+            "tls_disable = true\n  tls_cert_file = \"n1.pem\"",
+            "node1.hcl:6: listener.tls_cert_file: contradicts tls_disable = true (remove one of them)",
+        ),
+        (
+            NODE,
+            "tls_disable = true",
+            "tls_cert_file = \"n1.pem\"\n  tls_key_file = \"n1-key.pem\"",
+            r#"node1.hcl:2: api_addr: "http://127.0.0.1:8200" is not https, but the listener speaks TLS (try "https://127.0.0.1:8200")"#,
+        ),
+        (
+            NODE,
+            "tls_disable = true",
+            "tls_disable = true\n  max_request_size = 10",
+            "node1.hcl:6: listener.max_request_size: 10 is out of range (write 1024 to 1073741824)",
+        ),
+        (
+            NODE,
+            "tls_disable = true",
+            "tls_disable = true\n  max_request_duration = \"2h\"",
+            r#"node1.hcl:6: listener.max_request_duration: "2h" is out of range (write "1s" to "1h")"#,
+        ),
+        (
+            NODE,
+            "tls_disable = true",
+            "tls_disable = true\n  max_request_duration = \"soon\"",
+            r#"node1.hcl:6: listener.max_request_duration: "soon" is no duration (write for example "30s", "1h30m", "7d", or seconds as in "900")"#,
+        ),
+        (
+            NODE,
+            "tls_disable = true",
+            "tls_disable = true\n  tls_disable = false",
+            "node1.hcl:6: listener.tls_disable: is given twice (first in line 5; keep one)",
+        ),
+        (NODE, "listener \"tcp\" {", "listener {", "node1.hcl:3: listener: the block has no label (write listener \"…\" { … })"),
+        (NODE, "\"tcp\"", "\"unix\"", "node1.hcl:3: listener: \"unix\" is not supported (write listener \"tcp\")"),
+        (NODE, "storage", "listener \"tcp\" {}\nstorage", "node1.hcl:7: listener: is given twice (first in line 3; keep one)"),
+        (
+            NODE,
+            "node_id = \"n1\"",
+            "node_id = \"N1\"",
+            r#"node1.hcl:9: storage.node_id: "N1" is no node id (use 1 to 32 of a-z, 0-9 and '-', not at either end)"#,
+        ),
+        (
+            NODE,
+            "node_id = \"n1\"",
+            "node_id = \"n1\"\n  table = \"rocksdb\"",
+            r#"node1.hcl:10: storage.table: "rocksdb" is not one of "redb", "sled""#,
+        ),
+        (NODE, "\"data\"", "\"\"", r#"node1.hcl:8: storage.path: is empty (name the data folder, such as "/var/lib/conclave")"#),
+        (
+            CLUSTER,
+            "  tls_key_file  = \"n1-key.pem\"\n",
+            "",
+            "node1.hcl:10: cluster: tls_key_file is missing (add tls_key_file = \"…\" to this block)",
+        ),
+        (
+            CLUSTER,
+            "node_id = \"n1\"",
+            "node_id = \"n4\"",
+            "node1.hcl:14: cluster.member: this node, \"n4\", is not among n1, n2, n3 (add member \"n4\" { … })",
+        ),
+        (
+            CLUSTER,
+            "8205",
+            "8203",
+            r#"node1.hcl:16: cluster.member.n3.cluster_addr: "https://127.0.0.1:8203" is taken by cluster.member.n2.cluster_addr (each address belongs to one listener)"#,
+        ),
+        (CLUSTER, "\"n3\"", "\"n2\"", "node1.hcl:16: cluster.member.n2: is given twice (first in line 15; keep one)"),
+        (
+            CLUSTER,
+            "\"n3\"",
+            "\"n_3\"",
+            r#"node1.hcl:16: cluster.member.n_3: "n_3" is no node id (use 1 to 32 of a-z, 0-9 and '-', not at either end)"#,
+        ),
+        (
+            CLUSTER,
+            "https://127.0.0.1:8205",
+            "http://127.0.0.1:8205",
+            r#"node1.hcl:16: cluster.member.n3.cluster_addr: "http://127.0.0.1:8205" is not https, and peers speak TLS only (try "https://127.0.0.1:8205")"#,
+        ),
+        (
+            CLUSTER,
+            "cluster {",
+            "api_addr = \"http://127.0.0.1:8299\"\ncluster {",
+            r#"node1.hcl:10: api_addr: "http://127.0.0.1:8299" is not what this node's member block says, "http://127.0.0.1:8200" (make them equal, or remove this line)"#,
+        ),
+        (
+            CLUSTER,
+            "cluster {",
+            "cluster {\n  listen = \"127.0.0.1:8200\"",
+            "node1.hcl:11: cluster.listen: 127.0.0.1:8200 is the clients' listener's address too (give peers a port of their own)",
+        ),
+        (
+            CLUSTER,
+            "https://127.0.0.1:8201",
+            "https://one:8201",
+            "node1.hcl:10: cluster: listen is missing (add listen = \"0.0.0.0:8201\", as the host of cluster_addr is a name, to this block)",
+        ),
+    ];
+    for (base, this, that, want) in cases {
+        assert!(base.contains(this), "{this}");
+        let text = base.replacen(this, that, 1);
+        assert_eq!(mistakes(&text), want, "{text}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = r#"
+cluster_name = "Prod"
+listener "tcp" {
+  address = "0.0.0.0"
+  tls_cert = "n1.pem"
+}
+storage "raft" {
+  path = "data" node_id = "n1"
+  oops
+}
+"#;
+    assert_eq!(
+        mistakes(text),
+        "node1.hcl: api_addr is missing (add api_addr = \"http://127.0.0.1:8200\" at the top of the file)\n\
+         node1.hcl:2: cluster_name: \"Prod\" is no cluster name (use 1 to 32 of a-z, 0-9 and '-', not at either end)\n\
+         node1.hcl:3: listener: TLS is missing (add tls_cert_file = \"…\" and tls_key_file = \"…\", or tls_disable = true for plain HTTP, to this block)\n\
+         node1.hcl:4: listener.address: \"0.0.0.0\" has no port (try \"0.0.0.0:8200\")\n\
+         node1.hcl:5: listener: unknown key \"tls_cert\" (did you mean tls_cert_file?)\n\
+         node1.hcl:9: \"oops\" has no value (write oops = …, or oops { … })"
+    );
+}
+
+#[test]
+fn doubtful_settings_are_warned_of() {
+    for (base, this, that, want) in [
+        (
+            NODE,
+            "address     = \"127.0.0.1:8200\"",
+            "address = \"0.0.0.0:8200\"",
+            "node1.hcl:5: listener.tls_disable: secrets cross the network in clear, as 0.0.0.0:8200 is not a loopback address",
+        ),
+        (
+            NODE,
+            "http://",
+            "https://",
+            "node1.hcl:5: listener.tls_disable: this listener speaks plain HTTP, but api_addr is \"https://127.0.0.1:8200\" (right only behind something that ends TLS)",
+        ),
+        (
+            CLUSTER,
+            "  member \"n3\" { cluster_addr = \"https://127.0.0.1:8205\"  api_addr = \"http://127.0.0.1:8204\" }\n",
+            "",
+            "node1.hcl:14: cluster.member: 2 members survive no more failures than 1 (an odd number is better)",
+        ),
+    ] {
+        assert!(base.contains(this), "{this}");
+        let config = parse(&base.replacen(this, that, 1)).unwrap();
+        let warnings: Vec<String> = config.warnings.iter().map(Mistake::to_string).collect();
+        assert_eq!(warnings, [want]);
+    }
+}
+
+#[test]
+fn files_must_be_there_and_keys_private() {
+    let folder = folder();
+    let shown = |name: &str| format!("{:?}", folder.path().join(name).display().to_string());
+    for (this, that, want) in [
+        (
+            "ca.pem",
+            "none.pem",
+            format!("node1.hcl:11: cluster.tls_ca_file: {} cannot be read: No such file or directory (os error 2)", shown("none.pem")),
+        ),
+        (
+            "n1-key.pem",
+            "open-key.pem",
+            format!("node1.hcl:13: cluster.tls_key_file: {} is a private key that everyone can use (chmod 600 it)", shown("open-key.pem")),
+        ),
+        ("n1.pem", ".", format!("node1.hcl:12: cluster.tls_cert_file: {} is not a file", shown("."))),
+        (
+            "n1-key.pem",
+            "-----BEGIN PRIVATE KEY-----MC4",
+            "node1.hcl:13: cluster.tls_key_file: must name a file, not hold its content (write the content to a file and name that)"
+                .to_owned(),
+        ),
+        ("\"data\"", "\"ca.pem\"", format!("node1.hcl:7: storage.path: {} is not a folder", shown("ca.pem"))),
+    ] {
+        let errors = Config::parse(&CLUSTER.replacen(this, that, 1), "node1.hcl", folder.path()).unwrap_err();
+        assert_eq!(errors.to_string(), want);
+    }
+    let shared = Config::parse(&CLUSTER.replacen("n1-key.pem", "group-key.pem", 1), "node1.hcl", folder.path()).unwrap();
+    assert_eq!(
+        shared.warnings[0].to_string(),
+        format!(
+            "node1.hcl:13: cluster.tls_key_file: {} is a private key that its group can use (chmod 600 it, unless that is meant)",
+            shown("group-key.pem")
+        )
+    );
+}
+
+#[test]
+fn a_file_is_read_from_its_own_folder_and_only_if_it_is_one() {
+    let folder = folder();
+    put(folder.path(), "node1.hcl", NODE, 0o644);
+    let path = folder.path().join("node1.hcl");
+    assert_eq!(Config::load(&path).unwrap().storage.path, folder.path().join("data"));
+
+    put(folder.path(), "binary.hcl", "a = 1\n\u{0}", 0o644);
+    put(folder.path(), "large.hcl", &"#".repeat(FILE_SIZE_BYTES_MAX + 1), 0o644);
+    for (name, want) in [
+        ("none.hcl", "cannot be read: No such file or directory (os error 2)"),
+        ("", "cannot be read: Is a directory (os error 21)"),
+        ("large.hcl", "is larger than 1048576 bytes (is it a configuration?)"),
+    ] {
+        let path = folder.path().join(name);
+        assert_eq!(Config::load(&path).unwrap_err().to_string(), format!("{}: {want}", path.display()));
+    }
+    assert!(Config::load(&folder.path().join("binary.hcl")).is_err());
+}
+
+#[test]
+fn nesting_is_bounded() {
+    for (open, lines) in [("a {\n", 40), ("a = [", 40), ("a = {", 40), ("[", 1)] {
+        for count in [lines, 100_000] {
+            assert!(parse(&open.repeat(count)).is_err());
+        }
+    }
+    assert!(mistakes(&"a {\n".repeat(17)).contains("node1.hcl:17: nested deeper than 16 levels; the rest is not read"));
+}
+
+#[test]
+fn no_more_mistakes_are_kept_than_anyone_reads() {
+    let errors = parse(&"x\n".repeat(100_000)).unwrap_err();
+    assert_eq!(errors.mistakes().len(), MISTAKES_MAX);
+}
+
+/// Text made of what a configuration is made of.
+fn pieces() -> impl Strategy<Value = String> {
+    let words = [
+        "cluster",
+        "member",
+        "listener",
+        "storage",
+        "\"tcp\"",
+        "\"raft\"",
+        "\"n1\"",
+        "node_id",
+        "path",
+        "api_addr",
+        "cluster_addr",
+        "listen",
+        "tls_disable",
+        "tls_cert_file",
+        "log_level",
+        "max_request_size",
+        "max_request_duration",
+        "{",
+        "}",
+        "[",
+        "]",
+        "=",
+        ":",
+        ",",
+        "\n",
+        " ",
+        "true",
+        "null",
+        "1",
+        "-9",
+        "1.5e9",
+        "\"https://a:1\"",
+        "\"127.0.0.1:1\"",
+        "\"\\u",
+        "\"\\uD83D\\uDE00\"",
+        "\"",
+        "${",
+        "$${",
+        "#",
+        "//",
+        "/*",
+        "*/",
+        "<<E",
+        "\u{a0}",
+        "é",
+        "\0",
+        "\r\n",
+    ];
+    proptest::collection::vec(prop_oneof![8 => proptest::sample::select(words.to_vec()).prop_map(str::to_owned), 1 => ".{0,4}"], 0..120)
+        .prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in prop_oneof![pieces(), any::<String>()]) {
+        let _ = Config::parse(&text, "node1.hcl", Path::new("/nonexistent"));
+    }
+
+    #[test]
+    fn no_change_of_a_good_file_panics(at in 0..CLUSTER.len(), length in 0..40usize, piece in pieces(), json in any::<bool>()) {
+        let base = if json { CLUSTER.replace(" = ", ": ") } else { CLUSTER.to_owned() };
+        let end = (at + length).min(base.len());
+        let text = format!("{}{piece}{}", &base[..at.min(base.len())], &base[end.max(at.min(base.len()))..]);
+        match Config::parse(&text, "node1.hcl", Path::new("/nonexistent")) {
+            Ok(_) => prop_assert!(false, "its files are not there"),
+            Err(errors) => for mistake in errors.mistakes() {
+                let lines = text.matches('\n').count() + 1;
+                prop_assert!(mistake.line.is_none_or(|line| (1..=lines).contains(&line)), "{mistake}");
+            },
+        }
+    }
+
+    #[test]
+    fn text_survives_quoting(text in any::<String>()) {
+        // JSON's own writer, read back by ours; templates are the one thing HCL adds.
+        let quoted = serde_json::to_string(&text).unwrap().replace("${", "$${").replace("%{", "%%{");
+        prop_assume!(!text.contains("$${") && !text.contains("%%{"));
+        let (body, errors) = syntax::parse(&format!("a = {quoted}"));
+        prop_assert_eq!(&errors, &[]);
+        prop_assert_eq!(&body.entries[0].value, &syntax::Value::Text(text));
+    }
+}
