@@ -1,3 +1,19 @@
-//! node
+//! A node: configuration, listeners, start and stop. Puts the floors together and knows nothing of what a body means.
 
+mod boot;
 pub mod config;
+mod grpc;
+mod harden;
+mod http;
+mod lifecycle;
+mod listener;
+mod peers;
+mod telemetry;
+
+pub use boot::{RunError, run};
+pub use config::Config;
+
+/// The software's version, in the form on which Vault's clients gate features.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The version that the HTTP API reports: clients gate features on it, so it is a Vault-like one.
+pub const API_VERSION: &str = "1.17.0";

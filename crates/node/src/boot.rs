@@ -1,0 +1,319 @@
+//! Start and stop: opens the data folder, starts Raft, the barrier and the listeners, and ends them in reverse order.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use barrier::{Barrier, CeremonyPeers, CeremonyService, Changes, GrpcCeremonyPeers, NodeFacts};
+use crypto::{OsRng, Rng};
+use raft::grpc::{Admission, Channels, GrpcTransport, PeerTls, PeerTlsError, RaftService};
+use raft::{Flushing, Member, Parts, Raft, Role, Timing, Transport};
+use storage::datadir::DataDir;
+use storage::table::RedbTableOptions;
+use storage::{Disk, FsDisk, Log, LogOptions, RedbTable, SnapshotStore, Table};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use types::{Clock, NodeId, SystemClock};
+
+use crate::config::{ClusterConfig, Config, TableKind};
+use crate::http::Edge;
+use crate::lifecycle::{Follow, Serving, follow};
+use crate::peers::Alone;
+use crate::{VERSION, harden, listener, telemetry};
+
+/// Entries between two snapshots.
+const SNAPSHOT_INTERVAL: u64 = 50_000;
+/// How long a leader that stops waits for another to take over.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+/// How long requests under way may take once the node stops.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Why a node did not start, or why it ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A port is taken, or may not be used.
+    #[error("{role} cannot listen on {address} (is another process on this port? `ss -ltnp` tells which)")]
+    Listen {
+        /// Which listener.
+        role: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A certificate or key file cannot be read.
+    #[error("read {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The peers' certificate cannot be used.
+    #[error("cluster.tls_cert_file")]
+    PeerTls(#[from] PeerTlsError),
+    /// The clients' certificate cannot be used.
+    #[error("listener.tls_cert_file, listener.tls_key_file: {0}")]
+    ListenerTls(String),
+    /// The peers' listener does not start.
+    #[error("the peers' listener")]
+    PeerListener(#[source] tonic::transport::Error),
+    /// The data folder is refused.
+    #[error("data folder")]
+    DataDir(#[from] storage::datadir::OpenError),
+    /// The log is refused.
+    #[error("log")]
+    Log(#[from] storage::log::OpenError),
+    /// The table is refused.
+    #[error("table")]
+    Table(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The kept snapshot is refused.
+    #[error("snapshots")]
+    Snapshots(#[from] storage::snapshot::SnapshotError),
+    /// Raft does not start.
+    #[error("raft")]
+    Raft(#[from] raft::StartError),
+    /// The first membership cannot be written.
+    #[error("cluster.member")]
+    Bootstrap(#[from] raft::BootstrapError),
+    /// The records in the table cannot be used.
+    #[error("seal record")]
+    Records(#[from] barrier::RecordError),
+    /// Raft ended while the node ran: what it had acknowledged is safe, and it must be started again.
+    #[error("raft failed: {0}")]
+    Failed(String),
+}
+
+/// What peers are reached by.
+struct PeerSide {
+    transport: Arc<dyn Transport>,
+    ceremony: Arc<dyn CeremonyPeers>,
+    /// The listener and its TLS; `None` for a cluster of one.
+    listen: Option<(TcpListener, PeerTls)>,
+}
+
+/// Runs a node until `stop`, or until it fails.
+///
+/// # Errors
+/// What kept it from starting, or [`RunError::Failed`] when its disk or Raft failed while it ran.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+    telemetry::start(&config.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    harden::process();
+    tracing::info!(node = %config.storage.node_id, version = VERSION, "starting");
+
+    // Ports first: a taken one must be found before anything is touched.
+    let client_listener = listen("the client listener", config.listener.address).await?;
+    let client_tls = config.listener.tls.as_ref().map(listener::tls).transpose()?;
+    let peer_side = peer_side(&config).await?;
+
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let rng: Arc<dyn Rng> = Arc::new(OsRng::new());
+    let disk: Arc<dyn Disk> = Arc::new(FsDisk::new());
+    let data_dir = Arc::new(DataDir::open(Arc::clone(&disk), &config.storage.path, &config.storage.node_id, None)?);
+    let changes = Changes::new();
+    let raft = Raft::start(Parts {
+        node_id: config.storage.node_id.clone(),
+        timing: Timing::default(),
+        snapshot_interval: SNAPSHOT_INTERVAL,
+        log: Log::open(Arc::clone(&disk), &data_dir.log(), LogOptions::default())?,
+        flushing: Flushing::Thread,
+        table: open_table(&config, &data_dir)?,
+        snapshots: SnapshotStore::open(Arc::clone(&disk), &data_dir.snapshots())?,
+        transport: peer_side.transport,
+        clock: Arc::clone(&clock),
+        observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
+    })
+    .await?;
+    let facts = NodeFacts {
+        node_id: config.storage.node_id.clone(),
+        api_address: config.api_addr.to_string(),
+        version: VERSION.to_owned(),
+    };
+    let barrier =
+        Barrier::start(raft.clone(), changes, peer_side.ceremony, Arc::clone(&rng), Arc::clone(&clock), facts);
+    if let Some((cluster, _)) = barrier.status().await?.cluster {
+        data_dir.bind_cluster(cluster)?;
+    }
+
+    let tasks = TaskTracker::new();
+    // Listeners end first, and with them the requests; peers are served until Raft has stopped.
+    let stop_peers = CancellationToken::new();
+    if let Some((listener, tls)) = peer_side.listen {
+        let admission = admission(&config, &raft);
+        let server = peer_server(&raft, &barrier, &tls, admission, listener, stop_peers.clone())?;
+        tasks.spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the peers' listener has ended");
+            }
+        });
+    }
+    raft.bootstrap(first_members(&config)).await?;
+
+    let serving = Serving::default();
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let following = Follow {
+        barrier: barrier.clone(),
+        serving: serving.clone(),
+        data_dir: Arc::clone(&data_dir),
+        clock: Arc::clone(&clock),
+        rng: Arc::clone(&rng),
+        health,
+        stop: stop.clone(),
+    };
+    tasks.spawn(follow(following));
+
+    let edge = Edge {
+        raft: raft.clone(),
+        barrier: barrier.clone(),
+        serving: serving.clone(),
+        clock,
+        rng,
+        limits: listener::limits(&config.listener),
+        cluster_name: config.cluster_name.clone(),
+        node_id: config.storage.node_id.clone(),
+    };
+    let address = client_listener.local_addr().unwrap_or(config.listener.address);
+    tracing::info!(%address, tls = client_tls.is_some(), "serving clients");
+    let clients = listener::serve(client_listener, client_tls, edge, health_service, &config.listener, stop.clone());
+    let clients = tasks.spawn(clients);
+
+    let failure = tokio::select! {
+        () = stop.cancelled() => None,
+        why = raft.failed() => Some(why),
+    };
+    stop.cancel();
+    if let Some(why) = failure {
+        // The disk or an invariant failed: nothing may be acknowledged any more, so nothing is drained.
+        tracing::error!(why, "raft failed: the node ends");
+        return Err(RunError::Failed(why));
+    }
+    tracing::info!("stopping");
+    if tokio::time::timeout(DRAIN_MAX, clients).await.is_err() {
+        tracing::warn!("requests were still under way and are cut off");
+    }
+    hand_leadership_over(&raft, &config.storage.node_id).await;
+    barrier.shutdown().await;
+    raft.shutdown().await;
+    stop_peers.cancel();
+    tasks.close();
+    if tokio::time::timeout(DRAIN_MAX, tasks.wait()).await.is_err() {
+        tracing::warn!("some tasks did not end in time");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn listen(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|source| RunError::Listen { role, address, source })
+}
+
+async fn read_file(path: &PathBuf) -> Result<Vec<u8>, RunError> {
+    tokio::fs::read(path).await.map_err(|source| RunError::File { path: path.clone(), source })
+}
+
+async fn peer_side(config: &Config) -> Result<PeerSide, RunError> {
+    let Some(cluster) = &config.cluster else {
+        return Ok(PeerSide { transport: Arc::new(Alone), ceremony: Arc::new(Alone), listen: None });
+    };
+    let tls = peer_tls(config, cluster).await?;
+    let listener = listen("the peers' listener", cluster.listen).await?;
+    let channels = Channels::new(tls.clone());
+    Ok(PeerSide {
+        transport: Arc::new(GrpcTransport::new(channels.clone())),
+        ceremony: Arc::new(GrpcCeremonyPeers::new(channels)),
+        listen: Some((listener, tls)),
+    })
+}
+
+async fn peer_tls(config: &Config, cluster: &ClusterConfig) -> Result<PeerTls, RunError> {
+    let (ca, cert, key) = (read_file(&cluster.tls.ca).await?, read_file(&cluster.tls.cert).await?, read_file(&cluster.tls.key).await?);
+    let key = crypto::Zeroizing::new(key);
+    Ok(PeerTls::new(&config.storage.node_id, &config.cluster_name, &ca, &cert, &key)?)
+}
+
+fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, RunError> {
+    match config.storage.table {
+        TableKind::Redb => {
+            let table = RedbTable::open(data_dir.disk(), &data_dir.table(), RedbTableOptions::default());
+            Ok(Arc::new(table.map_err(|error| RunError::Table(Box::new(error)))?))
+        }
+        #[cfg(feature = "sled")]
+        TableKind::Sled => {
+            let table = storage::table::SledTable::open(&data_dir.path().join("table.sled"));
+            Ok(Arc::new(table.map_err(|error| RunError::Table(Box::new(error)))?))
+        }
+        #[cfg(not(feature = "sled"))]
+        TableKind::Sled => Err(RunError::Table("this build has no sled (build with `--features sled`, or use \"redb\")".into())),
+    }
+}
+
+/// Every member as the configuration lists them; a node without peers is the only one.
+fn first_members(config: &Config) -> BTreeMap<NodeId, Member> {
+    match &config.cluster {
+        None => {
+            let member = Member { cluster_address: String::new(), api_address: config.api_addr.to_string() };
+            BTreeMap::from([(config.storage.node_id.clone(), member)])
+        }
+        Some(cluster) => {
+            let member = |(id, member): (&NodeId, &crate::config::Member)| {
+                let place = Member { cluster_address: member.cluster_addr.to_string(), api_address: member.api_addr.to_string() };
+                (id.clone(), place)
+            };
+            cluster.members.iter().map(member).collect()
+        }
+    }
+}
+
+/// Members are admitted: those of the last membership, or, before there is one, those of the configuration.
+fn admission(config: &Config, raft: &Raft) -> Admission {
+    let configured: Vec<NodeId> = first_members(config).into_keys().collect();
+    let raft = raft.clone();
+    let is_member = move |id: &NodeId| {
+        let members = raft.status().members;
+        if members.is_empty() { configured.contains(id) } else { members.iter().any(|member| member.id == *id) }
+    };
+    Admission::new(&config.cluster_name, Arc::new(is_member))
+}
+
+fn peer_server(
+    raft: &Raft,
+    barrier: &Barrier,
+    tls: &PeerTls,
+    admission: Admission,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<>, RunError> {
+    let server = Server::builder()
+        .tls_config(tls.server())
+        .map_err(RunError::PeerListener)?
+        .tcp_nodelay(true)
+        .initial_stream_window_size(8 * 1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024)
+        .add_service(RaftService::server(raft.inbound(), admission.clone()))
+        .add_service(CeremonyService::server(barrier.clone(), admission));
+    Ok(server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move { stop.cancelled().await }))
+}
+
+/// A leader that stops lets another lead first, so that no election has to find out.
+async fn hand_leadership_over(raft: &Raft, this: &NodeId) {
+    let status = raft.status();
+    let other = status.members.iter().find(|member| member.voter && member.id != *this);
+    let (Role::Leader, Some(other)) = (status.role, other) else { return };
+    if raft.transfer_leader(other.id.clone()).await.is_ok()
+        && tokio::time::timeout(HAND_OVER_MAX, raft.leader_changed(Some(this))).await.is_err()
+    {
+        tracing::warn!("nobody took the leadership over in time");
+    }
+}

@@ -1,0 +1,162 @@
+//! The native gRPC API: KV v2. Each call becomes the request that its HTTP form would be, and goes the same way.
+
+use std::sync::Arc;
+
+use crypto::{SecretBytes, Zeroizing};
+use engine::AskError;
+use proto::kv;
+use proto::kv::kv_server::{Kv, KvServer};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use service::{Answer, Refusal};
+use tonic::{Request, Response, Status};
+use types::capability::Verb;
+use types::{Path, RequestId};
+
+use crate::http::{Edge, Remote};
+
+/// Serves `conclave.kv.v1.Kv`.
+pub(crate) struct KvService {
+    edge: Arc<Edge>,
+}
+
+impl KvService {
+    /// Ready to be added to the clients' listener.
+    pub(crate) fn server(edge: Edge) -> KvServer<KvService> {
+        let limit = edge.limits.body_bytes_max;
+        KvServer::new(KvService { edge: Arc::new(edge) }).max_decoding_message_size(limit).max_encoding_message_size(limit)
+    }
+
+    /// Sends a call the way of every request. `parts`: mount, area and path.
+    async fn ask<T>(&self, call: &Request<T>, verb: Verb, parts: [&str; 3], query: Vec<(String, String)>, body: SecretBytes) -> Result<Answer, Status> {
+        let service = self.edge.serving.service().ok_or_else(|| Status::unavailable("sealed"))?;
+        let text = Zeroizing::new(parts.join("/"));
+        let path = Path::parse(&text).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let path = if verb == Verb::List { path.as_folder() } else { path };
+        // EXPOSE: the body's shape is checked.
+        crate::http::check_json(body.expose(), &self.edge.limits).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
+        let token = crate::http::token(call.metadata().as_ref()).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
+        let remote = call.extensions().get::<Remote>().map(|Remote(remote)| *remote);
+        let request = service::Request { id: RequestId::generate(), verb, path, body, query, token, remote };
+        let handled = tokio::time::timeout(self.edge.limits.duration_max, service.handle(request)).await;
+        let response = handled.map_err(|_| Status::deadline_exceeded("the request took too long"))?;
+        response.outcome.map_err(|refusal| status(&refusal))
+    }
+}
+
+/// The gRPC form of a refusal. `unavailable` and `aborted` may be tried again; `unknown` only by who has read first.
+fn status(refusal: &Refusal) -> Status {
+    let text = refusal.to_string();
+    match refusal {
+        Refusal::Denied => Status::permission_denied(text),
+        Refusal::NoRoute(_) | Refusal::Ask(AskError::UnsupportedPath) => Status::not_found(text),
+        Refusal::Ask(AskError::UnsupportedOperation) => Status::unimplemented(text),
+        Refusal::Ask(AskError::Invalid(_) | AskError::UnsupportedMediaType(_)) => Status::invalid_argument(text),
+        Refusal::Refused(_) => Status::failed_precondition(text),
+        Refusal::TooLarge => Status::resource_exhausted(text),
+        Refusal::Contended => Status::aborted(text),
+        Refusal::Sealed | Refusal::NoLeader => Status::unavailable(text),
+        Refusal::Indeterminate => Status::unknown(text),
+        Refusal::Audit | Refusal::Internal => Status::internal(text),
+    }
+}
+
+#[derive(Deserialize)]
+struct Versioned<'a> {
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    metadata: VersionJson,
+}
+
+#[derive(Deserialize)]
+struct VersionJson {
+    version: u64,
+    created_time: String,
+    deletion_time: String,
+    destroyed: bool,
+}
+
+impl From<VersionJson> for kv::Version {
+    fn from(json: VersionJson) -> kv::Version {
+        kv::Version {
+            number: json.version,
+            created_time: json.created_time,
+            deletion_time: json.deletion_time,
+            destroyed: json.destroyed,
+        }
+    }
+}
+
+fn malformed(error: serde_json::Error) -> Status {
+    tracing::error!(%error, "an engine's answer is not what it should be");
+    Status::internal("internal error")
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    async fn get(&self, call: Request<kv::GetRequest>) -> Result<Response<kv::GetResponse>, Status> {
+        let ask = call.get_ref();
+        let query = if ask.version == 0 { Vec::new() } else { vec![("version".into(), ask.version.to_string())] };
+        match self.ask(&call, Verb::Read, [&ask.mount, "data", &ask.path], query, engine::no_body()).await? {
+            Answer::Data(data) => {
+                // EXPOSE: the answer leaves for the caller who may have it; its audit record is durable.
+                let found: Versioned<'_> = serde_json::from_slice(data.expose()).map_err(malformed)?;
+                let data = found.data.map(|data| data.get().as_bytes().to_vec()).unwrap_or_default();
+                Ok(Response::new(kv::GetResponse { data, version: Some(found.metadata.into()) }))
+            }
+            Answer::Gone(_) => Err(Status::not_found("this version is deleted")),
+            Answer::NotFound | Answer::Done => Err(Status::not_found("no such secret")),
+        }
+    }
+
+    async fn put(&self, call: Request<kv::PutRequest>) -> Result<Response<kv::PutResponse>, Status> {
+        let ask = call.get_ref();
+        // EXPOSE: the caller's own data becomes part of the body.
+        let data = serde_json::from_slice::<&RawValue>(&ask.data).map_err(|_| Status::invalid_argument("data must be a JSON object"))?;
+        let mut body = Vec::with_capacity(ask.data.len() + 64);
+        body.extend_from_slice(b"{\"data\":");
+        body.extend_from_slice(data.get().as_bytes());
+        if let Some(cas) = ask.cas {
+            body.extend_from_slice(format!(",\"options\":{{\"cas\":{cas}}}").as_bytes());
+        }
+        body.push(b'}');
+        match self.ask(&call, Verb::Write, [&ask.mount, "data", &ask.path], Vec::new(), SecretBytes::from(body)).await? {
+            Answer::Data(data) => {
+                // EXPOSE: holds the new version's number and times.
+                let version: VersionJson = serde_json::from_slice(data.expose()).map_err(malformed)?;
+                Ok(Response::new(kv::PutResponse { version: Some(version.into()) }))
+            }
+            Answer::Done | Answer::NotFound | Answer::Gone(_) => Err(Status::internal("internal error")),
+        }
+    }
+
+    async fn delete(&self, call: Request<kv::DeleteRequest>) -> Result<Response<kv::DeleteResponse>, Status> {
+        let ask = call.get_ref();
+        let answer = if ask.versions.is_empty() {
+            self.ask(&call, Verb::Delete, [&ask.mount, "data", &ask.path], Vec::new(), engine::no_body()).await?
+        } else {
+            let body = engine::json(&serde_json::json!({ "versions": ask.versions }));
+            self.ask(&call, Verb::Write, [&ask.mount, "delete", &ask.path], Vec::new(), body).await?
+        };
+        match answer {
+            Answer::Done | Answer::Data(_) => Ok(Response::new(kv::DeleteResponse {})),
+            Answer::NotFound | Answer::Gone(_) => Err(Status::not_found("no such secret")),
+        }
+    }
+
+    async fn list(&self, call: Request<kv::ListRequest>) -> Result<Response<kv::ListResponse>, Status> {
+        #[derive(Deserialize)]
+        struct Keys {
+            keys: Vec<String>,
+        }
+        let ask = call.get_ref();
+        match self.ask(&call, Verb::List, [&ask.mount, "metadata", &ask.path], Vec::new(), engine::no_body()).await? {
+            Answer::Data(data) => {
+                // EXPOSE: the names leave for the caller who may have them; the audit record is durable.
+                let Keys { keys } = serde_json::from_slice(data.expose()).map_err(malformed)?;
+                Ok(Response::new(kv::ListResponse { keys }))
+            }
+            Answer::NotFound | Answer::Done | Answer::Gone(_) => Ok(Response::new(kv::ListResponse { keys: Vec::new() })),
+        }
+    }
+}

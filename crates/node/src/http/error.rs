@@ -1,0 +1,91 @@
+//! The one border where refusals become status codes and texts.
+
+use engine::AskError;
+use http::StatusCode;
+use service::Refusal;
+use types::PathError;
+use types::json::JsonLimitError;
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The path has no canonical form.
+    #[error("{0}")]
+    Path(#[from] PathError),
+    /// Not a path of this API.
+    #[error("no such page (the API is under /v1/)")]
+    NotFound,
+    /// A method that no path has, or that this path does not have.
+    #[error("unsupported operation")]
+    Method,
+    /// A header says what cannot be.
+    #[error("{0}")]
+    Header(String),
+    /// A header is too long.
+    #[error("header {0} is too long")]
+    HeaderTooLong(&'static str),
+    /// The body is larger than allowed.
+    #[error("the request body is larger than {0} bytes")]
+    BodyTooLarge(usize),
+    /// The body did not arrive.
+    #[error("the request body did not arrive whole")]
+    BodyLost,
+    /// The body is JSON of an unreasonable shape.
+    #[error("{0}")]
+    JsonLimit(#[from] JsonLimitError),
+    /// The body is not what is needed.
+    #[error("{0}")]
+    Body(String),
+    /// Patches need their own media type.
+    #[error("PATCH requires Content-Type of application/merge-patch+json, provided {0}")]
+    MediaType(String),
+    /// The barrier is sealed.
+    #[error("Vault is sealed")]
+    Sealed,
+    /// Took longer than allowed; a write may have been done.
+    #[error("the request took too long; if it was a write, read before you try again")]
+    TookTooLong,
+    /// What the ceremony or init refuses.
+    #[error("{0}")]
+    Ceremony(String),
+    /// No leader.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Our fault.
+    #[error("internal error")]
+    Internal,
+}
+
+/// The status of a failure of the edge itself.
+pub(crate) fn status_of_failure(failure: &Failure) -> StatusCode {
+    match failure {
+        Failure::Path(_) | Failure::Header(_) | Failure::Body(_) | Failure::BodyLost | Failure::JsonLimit(_) | Failure::Ceremony(_) => {
+            StatusCode::BAD_REQUEST
+        }
+        Failure::NotFound => StatusCode::NOT_FOUND,
+        Failure::Method => StatusCode::METHOD_NOT_ALLOWED,
+        Failure::HeaderTooLong(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Failure::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        Failure::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Failure::Sealed | Failure::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Failure::TookTooLong => StatusCode::GATEWAY_TIMEOUT,
+        Failure::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The status of a refusal, and its text for clients. `Contended`, `NoLeader` and `Sealed` may be tried again; `Indeterminate`
+/// only by who has read first.
+pub(crate) fn status_of_refusal(refusal: &Refusal) -> (StatusCode, String) {
+    let text = refusal.to_string();
+    match refusal {
+        Refusal::Denied => (StatusCode::FORBIDDEN, format!("1 error occurred:\n\t* {text}\n\n")),
+        Refusal::NoRoute(_) => (StatusCode::NOT_FOUND, text),
+        Refusal::Ask(AskError::UnsupportedPath) => (StatusCode::NOT_FOUND, format!("1 error occurred:\n\t* {text}\n\n")),
+        Refusal::Ask(AskError::UnsupportedOperation) => (StatusCode::METHOD_NOT_ALLOWED, format!("1 error occurred:\n\t* {text}\n\n")),
+        Refusal::Ask(AskError::Invalid(_)) | Refusal::Refused(_) => (StatusCode::BAD_REQUEST, text),
+        Refusal::Ask(AskError::UnsupportedMediaType(_)) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, text),
+        Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, text),
+        Refusal::Contended | Refusal::Sealed | Refusal::NoLeader => (StatusCode::SERVICE_UNAVAILABLE, text),
+        Refusal::Indeterminate | Refusal::Audit | Refusal::Internal => (StatusCode::INTERNAL_SERVER_ERROR, text),
+    }
+}

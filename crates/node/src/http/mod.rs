@@ -1,0 +1,82 @@
+//! HTTP: reads a request into what the service understands, and writes its answer as Vault's clients expect it.
+
+mod error;
+mod read;
+mod render;
+mod system;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::response::Response;
+use barrier::Barrier;
+use crypto::Rng;
+use raft::Raft;
+use types::json::JsonLimits;
+use types::{Clock, NodeId, RequestId};
+
+use crate::lifecycle::Serving;
+
+pub(crate) use error::Failure;
+pub(crate) use read::{check_json, token};
+
+/// What a request may cost before anybody is known to ask.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    pub(crate) body_bytes_max: usize,
+    pub(crate) duration_max: Duration,
+    pub(crate) json: JsonLimits,
+}
+
+/// What listeners hold of the floors below.
+#[derive(Clone)]
+pub(crate) struct Edge {
+    pub(crate) raft: Raft,
+    pub(crate) barrier: Barrier,
+    pub(crate) serving: Serving,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) limits: Limits,
+    pub(crate) cluster_name: String,
+    pub(crate) node_id: NodeId,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Remote(pub(crate) SocketAddr);
+
+/// Handles a request that is not gRPC.
+pub(crate) async fn handle(State(edge): State<Arc<Edge>>, Extension(Remote(remote)): Extension<Remote>, request: Request) -> Response {
+    let id = RequestId::generate();
+    let is_head = request.method() == http::Method::HEAD;
+    let handled = tokio::time::timeout(edge.limits.duration_max, route(&edge, id, remote, request)).await;
+    let response = match handled {
+        Ok(Ok(response)) => response,
+        Ok(Err(failure)) => render::failure(&failure),
+        Err(_) => render::failure(&Failure::TookTooLong),
+    };
+    if is_head { response.map(|_| Body::empty()) } else { response }
+}
+
+async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request) -> Result<Response, Failure> {
+    let (head, body) = request.into_parts();
+    let path = read::path(&head)?;
+    if let Some(route) = system::find(&path) {
+        let body = read::body(&head, body, &edge.limits).await?;
+        return system::handle(edge, route, &head, &body).await;
+    }
+    // Refused before the body is read: a sealed node holds nothing in memory for anybody.
+    let service = edge.serving.service().ok_or(Failure::Sealed)?;
+    read::unsupported_headers(&head.headers)?;
+    let (verb, query) = read::verb(&head)?;
+    let token = read::token(&head.headers)?;
+    let body = read::body(&head, body, &edge.limits).await?;
+    let path = if matches!(verb, types::capability::Verb::List | types::capability::Verb::Scan) { path.as_folder() } else { path };
+    let is_top_level = render::is_top_level(&path);
+    let request = service::Request { id, verb, path, body, query, token, remote: Some(remote) };
+    let response = service.handle(request).await;
+    Ok(render::response(response, is_top_level))
+}

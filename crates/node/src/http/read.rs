@@ -1,0 +1,225 @@
+//! Reads what came over HTTP: path, verb, token, body. Limits first; nothing here is known to be from anybody yet.
+
+use axum::body::Body;
+use crypto::SecretBytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::IgnoredAny;
+use types::Path;
+use types::capability::Verb;
+use types::json;
+
+use super::{Failure, Limits};
+
+/// Under which every path of the API lies.
+const PREFIX: &str = "/v1/";
+/// The longest token that is looked at, in bytes: as Vault 2.0.
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Query parameters in one request, at most.
+const QUERY_PARAMETERS_MAX: usize = 64;
+const TOKEN_HEADER: &str = "x-vault-token";
+
+/// The canonical path below `/v1/`.
+pub(super) fn path(head: &Parts) -> Result<Path, Failure> {
+    let raw = head.uri.path().strip_prefix(PREFIX).ok_or(Failure::NotFound)?;
+    Ok(Path::parse_http(raw)?)
+}
+
+/// What is to be done, and the query parameters. `GET ?list=true` and `?scan=true` are lists.
+pub(super) fn verb(head: &Parts) -> Result<(Verb, Vec<(String, String)>), Failure> {
+    let query = query(head.uri.query().unwrap_or_default())?;
+    let asks_for = |name: &str| query.iter().any(|(known, value)| known == name && value == "true");
+    let verb = match head.method {
+        Method::GET | Method::HEAD if asks_for("list") => Verb::List,
+        Method::GET | Method::HEAD if asks_for("scan") => Verb::Scan,
+        Method::GET | Method::HEAD => Verb::Read,
+        Method::POST | Method::PUT => Verb::Write,
+        Method::DELETE => Verb::Delete,
+        Method::PATCH => {
+            let given = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            if given.split(';').next().map(str::trim) != Some("application/merge-patch+json") {
+                return Err(Failure::MediaType(given.chars().take(80).collect()));
+            }
+            Verb::Patch
+        }
+        ref other if other.as_str() == "LIST" => Verb::List,
+        ref other if other.as_str() == "SCAN" => Verb::Scan,
+        _ => return Err(Failure::Method),
+    };
+    Ok((verb, query))
+}
+
+pub(super) fn query(text: &str) -> Result<Vec<(String, String)>, Failure> {
+    let mut parameters = Vec::new();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        if parameters.len() == QUERY_PARAMETERS_MAX {
+            return Err(Failure::Header(format!("more than {QUERY_PARAMETERS_MAX} query parameters")));
+        }
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        parameters.push((decode(name)?, decode(value)?));
+    }
+    Ok(parameters)
+}
+
+/// Form decoding of one query text: `+` is a space, `%XX` a byte of UTF-8.
+fn decode(text: &str) -> Result<String, Failure> {
+    let bad = || Failure::Header("a query parameter is not percent-encoded UTF-8".into());
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        match first {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digits = rest.get(..2).ok_or_else(bad)?;
+                let mut byte = [0];
+                hex::decode_to_slice(digits, &mut byte).map_err(|_| bad())?;
+                bytes.push(byte[0]);
+                rest = &rest[2..];
+            }
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| bad())
+}
+
+/// The token of the request. Two that differ are refused: who relies on which is not for us to guess.
+pub(crate) fn token(headers: &HeaderMap) -> Result<Option<SecretBytes>, Failure> {
+    let bearer = |value: &http::HeaderValue| value.as_bytes().strip_prefix(b"Bearer ").map(<[u8]>::to_vec);
+    let mut found: Option<Vec<u8>> = None;
+    let plain = headers.get_all(TOKEN_HEADER).iter().map(|value| value.as_bytes().to_vec());
+    for token in plain.chain(headers.get_all(AUTHORIZATION).iter().filter_map(bearer)) {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(Failure::HeaderTooLong("X-Vault-Token"));
+        }
+        match &found {
+            Some(other) if *other != token => return Err(Failure::Header("the request carries two different tokens".into())),
+            _ => found = Some(token),
+        }
+    }
+    Ok(found.filter(|token| !token.is_empty()).map(SecretBytes::from))
+}
+
+/// Headers whose meaning is not built yet are refused rather than ignored: who sends one relies on it.
+pub(super) fn unsupported_headers(headers: &HeaderMap) -> Result<(), Failure> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim_matches('/').to_owned());
+    match text("x-vault-namespace") {
+        Some(namespace) if !namespace.is_empty() && namespace != "root" => {
+            return Err(Failure::Header("namespaces are not available yet (leave out X-Vault-Namespace)".into()));
+        }
+        _ => {}
+    }
+    match text("x-vault-wrap-ttl") {
+        Some(ttl) if !ttl.is_empty() && ttl != "0" => {
+            Err(Failure::Header("response wrapping is not available yet (leave out X-Vault-Wrap-TTL)".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The body: bounded, within the JSON limits, and a JSON object if there is one.
+pub(super) async fn body(head: &Parts, body: Body, limits: &Limits) -> Result<SecretBytes, Failure> {
+    if matches!(head.method, Method::GET | Method::HEAD | Method::DELETE) || head.method.as_str() == "LIST" {
+        // Such a body means nothing; it is not read.
+        return Ok(engine::no_body());
+    }
+    let declared = head.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|declared| declared > limits.body_bytes_max) {
+        return Err(Failure::BodyTooLarge(limits.body_bytes_max));
+    }
+    let collected = Limited::new(body, limits.body_bytes_max).collect().await.map_err(|error| {
+        if error.downcast_ref::<LengthLimitError>().is_some() { Failure::BodyTooLarge(limits.body_bytes_max) } else { Failure::BodyLost }
+    })?;
+    let bytes = SecretBytes::from(Vec::from(collected.to_bytes()));
+    // EXPOSE: the body's shape is checked.
+    check_json(bytes.expose(), limits)?;
+    Ok(bytes)
+}
+
+pub(crate) fn check_json(bytes: &[u8], limits: &Limits) -> Result<(), Failure> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(());
+    }
+    json::check_limits(bytes, &limits.json)?;
+    serde_json::from_slice::<IgnoredAny>(bytes)
+        .map_err(|error| Failure::Body(format!("failed to parse JSON input: line {}, column {}", error.line(), error.column())))?;
+    match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') => Ok(()),
+        _ => Err(Failure::Body("failed to parse JSON input: the body must be a JSON object".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn head(method: &str, uri: &str) -> Parts {
+        http::Request::builder().method(method).uri(uri).body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn every_spelling_of_a_verb_is_understood() {
+        for (method, uri, want) in [
+            ("GET", "/v1/a", Some(Verb::Read)),
+            ("GET", "/v1/a?list=true", Some(Verb::List)),
+            ("GET", "/v1/a?list=false", Some(Verb::Read)),
+            ("GET", "/v1/a?scan=true", Some(Verb::Scan)),
+            ("LIST", "/v1/a", Some(Verb::List)),
+            ("SCAN", "/v1/a", Some(Verb::Scan)),
+            ("PUT", "/v1/a", Some(Verb::Write)),
+            ("POST", "/v1/a", Some(Verb::Write)),
+            ("DELETE", "/v1/a", Some(Verb::Delete)),
+            ("OPTIONS", "/v1/a", None),
+            ("TRACE", "/v1/a", None),
+            ("PATCH", "/v1/a", None),
+        ] {
+            assert_eq!(verb(&head(method, uri)).map(|(verb, _)| verb).ok(), want, "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn query_parameters_are_decoded_once() {
+        let parsed = query("version=3&a=%2525&b=x+y&c").unwrap();
+        let want = [("version", "3"), ("a", "%25"), ("b", "x y"), ("c", "")];
+        assert_eq!(parsed, want.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        for bad in ["a=%", "a=%f", "a=%zz", "a=%ff"] {
+            assert!(query(bad).is_err(), "{bad}");
+        }
+        assert!(query(&"a&".repeat(65)).is_err(), "too many");
+    }
+
+    #[test]
+    fn two_tokens_that_differ_are_refused() {
+        let tokens = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            token(&headers).map(|token| token.map(|token| token.expose().to_vec()))
+        };
+        assert_eq!(tokens(&[]).unwrap(), None);
+        assert_eq!(tokens(&[("x-vault-token", "")]).unwrap(), None);
+        assert_eq!(tokens(&[("x-vault-token", "t")]).unwrap(), Some(b"t".to_vec()));
+        assert_eq!(tokens(&[("authorization", "Bearer t")]).unwrap(), Some(b"t".to_vec()));
+        assert_eq!(tokens(&[("authorization", "Basic t")]).unwrap(), None);
+        assert_eq!(tokens(&[("x-vault-token", "t"), ("authorization", "Bearer t")]).unwrap(), Some(b"t".to_vec()));
+        assert!(tokens(&[("x-vault-token", "t"), ("authorization", "Bearer u")]).is_err());
+        assert!(tokens(&[("x-vault-token", "t"), ("x-vault-token", "u")]).is_err());
+    }
+
+    #[test]
+    fn a_body_is_a_json_object_within_limits() {
+        let limits = Limits { body_bytes_max: 1024, duration_max: std::time::Duration::from_secs(1), json: json::JsonLimits::default() };
+        for (body, fits) in [("", true), (" ", true), ("{}", true), (" {\"a\": 1} ", true), ("[]", false), ("1", false), ("{", false), ("{bad", false)] {
+            assert_eq!(check_json(body.as_bytes(), &limits).is_ok(), fits, "{body}");
+        }
+        let deep = format!("{}{}", "{\"a\":".repeat(500), "1".to_owned() + &"}".repeat(500));
+        assert!(matches!(check_json(deep.as_bytes(), &limits), Err(Failure::JsonLimit(_))));
+        let secret = check_json(b"{\"password\": canary}", &limits).unwrap_err().to_string();
+        assert!(!secret.contains("canary"), "an error repeats the body: {secret}");
+    }
+}

@@ -1,0 +1,145 @@
+//! Writes answers: Vault's envelope, its error bodies, its headers.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::StatusCode;
+use proto::http::{Envelope, Errors};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use service::Answer;
+use types::Path;
+
+use super::error::{Failure, status_of_failure, status_of_refusal};
+
+/// Paths whose data Vault repeats at the top level of the answer.
+const TOP_LEVEL: &[&[&str]] = &[&["auth"], &["mounts"], &["policy"], &["audit"], &["capabilities"], &["key-status"], &["ha-status"]];
+
+/// Whether clients also look for this path's data at the top level.
+pub(super) fn is_top_level(path: &Path) -> bool {
+    let mut segments = path.segments();
+    if segments.next() != Some("sys") {
+        return false;
+    }
+    let rest: Vec<&str> = segments.collect();
+    TOP_LEVEL.iter().any(|known| rest.starts_with(known))
+}
+
+/// A JSON answer. The media type is exactly `application/json`: hvac compares it.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => bytes_response(status, bytes),
+        Err(error) => {
+            tracing::error!(%error, "an answer does not serialise");
+            failure(&Failure::Internal)
+        }
+    }
+}
+
+/// No content.
+pub(super) fn no_content() -> Response {
+    bytes_response(StatusCode::NO_CONTENT, Vec::new())
+}
+
+fn bytes_response(status: StatusCode, bytes: Vec<u8>) -> Response {
+    let is_empty = status == StatusCode::NO_CONTENT;
+    let mut response = Response::new(if is_empty { Body::empty() } else { Body::from(bytes) });
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if !is_empty {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    response
+}
+
+fn errors(status: StatusCode, texts: Vec<String>) -> Response {
+    json(status, &Errors { errors: texts })
+}
+
+/// A failure of the edge itself.
+pub(super) fn failure(failure: &Failure) -> Response {
+    let status = status_of_failure(failure);
+    let texts = if matches!(failure, Failure::Method) { Vec::new() } else { vec![failure.to_string()] };
+    errors(status, texts)
+}
+
+/// What the service answered.
+pub(super) fn response(response: service::Response, is_top_level: bool) -> Response {
+    let id = response.id.to_string();
+    let warnings = if response.warnings.is_empty() { None } else { Some(response.warnings) };
+    match response.outcome {
+        Ok(Answer::Done) if warnings.is_none() => no_content(),
+        Ok(Answer::Done) => envelope(StatusCode::OK, id, None, warnings, false),
+        // EXPOSE: the answer leaves for the caller who may have it; its audit record is durable.
+        Ok(Answer::Data(data)) => envelope(StatusCode::OK, id, Some(data.expose()), warnings, is_top_level),
+        Ok(Answer::Gone(data)) => envelope(StatusCode::NOT_FOUND, id, Some(data.expose()), warnings, false),
+        Ok(Answer::NotFound) if warnings.is_none() => errors(StatusCode::NOT_FOUND, Vec::new()),
+        Ok(Answer::NotFound) => envelope(StatusCode::NOT_FOUND, id, None, warnings, false),
+        Err(refusal) => {
+            let (status, text) = status_of_refusal(&refusal);
+            errors(status, vec![text])
+        }
+    }
+}
+
+fn envelope(status: StatusCode, request_id: String, data: Option<&[u8]>, warnings: Option<Vec<String>>, is_top_level: bool) -> Response {
+    let data = match data.map(serde_json::from_slice::<&RawValue>).transpose() {
+        Ok(data) => data,
+        Err(error) => {
+            tracing::error!(%error, "an engine's answer is no JSON");
+            return failure(&Failure::Internal);
+        }
+    };
+    let body: Envelope<&RawValue, &RawValue> = Envelope {
+        request_id,
+        lease_id: String::new(),
+        renewable: false,
+        lease_duration: 0,
+        data,
+        wrap_info: None,
+        warnings,
+        auth: None,
+    };
+    match data {
+        Some(data) if is_top_level => match with_top_level(&body, data) {
+            Some(bytes) => bytes_response(status, bytes),
+            None => json(status, &body),
+        },
+        _ => json(status, &body),
+    }
+}
+
+/// The envelope with the fields of `data` before its own; `None` when `data` is no object with fields.
+fn with_top_level(body: &impl Serialize, data: &RawValue) -> Option<Vec<u8>> {
+    let fields = data.get().trim().strip_prefix('{')?.strip_suffix('}')?;
+    if fields.trim().is_empty() {
+        return None;
+    }
+    let own = serde_json::to_vec(body).ok()?;
+    let mut bytes = Vec::with_capacity(own.len() + fields.len() + 2);
+    bytes.push(b'{');
+    bytes.extend_from_slice(fields.as_bytes());
+    bytes.push(b',');
+    bytes.extend_from_slice(own.get(1..)?);
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_repeated_at_the_top_level_where_clients_look_for_it() {
+        for (path, want) in [("sys/mounts", true), ("sys/mounts/secret", true), ("sys/ha-status", true), ("sys/internal/ui/mounts", false), ("secret/mounts", false)] {
+            assert_eq!(is_top_level(&Path::parse(path).unwrap()), want, "{path}");
+        }
+        let data = RawValue::from_string(r#"{"secret/":{"type":"kv"}}"#.into()).unwrap();
+        let body = serde_json::json!({"request_id": "r", "data": null});
+        let merged: serde_json::Value = serde_json::from_slice(&with_top_level(&body, &data).unwrap()).unwrap();
+        assert_eq!(merged["secret/"]["type"], "kv");
+        assert_eq!(merged["request_id"], "r");
+        let empty = RawValue::from_string("{}".into()).unwrap();
+        assert!(with_top_level(&body, &empty).is_none());
+    }
+}

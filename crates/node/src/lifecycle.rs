@@ -1,0 +1,71 @@
+//! The service while the barrier is open: built by unseal, dropped by seal.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use barrier::Barrier;
+use crypto::Rng;
+use service::Service;
+use storage::DataDir;
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use types::Clock;
+
+/// Where listeners find the service; empty while sealed.
+#[derive(Clone, Default)]
+pub(crate) struct Serving(Arc<ArcSwapOption<Service>>);
+
+impl Serving {
+    pub(crate) fn service(&self) -> Option<Arc<Service>> {
+        self.0.load_full()
+    }
+}
+
+/// What following the barrier needs.
+pub(crate) struct Follow {
+    pub(crate) barrier: Barrier,
+    pub(crate) serving: Serving,
+    pub(crate) data_dir: Arc<DataDir>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) health: HealthReporter,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Builds and drops the service as the barrier opens and seals, and tells gRPC health.
+pub(crate) async fn follow(parts: Follow) {
+    let mut open = parts.barrier.watch_open();
+    loop {
+        let is_open = *open.borrow_and_update();
+        let service = if is_open {
+            Service::new(parts.barrier.clone(), Arc::clone(&parts.clock), Arc::clone(&parts.rng)).map(Arc::new)
+        } else {
+            None
+        };
+        let status = if service.is_some() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        parts.serving.0.store(service);
+        parts.health.set_service_status("", status).await;
+        if is_open {
+            remember_cluster(&parts).await;
+        }
+        tokio::select! {
+            () = parts.stop.cancelled() => return,
+            changed = open.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Once this node was opened, its folder belongs to that cluster for good.
+async fn remember_cluster(parts: &Follow) {
+    match parts.barrier.status().await {
+        Ok(status) => {
+            if let Some((cluster, _)) = status.cluster
+                && let Err(error) = parts.data_dir.bind_cluster(cluster)
+            {
+                tracing::error!(%error, "bind the data folder to the cluster");
+            }
+        }
+        Err(error) => tracing::error!(%error, "read the cluster's id"),
+    }
+}

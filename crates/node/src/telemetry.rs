@@ -1,0 +1,21 @@
+//! Traces: where they go and in which form. Never a secret, a token or a full path.
+
+use std::io;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Sends traces to standard error from now on. Does nothing when something already receives them (a test, say).
+pub(crate) fn start(config: &LogConfig) {
+    // The configuration has checked the filter; a newer syntax in the environment must not stop a node.
+    let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new(crate::config::LOG_FILTER_DEFAULT));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    let started = match config.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    if started.is_err() {
+        tracing::debug!("traces are received by someone else already");
+    }
+}
