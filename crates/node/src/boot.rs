@@ -120,7 +120,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let rng: Arc<dyn Rng> = Arc::new(OsRng::new());
-    let disk: Arc<dyn Disk> = Arc::new(FsDisk::new());
+    let disk: Arc<dyn Disk> = Arc::new(FsDisk);
     let data_dir = Arc::new(DataDir::open(Arc::clone(&disk), &config.storage.path, &config.storage.node_id, None)?);
     let changes = Changes::new();
     let raft = Raft::start(Parts {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::handler::Handler;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -78,7 +79,7 @@ pub(crate) fn serve<H: Health>(
 ) -> impl Future<Output = ()> + Send + use<H> {
     let kv = KvService::server(edge.clone());
     let grpc = tonic::service::Routes::new(health).add_service(kv).into_axum_router();
-    let router = grpc.fallback(crate::http::handle).with_state(Arc::new(edge));
+    let router = grpc.fallback_service(crate::http::handle.with_state(Arc::new(edge)));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(config.header_read_timeout).max_buf_size(HEADER_BUFFER_BYTES_MAX);
     builder
