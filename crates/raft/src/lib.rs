@@ -15,6 +15,8 @@ mod network;
 mod read_index;
 mod runtime;
 mod snapshots;
+#[cfg(test)]
+mod suite;
 mod transport;
 
 pub use codec::CodecError;
