@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 pub use fs::FsDisk;
 pub use memory::{Fault, FaultPoint, MemoryDisk};
+#[cfg(test)]
+pub(crate) use memory::Dice;
 
 /// How [`Disk::open`] opens a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
