@@ -14,9 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use fs::FsDisk;
-pub use memory::{Fault, FaultPoint, MemoryDisk};
-#[cfg(test)]
 pub(crate) use memory::Dice;
+pub use memory::{Fault, FaultPoint, MemoryDisk};
 
 /// How [`Disk::open`] opens a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

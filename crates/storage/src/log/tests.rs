@@ -212,22 +212,12 @@ fn golden_bytes_of_version_1() {
     let (disk, _log, _flusher) = golden_log();
     let segment = disk.content(&segment_path(dir(), 1)).unwrap();
     let mark = disk.content(&mark_path(dir())).unwrap();
-    if std::env::var_os("CONCLAVE_WRITE_GOLDEN").is_some() {
-        let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/storage");
-        for (name, bytes) in [("log-segment-v1.bin", &segment), ("log-mark-v1.bin", &mark)] {
-            let path = to.join(name);
-            assert_eq!(FsDisk.open(&path, crate::disk::OpenMode::Read).unwrap().len().unwrap(), 0, "golden bytes are never edited");
-            crate::disk::write_whole(&FsDisk, &path, bytes).unwrap();
-        }
-    }
-    let golden_segment = include_bytes!("../../../../tests/golden/storage/log-segment-v1.bin");
-    let golden_mark = include_bytes!("../../../../tests/golden/storage/log-mark-v1.bin");
-    assert_eq!(segment, golden_segment);
-    assert_eq!(mark, golden_mark);
+    let golden_segment = crate::golden::check("log-segment-v1.bin", &segment);
+    let golden_mark = crate::golden::check("log-mark-v1.bin", &mark);
 
     let disk = MemoryDisk::new();
-    disk.set_content(&segment_path(dir(), 1), golden_segment.to_vec());
-    disk.set_content(&mark_path(dir()), golden_mark.to_vec());
+    disk.set_content(&segment_path(dir(), 1), golden_segment);
+    disk.set_content(&mark_path(dir()), golden_mark);
     let (log, _flusher) = open(&disk, LogOptions::default()).unwrap();
     assert_eq!(all(&log), [entry(1, 1, ""), entry(2, 2, "second term")]);
     assert_eq!((log.vote().unwrap(), log.committed()), (Bytes::from_static(b"a vote"), Some(at(1, 1))));
@@ -577,16 +567,21 @@ fn threads_share_syncs_on_a_real_disk() {
                     let last = log.bounds().last.map_or(0, |last| last.index.0 + 1);
                     let from = if reader == 0 { 0 } else { last.saturating_sub(20 + round) };
                     let read = log.read(Index(from)..Index(last), 20_000).unwrap();
-                    assert!(read.iter().zip(from..).all(|(entry, index)| *entry == self::entry(1, index, &format!("entry {index} of term 1"))));
+                    assert!(
+                        read.iter().zip(from..).all(|(entry, index)| *entry == self::entry(1, index, &format!("entry {index} of term 1")))
+                    );
                 }
             });
         }
         for index in 0..3000 {
             let done = Arc::clone(&done);
-            log.append(entries(1, index..index + 1), Box::new(move |result| {
-                result.unwrap();
-                assert_eq!(done.fetch_add(1, Ordering::Relaxed), index, "in order");
-            }));
+            log.append(
+                entries(1, index..index + 1),
+                Box::new(move |result| {
+                    result.unwrap();
+                    assert_eq!(done.fetch_add(1, Ordering::Relaxed), index, "in order");
+                }),
+            );
         }
     });
     let stats = log.stats();
@@ -743,7 +738,11 @@ fn live_and_crash(seed: u64) {
         }
         let done = done.load(Ordering::Relaxed);
         drop(flusher);
-        if dice.below(4) == 0 { disk.kill() } else { disk.crash(dice.next()) }
+        if dice.below(4) == 0 {
+            disk.kill()
+        } else {
+            disk.crash(dice.next())
+        }
         // Power is lost again while the log is being opened.
         while dice.below(4) == 0 {
             disk.fail(Fault { point: FaultPoint::Change, after: dice.below(8), error: io::ErrorKind::Other, forever: true });

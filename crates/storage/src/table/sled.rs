@@ -142,3 +142,31 @@ impl Store for SledStore {
         Ok(SledStore { tree: self.database.open_tree(&name).map_err(engine)?, database: self.database.clone(), number })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::conformance::{all, batch};
+
+    #[test]
+    fn conforms() {
+        let root = tempfile::tempdir().unwrap();
+        let number = std::sync::atomic::AtomicU32::new(0);
+        all(&|| {
+            let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Arc::new(SledTable::open(&root.path().join(number.to_string()), 1 << 20).unwrap())
+        });
+    }
+
+    #[test]
+    fn what_a_former_process_left_is_thrown_away() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("sled");
+        let table = SledTable::open(&dir, 1 << 20).unwrap();
+        table.apply(&[batch(0, &[], &[("a", Some("1"))])]).unwrap();
+        drop(table);
+        let table = SledTable::open(&dir, 1 << 20).unwrap();
+        assert_eq!(table.applied(), Applied::default());
+        assert_eq!(table.view().unwrap().get(b"a").unwrap(), None);
+    }
+}
