@@ -452,9 +452,11 @@ fn after_a_failure_nothing_is_done_ever_again() {
 }
 
 /// A disk that does something else while it syncs.
-struct Meanwhile(MemoryDisk, Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+struct Meanwhile(MemoryDisk, Action);
 
-struct MeanwhileFile(Arc<dyn DiskFile>, Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+type Action = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+struct MeanwhileFile(Arc<dyn DiskFile>, Action);
 
 impl Disk for Meanwhile {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {

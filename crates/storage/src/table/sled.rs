@@ -19,6 +19,9 @@ use super::{
 use crate::codec::Reader;
 use crate::snapshot::SnapshotReader;
 
+/// Memory for pages.
+const CACHE_BYTES: u64 = 64 << 20;
+
 /// A volatile table in a sled database.
 pub struct SledTable {
     overlay: Overlay<SledStore>,
@@ -38,13 +41,13 @@ pub struct OpenError {
 
 impl SledTable {
     /// Throws away what is in the folder and opens an empty table there.
-    pub fn open(dir: &Path, cache_bytes: u64) -> Result<SledTable, OpenError> {
+    pub fn open(dir: &Path) -> Result<SledTable, OpenError> {
         let error = |reason: String| OpenError { dir: dir.to_owned(), reason };
         match std::fs::remove_dir_all(dir) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(error(source.to_string())),
             _ => {}
         }
-        let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
+        let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let database = config.open().map_err(|source| error(source.to_string()))?;
         let tree = database.open_tree("0").map_err(|source| error(source.to_string()))?;
         let overlay = Overlay::new(SledStore { database: database.clone(), tree, number: 0 });
@@ -154,7 +157,7 @@ mod tests {
         let number = std::sync::atomic::AtomicU32::new(0);
         all(&|| {
             let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            Arc::new(SledTable::open(&root.path().join(number.to_string()), 1 << 20).unwrap())
+            Arc::new(SledTable::open(&root.path().join(number.to_string())).unwrap())
         });
     }
 
@@ -162,10 +165,10 @@ mod tests {
     fn what_a_former_process_left_is_thrown_away() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("sled");
-        let table = SledTable::open(&dir, 1 << 20).unwrap();
+        let table = SledTable::open(&dir).unwrap();
         table.apply(&[batch(0, &[], &[("a", Some("1"))])]).unwrap();
         drop(table);
-        let table = SledTable::open(&dir, 1 << 20).unwrap();
+        let table = SledTable::open(&dir).unwrap();
         assert_eq!(table.applied(), Applied::default());
         assert_eq!(table.view().unwrap().get(b"a").unwrap(), None);
     }
