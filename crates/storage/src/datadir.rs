@@ -238,3 +238,108 @@ impl Identity {
         if identity.encode() == text { Ok(identity) } else { Err(corrupt("checksum")) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Fault, FaultPoint, FsDisk, MemoryDisk};
+
+    fn node(id: &str) -> NodeId {
+        NodeId::parse(id).unwrap()
+    }
+
+    fn cluster(number: u128) -> ClusterId {
+        ClusterId(Uuid::from_u128(number))
+    }
+
+    fn open(disk: &MemoryDisk, id: &str, of: Option<ClusterId>) -> Result<DataDir, OpenError> {
+        DataDir::open(Arc::new(disk.clone()), Path::new("/var/n1"), &node(id), of)
+    }
+
+    #[test]
+    fn belongs_to_one_node_and_one_cluster_for_life() {
+        let disk = MemoryDisk::new();
+        let dir = open(&disk, "n1", None).unwrap();
+        assert_eq!((dir.node(), dir.cluster()), (&node("n1"), None));
+        dir.bind_cluster(cluster(1)).unwrap();
+        dir.bind_cluster(cluster(1)).unwrap();
+        assert!(matches!(dir.bind_cluster(cluster(2)), Err(OpenError::OtherCluster { .. })));
+        drop(dir);
+        disk.crash(0);
+        let error = open(&disk, "n2", None).err().unwrap();
+        assert_eq!(error.to_string(), "data folder /var/n1 belongs to node n1, not to n2 (a node must keep its id for life)");
+        let error = open(&disk, "n1", Some(cluster(2))).err().unwrap();
+        let said = format!("data folder /var/n1 belongs to cluster {}, not to {}", cluster(1), cluster(2));
+        assert_eq!(error.to_string(), said);
+        assert_eq!(open(&disk, "n1", None).unwrap().cluster(), Some(cluster(1)));
+        open(&disk, "n1", Some(cluster(1))).unwrap();
+    }
+
+    #[test]
+    fn golden_identity_of_version_1() {
+        let disk = MemoryDisk::new();
+        let dir = open(&disk, "node-1", Some(cluster(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff))).unwrap();
+        let golden = crate::golden::check("identity-v1.txt", &disk.content(&dir.path().join(IDENTITY_FILE)).unwrap());
+        let identity = Identity::decode(&golden, Path::new("identity")).unwrap();
+        assert_eq!((identity.node, identity.cluster), (node("node-1"), dir.cluster()));
+    }
+
+    #[test]
+    fn a_second_process_is_told_who_has_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("data");
+        let dir = DataDir::open(Arc::new(FsDisk), &path, &node("n1"), None).unwrap();
+        let error = DataDir::open(Arc::new(FsDisk), &path, &node("n1"), None).err().unwrap();
+        let said = format!("in use by pid {} (stop it", std::process::id());
+        assert!(error.to_string().contains(&said), "{error}");
+        drop(dir);
+        DataDir::open(Arc::new(FsDisk), &path, &node("n1"), None).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_none_is_left_alone() {
+        let disk = MemoryDisk::new();
+        disk.set_content(Path::new("/var/n1/log/00000000000000000001.log"), vec![1]);
+        let error = open(&disk, "n1", None).err().unwrap();
+        assert!(matches!(&error, OpenError::Foreign { name, .. } if name == "log"), "{error}");
+        assert!(disk.content(Path::new("/var/n1/identity")).is_none());
+    }
+
+    #[test]
+    fn every_changed_byte_of_the_identity_is_an_error() {
+        let disk = MemoryDisk::new();
+        drop(open(&disk, "n1", Some(cluster(7))).unwrap());
+        let path = Path::new("/var/n1/identity");
+        let content = disk.content(path).unwrap();
+        for bit in 0..content.len() * 8 {
+            let mut flipped = content.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            disk.set_content(path, flipped);
+            let error = open(&disk, "n1", None).err().unwrap_or_else(|| panic!("bit {bit} was not noticed"));
+            assert!(matches!(error, OpenError::Corrupt { .. } | OpenError::Version { .. }), "bit {bit}: {error}");
+        }
+        for length in 0..content.len() {
+            disk.set_content(path, content[..length].to_vec());
+            assert!(open(&disk, "n1", None).is_err(), "cut to {length}");
+        }
+        let newer = String::from_utf8(content).unwrap().replace("version 1", "version 2");
+        disk.set_content(path, newer.into_bytes());
+        assert!(matches!(open(&disk, "n1", None), Err(OpenError::Version { version: 2, .. })));
+    }
+
+    #[test]
+    fn power_may_go_at_any_operation() {
+        let script = |disk: &MemoryDisk| -> Result<(), OpenError> { open(disk, "n1", None)?.bind_cluster(cluster(1)) };
+        let whole = MemoryDisk::new();
+        script(&whole).unwrap();
+        for operation in 0..whole.operations() {
+            for seed in 0..8 {
+                let disk = MemoryDisk::new();
+                disk.fail(Fault { point: FaultPoint::Change, after: operation, error: io::ErrorKind::Other, forever: true });
+                assert!(script(&disk).is_err());
+                disk.crash(seed);
+                script(&disk).unwrap_or_else(|error| panic!("{operation} {seed}: {error}"));
+            }
+        }
+    }
+}

@@ -12,6 +12,8 @@ pub mod snapshot;
 pub mod table;
 
 mod codec;
+#[cfg(test)]
+mod golden;
 mod hash;
 
 pub use batch::{Batch, Expectation, Write};

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use crypto::digest::Sha256;
 use types::{Index, Position, Revision, Term};
 
 use crate::batch::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::codec::{POSITION_BYTES, Reader, length_field, put_position};
 use crate::disk::{Disk, DiskFile, OpenMode, TEMPORARY_SUFFIX, remove_temporary};
-use crate::hash::{Sha256, StateHash};
+use crate::hash::StateHash;
 use crate::table::{Applied, Cell, MEMBERSHIP_BYTES_MAX, ReadError, TableView};
 
 /// The version in the header.
@@ -637,4 +638,243 @@ fn decode_totals(bytes: &Bytes) -> Option<Applied> {
         (None, _) => return None,
     };
     Some(Applied { position, membership, keys, bytes: table_bytes, hash })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Fault, FaultPoint, MemoryDisk};
+    use crate::table::conformance::{at, batch, history};
+    use crate::table::{Change, Committed, MemoryTable, Table};
+
+    fn dir() -> &'static Path {
+        Path::new("/n1/snapshots")
+    }
+
+    fn open(disk: &MemoryDisk) -> SnapshotStore {
+        SnapshotStore::open(Arc::new(disk.clone()), dir()).unwrap()
+    }
+
+    fn table(seed: u64, calls: u64) -> MemoryTable {
+        let table = MemoryTable::new();
+        history(seed, calls).iter().for_each(|call| _ = table.apply(call).unwrap());
+        table
+    }
+
+    fn small_table() -> MemoryTable {
+        let table = MemoryTable::new();
+        let membership = Committed { position: at(1, 0), change: Change::Membership(Bytes::from_static(b"members")) };
+        let cells = batch(1, &[], &[("a", Some("1")), ("b", Some("")), ("b/c", Some("three"))]);
+        table.apply(&[membership, cells]).unwrap();
+        table
+    }
+
+    #[test]
+    fn golden_bytes_of_version_1() {
+        let disk = MemoryDisk::new();
+        let store = open(&disk);
+        store.create(&*small_table().view().unwrap()).unwrap();
+        let path = store.current_path().unwrap();
+        let golden = crate::golden::check("snapshot-v1.bin", &disk.content(&path).unwrap());
+        disk.set_content(&path, golden);
+        let reader = store.reader().unwrap().unwrap();
+        assert_eq!(*reader.applied(), small_table().applied());
+        let records: Vec<_> = reader.records().unwrap().map(|record| record.unwrap().key).collect();
+        assert_eq!(records, ["a", "b", "b/c"]);
+    }
+
+    #[test]
+    fn equal_tables_give_equal_files_which_are_kept_over_a_crash() {
+        let (disk, other) = (MemoryDisk::new(), MemoryDisk::new());
+        let info = open(&disk).create(&*table(3, 50).view().unwrap()).unwrap();
+        open(&other).create(&*table(3, 50).view().unwrap()).unwrap();
+        disk.crash(0);
+        let store = open(&disk);
+        assert_eq!(store.current().unwrap(), info);
+        assert_eq!(info.applied, table(3, 50).applied());
+        let path = store.current_path().unwrap();
+        let content = disk.content(&path).unwrap();
+        assert_eq!(content, other.content(&path).unwrap());
+        assert_eq!(content.len() as u64, info.file_bytes);
+    }
+
+    #[test]
+    fn an_empty_table_has_a_snapshot_too() {
+        let store = open(&MemoryDisk::new());
+        assert!(store.current().is_none() && store.reader().unwrap().is_none() && store.source().unwrap().is_none());
+        store.create(&*MemoryTable::new().view().unwrap()).unwrap();
+        let reader = store.reader().unwrap().unwrap();
+        assert_eq!(*reader.applied(), Applied::default());
+        assert_eq!(reader.records().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_an_error_that_names_the_place() {
+        let disk = MemoryDisk::new();
+        let store = open(&disk);
+        store.create(&*small_table().view().unwrap()).unwrap();
+        let path = store.current_path().unwrap();
+        let content = disk.content(&path).unwrap();
+        let check = |content: Vec<u8>, at: usize, what: &str| {
+            disk.set_content(&path, content);
+            match store.reader().err().unwrap_or_else(|| panic!("{what} {at} was not noticed")) {
+                SnapshotError::Corrupt { file, offset, .. } => {
+                    assert_eq!(file, path);
+                    assert!(offset <= at as u64, "{what} {at}: {offset}");
+                }
+                SnapshotError::Version { .. } => assert!((8..12).contains(&at), "{what} {at}"),
+                error => panic!("{what} {at}: {error}"),
+            }
+        };
+        for bit in 0..content.len() * 8 {
+            let mut flipped = content.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            check(flipped, bit / 8, "flip at");
+        }
+        for length in 0..content.len() {
+            check(content[..length].to_vec(), length, "cut to");
+        }
+        check([&content[..], &[0]].concat(), content.len(), "byte added at");
+    }
+
+    /// A file as the writer would write it, but of `records` under the totals of `applied`.
+    fn forged(applied: &Applied, records: &[(&[u8], &[u8])]) -> Vec<u8> {
+        let disk = MemoryDisk::new();
+        let store = open(&disk);
+        let mut writer = Writer { out: store.temporary().unwrap(), buffer: Vec::new(), sha: Sha256::new(), crc: 0 };
+        writer.header(applied).unwrap();
+        records.iter().for_each(|(key, value)| writer.record(key, Revision(1), value).unwrap());
+        let temporary = writer.finish().unwrap();
+        disk.content(&temporary.path).unwrap()
+    }
+
+    #[test]
+    fn totals_and_order_are_checked_though_all_checksums_are_right() {
+        let table = MemoryTable::new();
+        table.apply(&[batch(0, &[], &[("a", Some("1")), ("b", Some("2"))])]).unwrap();
+        let applied = table.applied();
+        let disk = MemoryDisk::new();
+        let store = open(&disk);
+        let whole: [(&[u8], &[u8]); 2] = [(b"a", b"1"), (b"b", b"2")];
+        let receive = |content: &[u8]| {
+            let mut receiver = store.receive(1 << 20).unwrap();
+            receiver.write(content).unwrap();
+            receiver.finish().map(|reader| reader.info().clone())
+        };
+        assert_eq!(receive(&forged(&applied, &whole)).unwrap().applied, applied);
+        for (records, what) in [
+            (vec![whole[0]], "one is missing"),
+            (vec![whole[1], whole[0]], "wrong order"),
+            (vec![whole[0], whole[0], whole[1]], "one twice"),
+            (vec![whole[0], (b"b", b"3")], "another value"),
+        ] {
+            assert!(matches!(receive(&forged(&applied, &records)), Err(SnapshotError::Corrupt { .. })), "{what}");
+        }
+        let counted = Applied { bytes: applied.bytes + 1, ..applied.clone() };
+        assert!(receive(&forged(&counted, &whole)).is_err());
+        assert!(disk.paths().is_empty(), "refused ones leave nothing behind");
+    }
+
+    #[test]
+    fn sent_in_pieces_it_arrives_whole_and_takes_its_place_once_kept() {
+        let (from, to) = (open(&MemoryDisk::new()), MemoryDisk::new());
+        let store = open(&to);
+        store.create(&*table(1, 3).view().unwrap()).unwrap();
+        let old = store.current_path().unwrap();
+        let info = from.create(&*table(1, 60).view().unwrap()).unwrap();
+        let source = from.source().unwrap().unwrap();
+        let mut receiver = store.receive(info.file_bytes).unwrap();
+        loop {
+            let chunk = source.read_chunk(receiver.received(), 1000).unwrap();
+            if chunk.is_empty() {
+                break;
+            }
+            receiver.write(&chunk).unwrap();
+        }
+        let reader = receiver.finish().unwrap();
+        assert_eq!(store.current_path().unwrap(), old, "not before it is kept");
+        assert_eq!(store.keep(&reader).unwrap(), info);
+        assert_eq!(store.keep(&reader).unwrap(), info, "twice does no harm");
+        drop(reader);
+        assert_eq!(to.paths(), [store.current_path().unwrap()]);
+        to.crash(0);
+        assert_eq!(open(&to).current().unwrap(), info);
+    }
+
+    #[test]
+    fn what_is_too_long_older_or_dropped_changes_nothing() {
+        let disk = MemoryDisk::new();
+        let store = open(&disk);
+        let info = store.create(&*table(1, 60).view().unwrap()).unwrap();
+        let kept = disk.paths();
+        let mut receiver = store.receive(10).unwrap();
+        receiver.write(&[0; 10]).unwrap();
+        assert!(matches!(receiver.write(&[0]), Err(SnapshotError::TooLong { bytes_max: 10 })));
+        drop(receiver);
+        let error = store.create(&*table(1, 3).view().unwrap()).unwrap_err();
+        assert!(matches!(error, CreateError::File(SnapshotError::Stale { .. })), "{error}");
+        assert_eq!(disk.paths(), kept);
+        assert_eq!(store.current().unwrap(), info);
+    }
+
+    #[test]
+    fn a_table_whose_totals_are_wrong_makes_none() {
+        struct Wrong(Arc<dyn TableView>);
+        impl TableView for Wrong {
+            fn applied(&self) -> Result<Applied, ReadError> {
+                let applied = self.0.applied()?;
+                Ok(Applied { keys: applied.keys + 1, ..applied })
+            }
+            fn get(&self, key: &[u8]) -> Result<Option<Cell>, ReadError> {
+                self.0.get(key)
+            }
+            fn visit(&self, start: Bound<&[u8]>, end: Bound<&[u8]>, visit: &mut crate::table::Visitor<'_>) -> Result<(), ReadError> {
+                self.0.visit(start, end, visit)
+            }
+        }
+        let disk = MemoryDisk::new();
+        let error = open(&disk).create(&Wrong(small_table().view().unwrap())).unwrap_err();
+        assert!(matches!(error, CreateError::Table(ReadError::Diverged { .. })), "{error}");
+        assert!(disk.paths().is_empty());
+    }
+
+    #[test]
+    fn power_may_go_at_any_operation() {
+        let script = |disk: &MemoryDisk, kept: &mut Vec<SnapshotInfo>| -> Option<()> {
+            let store = SnapshotStore::open(Arc::new(disk.clone()), dir()).ok()?;
+            for calls in [5, 10, 15] {
+                kept.push(store.create(&*table(1, calls).view().unwrap()).ok()?);
+            }
+            Some(())
+        };
+        let whole = MemoryDisk::new();
+        script(&whole, &mut Vec::new()).unwrap();
+        for operation in 0..whole.operations() {
+            for seed in 0..6 {
+                let disk = MemoryDisk::new();
+                let mut kept = Vec::new();
+                disk.fail(Fault { point: FaultPoint::Change, after: operation, error: io::ErrorKind::StorageFull, forever: true });
+                script(&disk, &mut kept);
+                disk.crash(seed);
+                let store = open(&disk);
+                let found = store.reader().unwrap().map(|reader| reader.info().clone());
+                let position = |info: &SnapshotInfo| info.applied.position;
+                assert!(found.as_ref().map(position) >= kept.last().map(position), "{operation} {seed}");
+                assert!(disk.paths().len() <= 1, "{operation} {seed}: {:?}", disk.paths());
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_kept_one() {
+        let disk = MemoryDisk::new();
+        let store = open(&disk);
+        let info = store.create(&*table(1, 10).view().unwrap()).unwrap();
+        disk.set_capacity(Some(info.file_bytes + 100));
+        let view = table(1, 60).view().unwrap();
+        assert!(matches!(store.create(&*view), Err(CreateError::File(SnapshotError::Io { .. }))));
+        assert_eq!(store.reader().unwrap().unwrap().info(), &info);
+        disk.set_capacity(None);
+        store.create(&*view).unwrap();
+    }
 }

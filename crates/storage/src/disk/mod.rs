@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use fs::FsDisk;
+pub(crate) use memory::Dice;
 pub use memory::{Fault, FaultPoint, MemoryDisk};
 
 /// How [`Disk::open`] opens a file.

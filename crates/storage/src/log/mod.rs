@@ -9,6 +9,8 @@
 mod flusher;
 mod frame;
 mod open;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

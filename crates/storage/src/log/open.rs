@@ -116,7 +116,7 @@ struct Replay {
     mark: Option<Mark>,
     checkpoint: Checkpoint,
     entries: Entries,
-    /// Entries up to this one lay in segments that are gone; they must turn out to be purged or truncated.
+    /// Entries up to this one lay in segments that are gone; they must turn out to be purged.
     gone: Option<Index>,
     /// Of the last frame.
     sequence: u64,
@@ -236,9 +236,7 @@ impl Replay {
                 if !std::mem::replace(&mut self.begun, true) {
                     entries.purged = checkpoint.purged;
                     entries.last = checkpoint.last;
-                    if checkpoint.last != checkpoint.purged {
-                        self.gone = checkpoint.last.map(|last| last.index);
-                    }
+                    self.gone = checkpoint.last.map(|last| last.index);
                 } else if *checkpoint != self.checkpoint {
                     return Err("checkpoint is not what the frames before it add up to");
                 }
@@ -256,14 +254,12 @@ impl Replay {
                     return Err("truncation after an entry that is not there");
                 }
                 entries.truncate(*last);
-                self.gone = self.gone.min(last.map(|last| last.index));
             }
             Record::Purge(through) => {
                 if through.index.0 == u64::MAX {
                     return Err("purge through the highest index");
                 }
                 entries.purge(*through);
-                self.gone = self.gone.filter(|gone| *gone > through.index);
             }
             Record::Vote(_) | Record::Committed(_) => {}
         }
@@ -280,7 +276,7 @@ impl Replay {
             return Err(corrupt("frames that were durable are missing at the end"));
         }
         let purged = self.entries.purged.map(|purged| purged.index);
-        if self.gone.is_some_and(|gone| Some(gone) > purged) {
+        if self.gone > purged {
             return Err(corrupt("entries that are not purged lay in segments that are missing"));
         }
         if file.len().map_err(io)? > last.bytes {

@@ -19,6 +19,9 @@ use super::{
 use crate::codec::Reader;
 use crate::snapshot::SnapshotReader;
 
+/// Memory for pages.
+const CACHE_BYTES: u64 = 64 << 20;
+
 /// A volatile table in a sled database.
 pub struct SledTable {
     overlay: Overlay<SledStore>,
@@ -38,13 +41,13 @@ pub struct OpenError {
 
 impl SledTable {
     /// Throws away what is in the folder and opens an empty table there.
-    pub fn open(dir: &Path, cache_bytes: u64) -> Result<SledTable, OpenError> {
+    pub fn open(dir: &Path) -> Result<SledTable, OpenError> {
         let error = |reason: String| OpenError { dir: dir.to_owned(), reason };
         match std::fs::remove_dir_all(dir) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(error(source.to_string())),
             _ => {}
         }
-        let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
+        let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let database = config.open().map_err(|source| error(source.to_string()))?;
         let tree = database.open_tree("0").map_err(|source| error(source.to_string()))?;
         let overlay = Overlay::new(SledStore { database: database.clone(), tree, number: 0 });
@@ -140,5 +143,33 @@ impl Store for SledStore {
         // Left over when an earlier replacement failed.
         self.database.drop_tree(&name).map_err(engine)?;
         Ok(SledStore { tree: self.database.open_tree(&name).map_err(engine)?, database: self.database.clone(), number })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::conformance::{all, batch};
+
+    #[test]
+    fn conforms() {
+        let root = tempfile::tempdir().unwrap();
+        let number = std::sync::atomic::AtomicU32::new(0);
+        all(&|| {
+            let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Arc::new(SledTable::open(&root.path().join(number.to_string())).unwrap())
+        });
+    }
+
+    #[test]
+    fn what_a_former_process_left_is_thrown_away() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("sled");
+        let table = SledTable::open(&dir).unwrap();
+        table.apply(&[batch(0, &[], &[("a", Some("1"))])]).unwrap();
+        drop(table);
+        let table = SledTable::open(&dir).unwrap();
+        assert_eq!(table.applied(), Applied::default());
+        assert_eq!(table.view().unwrap().get(b"a").unwrap(), None);
     }
 }
