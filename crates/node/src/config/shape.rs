@@ -26,19 +26,35 @@ const API_PORT: u16 = 8200;
 /// The port of the peers' listener, for examples.
 const CLUSTER_PORT: u16 = 8201;
 
+pub(super) const ROOT_KEYS: [&str; 8] =
+    ["cluster_name", "api_addr", "cluster_addr", "log_level", "log_format", "listener", "storage", "cluster"];
+pub(super) const LISTENER_KEYS: [&str; 8] = [
+    "address",
+    "tls_disable",
+    "tls_cert_file",
+    "tls_key_file",
+    "tls_min_version",
+    "max_request_size",
+    "max_request_duration",
+    "http_read_header_timeout",
+];
+pub(super) const STORAGE_KEYS: [&str; 3] = ["path", "node_id", "table"];
+/// Beside `member`, which may be there many times.
+pub(super) const CLUSTER_KEYS: [&str; 4] = ["listen", "tls_ca_file", "tls_cert_file", "tls_key_file"];
+pub(super) const MEMBER_KEYS: [&str; 2] = ["cluster_addr", "api_addr"];
+
 /// Reads the whole file; `None` only after a mistake was reported.
 pub(super) fn config(report: &Report, body: &Body, folder: &Path) -> Option<Config> {
-    let keys = ["cluster_name", "api_addr", "cluster_addr", "log_level", "log_format", "listener", "storage", "cluster"];
-    let root = Section::root(report, body, &keys);
+    let root = Section::root(report, body, &ROOT_KEYS);
     let cluster_name = cluster_name(&root);
     let log = log(&root);
     let api_addr = url(&root, "api_addr", false);
     let cluster_addr = url(&root, "cluster_addr", true);
     let listener_section = only_label(&root, "listener", "tcp", &LISTENER_KEYS, "address = \"127.0.0.1:8200\"");
     let listener = listener_section.as_ref().and_then(|section| listener(section, folder));
-    let storage = only_label(&root, "storage", "raft", &["path", "node_id", "table"], "path = \"/var/lib/conclave\", node_id = \"n1\"")
+    let storage = only_label(&root, "storage", "raft", &STORAGE_KEYS, "path = \"/var/lib/conclave\", node_id = \"n1\"")
         .and_then(|section| storage(&section, folder));
-    let cluster_section = root.block("cluster", &["listen", "tls_ca_file", "tls_cert_file", "tls_key_file"], &["member"]);
+    let cluster_section = root.block("cluster", &CLUSTER_KEYS, &["member"]);
     let node_id = storage.as_ref().map(|storage| &storage.node_id);
     let members = cluster_section.as_ref().and_then(|section| members(section, node_id));
     let own = members.as_ref().zip(node_id).and_then(|(members, id)| members.get(id));
@@ -164,17 +180,6 @@ fn only_label<'a>(root: &Section<'a>, key: &str, label: &str, keys: &[&'static s
     found
 }
 
-const LISTENER_KEYS: [&str; 8] = [
-    "address",
-    "tls_disable",
-    "tls_cert_file",
-    "tls_key_file",
-    "tls_min_version",
-    "max_request_size",
-    "max_request_duration",
-    "http_read_header_timeout",
-];
-
 fn listener(section: &Section<'_>, folder: &Path) -> Option<ListenerConfig> {
     let address = section.required_text("address", "127.0.0.1:8200").and_then(|text| socket_address(section, "address", text, API_PORT));
     let tls = listener_tls(section, folder);
@@ -257,7 +262,7 @@ fn socket_address(section: &Section<'_>, key: &str, text: &str, port: u16) -> Op
 
 /// Every member block; `None` when the list is not one that a cluster can start from.
 fn members(section: &Section<'_>, own: Option<&NodeId>) -> Option<BTreeMap<NodeId, Member>> {
-    let blocks = section.labelled("member", &["cluster_addr", "api_addr"], true);
+    let blocks = section.labelled("member", &MEMBER_KEYS, true);
     let count = blocks.len();
     let mut members = BTreeMap::new();
     let mut taken: BTreeMap<String, String> = BTreeMap::new();

@@ -504,6 +504,52 @@ fn no_more_mistakes_are_kept_than_anyone_reads() {
     assert_eq!(errors.mistakes().len(), MISTAKES_MAX);
 }
 
+const MANUAL: &str = include_str!("../../../../docs/operate/configuration.md");
+
+/// The manual's part under `heading`.
+fn part(heading: &str) -> &'static str {
+    let start = MANUAL.find(&format!("## {heading}\n")).unwrap_or_else(|| panic!("no part {heading}"));
+    let rest = &MANUAL[start + 3..];
+    &rest[..rest.find("\n## ").unwrap_or(rest.len())]
+}
+
+#[test]
+fn the_manuals_examples_load() {
+    let examples: Vec<&str> = MANUAL.split("```hcl\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(examples.len(), 2);
+    for example in examples {
+        let config = parse(example).unwrap();
+        assert_eq!(config.warnings, [], "{example}");
+    }
+}
+
+#[test]
+fn the_manual_describes_each_key_where_it_belongs_and_no_other() {
+    for (heading, keys) in [
+        ("At the top", &shape::ROOT_KEYS[..]),
+        ("`listener \"tcp\"`", &shape::LISTENER_KEYS),
+        ("`storage \"raft\"`", &shape::STORAGE_KEYS),
+        ("`cluster`", &[&shape::CLUSTER_KEYS[..], &["member"]].concat()),
+        ("`member \"ID\"`", &shape::MEMBER_KEYS),
+    ] {
+        let described: Vec<&str> = part(heading).lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert_eq!(described, keys, "{heading}");
+    }
+}
+
+#[test]
+fn the_manuals_defaults_are_ours() {
+    for (heading, key, default) in [
+        ("At the top", "cluster_name", format!("{CLUSTER_NAME_DEFAULT:?}")),
+        ("At the top", "log_level", format!("{LOG_FILTER_DEFAULT:?}")),
+        ("`listener \"tcp\"`", "max_request_size", REQUEST_SIZE_BYTES_MAX_DEFAULT.to_string()),
+        ("`listener \"tcp\"`", "max_request_duration", format!("\"{}s\"", REQUEST_DURATION_MAX_DEFAULT.as_secs())),
+        ("`listener \"tcp\"`", "http_read_header_timeout", format!("\"{}s\"", HEADER_READ_TIMEOUT_DEFAULT.as_secs())),
+    ] {
+        assert!(part(heading).contains(&format!("| `{key}` | `{default}` |")), "{key}");
+    }
+}
+
 /// Text made of what a configuration is made of.
 fn pieces() -> impl Strategy<Value = String> {
     let words = [
