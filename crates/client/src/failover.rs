@@ -154,11 +154,11 @@ impl Nodes {
 
 /// Asks node after node until there is an answer, the retries are used up, or the deadline is over. Dropped half-way, a
 /// request that was sent may still be applied.
-pub(crate) async fn drive<T>(
+pub(crate) async fn drive<T, F: Future<Output = Verdict<T>>>(
     nodes: &Nodes,
     settings: &Settings,
     ask: Ask,
-    mut attempt: impl AsyncFnMut(Arc<str>) -> Verdict<T>,
+    mut attempt: impl FnMut(Arc<str>) -> F,
 ) -> Result<T, Error> {
     let deadline = Instant::now() + ask.timeout.unwrap_or(settings.timeout);
     let leader_first = settings.leader_for_writes && ask.safety == Safety::Once;

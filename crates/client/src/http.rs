@@ -163,7 +163,7 @@ impl Request<'_> {
             any_status: self.any_status,
         };
         let ask = Ask { name: name.clone(), safety: self.safety, pinned: self.client.pinned.clone(), timeout: self.timeout };
-        drive(&self.client.shared.nodes, &self.client.shared.settings, ask, async |address| exchange.attempt(address).await).await
+        drive(&self.client.shared.nodes, &self.client.shared.settings, ask, |address| exchange.attempt(address)).await
     }
 }
 

@@ -41,14 +41,10 @@ impl<'a> KvGrpc<'a> {
     /// The newest version; `version` asks for another.
     pub async fn get(&self, path: &str, version: Option<u64>) -> Result<Secret, Error> {
         let message = GetRequest { mount: self.mount.to_owned(), path: path.to_owned(), version: version.unwrap_or(0) };
-        let answer = self
-            .call("Get", path, Safety::Repeatable, async |client, address| {
-                client.get(self.sign(message.clone())?).await.map(|answer| (answer.into_inner(), address))
-            })
-            .await?;
-        let (message, address) = answer;
-        let version = self.version(message.version, "Get", path, &address)?;
+        let send = |mut stub: KvClient<Channel>, message| async move { stub.get(message).await };
+        let (message, address) = self.call("Get", path, Safety::Repeatable, message, send).await?;
         let bytes = Zeroizing::new(message.data);
+        let version = self.version(message.version, "Get", path, &address)?;
         if bytes.is_empty() {
             return Ok(Secret { data: None, version });
         }
@@ -63,11 +59,8 @@ impl<'a> KvGrpc<'a> {
         let bytes = serde_json::to_vec(data.expose())
             .map_err(|source| Error::Input { reason: format!("the data of {path:?} is no JSON: {source}") })?;
         let message = PutRequest { mount: self.mount.to_owned(), path: path.to_owned(), data: bytes, cas };
-        let (answer, address) = self
-            .call("Put", path, Safety::Once, async |client, address| {
-                client.put(self.sign(message.clone())?).await.map(|answer| (answer.into_inner(), address))
-            })
-            .await?;
+        let send = |mut stub: KvClient<Channel>, message| async move { stub.put(message).await };
+        let (answer, address) = self.call("Put", path, Safety::Once, message, send).await?;
         self.version(answer.version, "Put", path, &address)
     }
 
@@ -76,41 +69,47 @@ impl<'a> KvGrpc<'a> {
         let message = DeleteRequest { mount: self.mount.to_owned(), path: path.to_owned(), versions: versions.to_vec() };
         // Naming the versions makes it the same when done twice.
         let safety = if versions.is_empty() { Safety::Once } else { Safety::Repeatable };
-        self.call("Delete", path, safety, async |client, _| client.delete(self.sign(message.clone())?).await.map(drop)).await
+        let send = |mut stub: KvClient<Channel>, message| async move { stub.delete(message).await };
+        self.call("Delete", path, safety, message, send).await.map(drop)
     }
 
     /// The names below `path` (`""` for the mount itself), sorted; folders end with `/`. Empty when there are none.
     pub async fn list(&self, path: &str) -> Result<Vec<String>, Error> {
         let message = ListRequest { mount: self.mount.to_owned(), path: path.to_owned() };
-        let listed = self
-            .call("List", path, Safety::Repeatable, async |client, _| {
-                client.list(self.sign(message.clone())?).await.map(|answer| answer.into_inner().keys)
-            })
-            .await;
-        match listed {
+        let send = |mut stub: KvClient<Channel>, message| async move { stub.list(message).await };
+        match self.call("List", path, Safety::Repeatable, message, send).await {
+            Ok((answer, _)) => Ok(answer.keys),
             Err(error) if error.is_not_found() => Ok(Vec::new()),
-            other => other,
+            Err(error) => Err(error),
         }
     }
 
-    /// Runs one call with failover.
-    async fn call<T>(
+    /// Runs one call with failover; gives the answer and who gave it.
+    async fn call<M: Clone, T, F: Future<Output = Result<tonic::Response<T>, Status>>>(
         &self,
         name: &str,
         path: &str,
         safety: Safety,
-        send: impl AsyncFn(&mut KvClient<Channel>, Arc<str>) -> Result<T, Status>,
-    ) -> Result<T, Error> {
+        message: M,
+        send: impl Fn(KvClient<Channel>, tonic::Request<M>) -> F,
+    ) -> Result<(T, Arc<str>), Error> {
         let client = self.client;
         client.discover_if_due().await;
         let ask = Ask { name: self.ask(name, path), safety, pinned: client.pinned.clone(), timeout: None };
         let nodes = &client.shared.nodes;
-        drive(nodes, &client.shared.settings, ask, async |address: Arc<str>| {
+        drive(nodes, &client.shared.settings, ask, |address: Arc<str>| {
             let channel = nodes.channel(&address, || channel(client, &address));
-            let mut stub = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
-            match send(&mut stub, address.clone()).await {
-                Ok(answer) => Verdict::Answer(answer),
-                Err(status) => verdict(&status, self.ask(name, path), address),
+            let stub = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
+            let sending = self.sign(message.clone()).map(|request| send(stub, request));
+            async move {
+                let answered = match sending {
+                    Ok(sending) => sending.await,
+                    Err(status) => Err(status),
+                };
+                match answered {
+                    Ok(answer) => Verdict::Answer((answer.into_inner(), address)),
+                    Err(status) => verdict(&status, self.ask(name, path), address),
+                }
             }
         })
         .await

@@ -40,6 +40,7 @@ pub use error::{Attempt, Error, Failure, Refusal};
 pub use http::{Method, Request, Response};
 pub use kv::{Kv, Metadata, Secret, Version, VersionState};
 pub use kv_grpc::KvGrpc;
+pub use proto::http::{HaNode, HaStatus, Health, Leader, Mount, MountConfig, SealStatus};
 pub use secret::{SecretData, SecretString};
 pub use sys::{Init, Sys};
 pub use tls::TlsError;
@@ -115,5 +116,22 @@ impl Client {
     /// KV v2 over gRPC; `mount` is where the engine is mounted: `"secret"`.
     pub fn kv_grpc<'a>(&'a self, mount: &'a str) -> KvGrpc<'a> {
         KvGrpc::new(self, mount)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_can_be_made_from_any_thread() {
+        fn sendable<T: Send>(_: T) {}
+        let client = Client::builder().addresses(["http://127.0.0.1:1"]).build().unwrap();
+        sendable(client.request(Method::Get, "sys/health").send());
+        sendable(client.sys().seal_status());
+        sendable(client.kv("secret").get("a"));
+        sendable(client.kv_grpc("secret").get("a", None));
+        sendable(client.kv_grpc("secret").put("a", SecretData::default(), None));
+        sendable(client.discover());
     }
 }

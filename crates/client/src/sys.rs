@@ -46,13 +46,12 @@ impl<'a> Sys<'a> {
         self.client.request(Method::Get, "sys/seal-status").send().await?.json()
     }
 
-    /// Gives one share (base64 or hex). Safe to repeat: the server tells a share that it already has.
+    /// Gives one share (base64 or hex). After [`Error::Indeterminate`] it may be given again: the server tells a share that it
+    /// already has.
     pub async fn unseal(&self, share: &SecretString) -> Result<SealStatus, Error> {
-        // EXPOSE: the share goes to the server, in a copy that is wiped below.
-        let mut body = UnsealRequest { key: Some(share.expose().trim().to_owned()), reset: false };
-        let request = self.client.request(Method::Put, "sys/unseal").body(&body);
-        body.key.zeroize();
-        request.send().await?.json()
+        // EXPOSE: the share goes to the server; `UnsealRequest` would need a copy.
+        let body = BTreeMap::from([("key", share.expose().trim())]);
+        self.client.request(Method::Put, "sys/unseal").body(&body).send().await?.json()
     }
 
     /// Throws the shares that were given so far away.
