@@ -1,0 +1,437 @@
+//! What can be typed. Shapes only; the commands are in `commands` and `dev`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Self-hosted secrets service: a cluster that opens only when enough key holders agree.
+///
+/// Flags may be written with one dash, as in Vault's CLI. The token comes from CONCLAVE_TOKEN, BAO_TOKEN, VAULT_TOKEN, or the
+/// file that `conclave login` writes. Exit codes: 0 done, 1 local error, 2 the server's error.
+#[derive(Parser)]
+#[command(name = "conclave", bin_name = "conclave", version, propagate_version = false, max_term_width = 120)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the cluster is, and how answers are shown.
+#[derive(Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// A node's API address, or several with commas [env: CONCLAVE_ADDRS, CONCLAVE_ADDR, BAO_ADDR, VAULT_ADDR]
+    #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
+    pub(crate) address: Vec<String>,
+    /// PEM file of the authorities to trust [env: CONCLAVE_CACERT, BAO_CACERT, VAULT_CACERT]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_cert: Option<PathBuf>,
+    /// Accept any certificate: for experiments only [env: …_SKIP_VERIFY]
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) tls_skip_verify: Option<bool>,
+    /// The name that the server's certificate must carry [env: …_TLS_SERVER_NAME]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) tls_server_name: Option<String>,
+    /// The namespace of the request [env: …_NAMESPACE]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) namespace: Option<String>,
+    /// How answers are shown [env: CONCLAVE_FORMAT, BAO_FORMAT, VAULT_FORMAT]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub(crate) format: Option<Format>,
+    /// Show only this field of the answer
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) field: Option<String>,
+}
+
+/// How answers are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// The API's JSON.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run one node, by its configuration file
+    Server(Server),
+    /// Start a whole cluster on this machine, to try things out
+    Dev(Dev),
+    /// Show whether the node is sealed: exit 0 open, 2 sealed, 1 no answer
+    Status,
+    /// Keys, members and certificates
+    #[command(subcommand)]
+    Operator(Operator),
+    /// Secrets in the key-value store
+    #[command(subcommand)]
+    Kv(Kv),
+    /// Secrets engines
+    #[command(subcommand)]
+    Secrets(Secrets),
+    /// Audit devices
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Tokens
+    #[command(subcommand)]
+    Token(Token),
+    /// Check a token (typed, or one line on stdin) and keep it for later commands
+    Login(Login),
+    /// Read any path
+    Read(Read),
+    /// Write any path
+    Write(Write),
+    /// List below any path
+    List(Path),
+    /// Delete any path
+    Delete(Path),
+    /// Print a completion script for a shell
+    Completion(Completion),
+    /// Print the version
+    Version,
+}
+
+#[derive(Args)]
+pub(crate) struct Server {
+    /// The configuration file (HCL or JSON)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Only say whether the configuration is right
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
+    pub(crate) check: bool,
+    /// Stop when stdin is closed: a parent that dies, however it dies, takes the node along
+    #[arg(long, hide = true)]
+    pub(crate) stop_on_stdin_close: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Dev {
+    /// How many nodes: 1, 3 or 5 [default: 3]
+    #[arg(long, value_name = "N")]
+    pub(crate) nodes: Option<u8>,
+    /// The first port; each node takes two. 0 picks free ones [default: 8200]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// TLS for clients too, with the cluster's own authority (nodes always speak TLS to each other)
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// Keep everything here; the next start is sealed and asks for shares. Otherwise a temporary folder is used, and removed
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Write what a script needs to know (one JSON object with the root token and the shares) here, once the cluster serves
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// No live view
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// Stop before the unseal ceremony
+    #[arg(long, conflicts_with = "uninitialized")]
+    pub(crate) sealed: bool,
+    /// Stop before init
+    #[arg(long)]
+    pub(crate) uninitialized: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Operator {
+    /// Make the cluster's keys, split among their holders
+    Init(Init),
+    /// Give one share of the key (typed, or one line on stdin)
+    Unseal(Unseal),
+    /// Seal every node
+    Seal,
+    /// Show every member
+    Members,
+    /// Make an authority and the nodes' certificates
+    Certs(Certs),
+}
+
+#[derive(Args)]
+pub(crate) struct Init {
+    /// How many shares to make
+    #[arg(long, short = 'n', default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub(crate) key_shares: u32,
+    /// How many of them open the cluster
+    #[arg(long, short = 't', default_value_t = 3, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub(crate) key_threshold: u32,
+    /// Only tell whether it is done: exit 0 yes, 2 no, 1 no answer
+    #[arg(long)]
+    pub(crate) status: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Unseal {
+    /// The share; `-` reads one line from stdin. Better left out: the shell remembers what is typed here
+    #[arg(value_name = "SHARE")]
+    pub(crate) share: Option<String>,
+    /// Throw away the shares that were given so far
+    #[arg(long)]
+    pub(crate) reset: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Certs {
+    /// The cluster's name, as in the nodes' configuration
+    #[arg(long, default_value = "conclave", value_name = "NAME")]
+    pub(crate) cluster: String,
+    /// Where the files go. An authority that is there already signs for more nodes; nothing is overwritten
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// How long the certificates are valid
+    #[arg(long, default_value_t = 1825, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36500))]
+    pub(crate) days: u32,
+    /// Node ids, each with the hosts and addresses at which it is reached: n1=10.0.0.1,vault1.example
+    #[arg(required = true, value_name = "ID=HOST[,HOST]")]
+    pub(crate) nodes: Vec<String>,
+}
+
+/// The mount, where the path does not say it.
+#[derive(Args)]
+pub(crate) struct Mount {
+    /// Where the engine is mounted; without it the first part of the path tells
+    #[arg(long, value_name = "PATH")]
+    pub(crate) mount: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Kv {
+    /// Write a secret
+    Put {
+        /// Only if this is the newest version (0: only if there is none)
+        #[arg(long, value_name = "VERSION", allow_negative_numbers = true)]
+        cas: Option<u64>,
+        #[command(flatten)]
+        mount: Mount,
+        /// The secret's path
+        path: String,
+        /// key=value, key=@file, key=- (stdin), @file.json, or - (JSON on stdin)
+        #[arg(required = true, value_name = "DATA")]
+        data: Vec<String>,
+    },
+    /// Read a secret
+    Get {
+        /// Which version, in place of the newest
+        #[arg(long, value_name = "VERSION")]
+        version: Option<u64>,
+        #[command(flatten)]
+        mount: Mount,
+        /// The secret's path
+        path: String,
+    },
+    /// List the names below a path
+    List {
+        #[command(flatten)]
+        mount: Mount,
+        /// The folder's path
+        #[arg(required_unless_present = "mount", default_value = "", hide_default_value = true)]
+        path: String,
+    },
+    /// Delete the newest version, or those named; `undelete` brings them back
+    Delete {
+        /// Which versions
+        #[arg(long, value_name = "VERSIONS", value_delimiter = ',')]
+        versions: Vec<u64>,
+        #[command(flatten)]
+        mount: Mount,
+        /// The secret's path
+        path: String,
+    },
+    /// Bring deleted versions back
+    Undelete {
+        /// Which versions
+        #[arg(long, required = true, value_name = "VERSIONS", value_delimiter = ',')]
+        versions: Vec<u64>,
+        #[command(flatten)]
+        mount: Mount,
+        /// The secret's path
+        path: String,
+    },
+    /// Remove versions for good
+    Destroy {
+        /// Which versions
+        #[arg(long, required = true, value_name = "VERSIONS", value_delimiter = ',')]
+        versions: Vec<u64>,
+        #[command(flatten)]
+        mount: Mount,
+        /// The secret's path
+        path: String,
+    },
+    /// What is known of a secret besides its values
+    #[command(subcommand)]
+    Metadata(KvMetadata),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum KvMetadata {
+    /// Show a secret's versions and settings
+    Get {
+        #[command(flatten)]
+        mount: Mount,
+        /// The secret's path
+        path: String,
+    },
+    /// Remove a secret for good: every version and its metadata
+    Delete {
+        #[command(flatten)]
+        mount: Mount,
+        /// The secret's path
+        path: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Secrets {
+    /// Show what is mounted
+    List,
+    /// Mount an engine
+    Enable {
+        /// Where; without it the engine's name
+        #[arg(long, value_name = "PATH")]
+        path: Option<String>,
+        /// KV's version: 1 or 2
+        #[arg(long, value_name = "N")]
+        version: Option<u8>,
+        /// For people
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// kv, or kv-v2 for version 2
+        #[arg(value_name = "ENGINE")]
+        kind: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Audit {
+    /// Show the devices
+    List,
+    /// Turn a device on
+    Enable {
+        /// Its path; without it the device's type
+        #[arg(long, value_name = "PATH")]
+        path: Option<String>,
+        /// For people
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// file
+        #[arg(value_name = "TYPE")]
+        kind: String,
+        /// Options: file_path=/var/log/conclave/audit.log
+        #[arg(value_name = "KEY=VALUE")]
+        options: Vec<String>,
+    },
+    /// Turn a device off
+    Disable {
+        /// Its path
+        path: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Token {
+    /// Show what the token in use is
+    Lookup,
+}
+
+#[derive(Args)]
+pub(crate) struct Login {
+    /// Only `-` (stdin): a token on the command line would stay in the shell's history
+    #[arg(value_name = "-")]
+    pub(crate) source: Option<String>,
+    /// Only check it
+    #[arg(long)]
+    pub(crate) no_store: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Read {
+    /// The path
+    pub(crate) path: String,
+    /// Parameters: key=value
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) parameters: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Write {
+    /// Write without data
+    #[arg(long, short = 'f')]
+    pub(crate) force: bool,
+    /// The path
+    pub(crate) path: String,
+    /// key=value, key=@file, key=- (stdin), @file.json, or - (JSON on stdin)
+    #[arg(value_name = "DATA", required_unless_present = "force")]
+    pub(crate) data: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Path {
+    /// The path
+    pub(crate) path: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Completion {
+    /// For which shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn vaults_own_lines_are_understood() {
+        for line in [
+            "conclave server -config x.hcl",
+            "conclave server -config=x.hcl -check",
+            "conclave operator init -key-shares=5 -key-threshold=3 -format=json",
+            "conclave operator init -n=1 -t 1",
+            "conclave operator unseal",
+            "conclave operator unseal -",
+            "conclave -address=http://a,http://b status",
+            "conclave status -tls-skip-verify",
+            "conclave kv put -cas=0 secret/a x=1 y=@f",
+            "conclave kv put -mount=secret a -",
+            "conclave kv list -mount=secret",
+            "conclave kv get -version=2 -field=x secret/a",
+            "conclave kv destroy -versions=1,2 secret/a",
+            "conclave secrets enable -path=k2 -version=2 kv",
+            "conclave audit enable file file_path=/tmp/a",
+            "conclave write -f sys/x",
+            "conclave dev --nodes 3 --port 0 --tls --quiet",
+        ] {
+            let argv = crate::argv::normalise(line.split(' ').map(std::ffi::OsString::from));
+            if let Err(error) = Arguments::command().try_get_matches_from(argv) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for line in [
+            "conclave operator init -key-shares=0",
+            "conclave operator init -key-shares=256",
+            "conclave kv put -cas=-1 secret/a x=1",
+            "conclave kv undelete secret/a",
+            "conclave kv put secret/a",
+            "conclave dev --sealed --uninitialized",
+            "conclave status -format=xml",
+            "conclave write sys/x",
+            "conclave -token=x status",
+        ] {
+            let argv = crate::argv::normalise(line.split(' ').map(std::ffi::OsString::from));
+            assert!(Arguments::command().try_get_matches_from(argv).is_err(), "{line}");
+        }
+    }
+}
