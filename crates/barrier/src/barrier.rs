@@ -17,7 +17,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{Clock, ClusterId, Index, NodeId};
-use uuid::Uuid;
 
 use crate::changes::{Changes, Generation};
 use crate::keyring::{Keyring, KeyringError};
@@ -287,7 +286,7 @@ impl Barrier {
             return Err(InitError::AlreadyInitialized);
         }
         let rng = &*self.inner.rng;
-        let cluster_id = ClusterId(Uuid::from_bytes(crypto::rng::generate_bytes(rng)));
+        let cluster_id = ClusterId(uuid::Builder::from_random_bytes(crypto::rng::generate_bytes(rng)).into_uuid());
         let (seal, shares, batch) = {
             let root = RootKey::generate(rng);
             let (seal, shares) = SealRecord::make(&root, quorum, cluster_id, cluster_name, rng);
@@ -548,6 +547,7 @@ impl Barrier {
             }
         };
         tokio::select! {
+            biased;
             () = self.inner.stop.cancelled() => {}
             () = tokio::time::sleep(HAND_OVER_MAX) => tracing::warn!(peer = %peer.id, "it did not take the keys in time and stays sealed"),
             () = attempts => {}
@@ -559,6 +559,7 @@ impl Barrier {
         let mut known = None;
         loop {
             let leader = tokio::select! {
+                biased;
                 () = self.inner.stop.cancelled() => return,
                 leader = self.inner.raft.leader_changed(known.as_ref()) => leader,
             };

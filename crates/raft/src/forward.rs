@@ -53,6 +53,7 @@ async fn run(core: Arc<Core>, mut inbox: mpsc::Receiver<Forwarded>) {
     loop {
         if waiting.is_empty() {
             let received = tokio::select! {
+                biased;
                 () = core.stop.cancelled() => return,
                 received = inbox.recv_many(&mut waiting, BATCHES_PER_CALL_MAX) => received,
             };

@@ -556,6 +556,7 @@ fn drive(
             tasks.spawn(async move {
                 loop {
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => break,
                         () = wake.notified() => flusher.step(),
                     };
@@ -570,6 +571,7 @@ fn drive(
 async fn flush_table(core: Arc<Core>, flushing: Flushing) {
     loop {
         tokio::select! {
+            biased;
             () = core.stop.cancelled() => return,
             () = tokio::time::sleep(TABLE_FLUSH_INTERVAL) => {}
         }

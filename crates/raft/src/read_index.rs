@@ -52,6 +52,7 @@ async fn run(core: Arc<Core>, mut inbox: mpsc::Receiver<oneshot::Sender<Option<I
     let mut asks = Vec::new();
     loop {
         let received = tokio::select! {
+            biased;
             () = core.stop.cancelled() => return,
             received = inbox.recv_many(&mut asks, ASKS_MAX) => received,
         };

@@ -9,7 +9,6 @@ use engine::PlanError;
 use prost::Message;
 use proto::stored;
 use types::{Path, Revision};
-use uuid::Uuid;
 
 /// Mounts in one table, at most.
 pub const MOUNTS_MAX: usize = 10_000;
@@ -41,7 +40,7 @@ impl Mount {
         Mount {
             path: path.to_owned(),
             kind: kind.to_owned(),
-            uuid: Uuid::from_bytes(crypto::rng::generate_bytes(rng)).to_string(),
+            uuid: uuid::Builder::from_random_bytes(crypto::rng::generate_bytes(rng)).into_uuid().to_string(),
             accessor: format!("{accessor_kind}_{}", hex::encode(crypto::rng::generate_bytes::<4>(rng))),
             description: description.to_owned(),
             options,

@@ -9,7 +9,6 @@ use engine::{Ask, AskError, Operation, Outcome, PlanError, Reply};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use types::Timestamp;
-use uuid::Uuid;
 
 use super::Prepared;
 use crate::audit::{AuditTable, DeviceConfig, probe};
@@ -81,7 +80,7 @@ pub(crate) fn parse_enable(segments: &[&str], ask: &Ask) -> Result<Prepared, Ask
     if !Path::new(&file).is_absolute() {
         return Err(invalid("option \"file_path\" must be an absolute path to a file that each node can write".into()));
     }
-    let uuid = Uuid::from_bytes(generate_bytes(&OsRng::new())).to_string();
+    let uuid = uuid::Builder::from_random_bytes(generate_bytes(&OsRng::new())).into_uuid().to_string();
     let device = DeviceConfig { path: device_path(segments), uuid, description: body.description, options };
     let check = Box::new(move || probe(Path::new(&file)).map_err(|error| format!("sanity check failed; unable to open the file for writing: {error}")));
     Ok(Prepared::Checked { check, operation: Box::new(Enable(device)) })
