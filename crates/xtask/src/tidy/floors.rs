@@ -1,14 +1,15 @@
-//! Floors: calls go down. Which crate may depend on which, and on which outside crates it may not.
+//! Floors: calls go down. Which crate may depend on which, on which outside crates it may not, and that it uses what it names.
 //!
-//! The floors are the manifests' `package.metadata.conclave.floor`; docs/adr/0001-floors.md says why.
+//! The floors are the manifests' `package.metadata.conclave.floor`; docs/adr/0001-floors.md says why. Beside it, `unnamed` lists
+//! dependencies that no source names because only generated code uses them.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::Finding;
 use super::tree::Tree;
+use super::{Finding, rust};
 
 /// Packages that stand beside the house: they may use every floor, and no floor uses them.
 const DEVELOPMENT: [&str; 4] = ["sim", "xtask", "tests", "benches"];
@@ -36,6 +37,10 @@ pub(super) struct Package {
     floor: Option<u64>,
     /// Not those of tests, which may look wherever they like.
     dependencies: Vec<String>,
+    /// Every dependency, also of tests and build scripts, as sources name it.
+    named: Vec<String>,
+    /// Those of `named` that only generated code uses.
+    unnamed: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -54,13 +59,17 @@ struct RawPackage {
 #[derive(Deserialize)]
 struct RawDependency {
     name: String,
+    rename: Option<String>,
     kind: Option<String>,
+    optional: bool,
 }
 
 /// Reads what `cargo metadata --no-deps` printed; `root` is the repository's.
 pub(super) fn packages(metadata: &str, root: &str) -> Result<Vec<Package>> {
     let metadata: Metadata = serde_json::from_str(metadata).context("cargo metadata answered something else")?;
     let package = |raw: RawPackage| Package {
+        named: raw.dependencies.iter().filter(|it| !it.optional).map(|it| it.rename.clone().unwrap_or(it.name.clone())).collect(),
+        unnamed: raw.metadata.pointer("/conclave/unnamed").map(texts).unwrap_or_default(),
         name: raw.name,
         manifest: Path::new(&raw.manifest_path)
             .strip_prefix(root)
@@ -69,6 +78,10 @@ pub(super) fn packages(metadata: &str, root: &str) -> Result<Vec<Package>> {
         dependencies: raw.dependencies.into_iter().filter(|it| it.kind.as_deref() != Some("dev")).map(|it| it.name).collect(),
     };
     Ok(metadata.packages.into_iter().map(package).collect())
+}
+
+fn texts(list: &serde_json::Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 pub(super) fn check(packages: &[Package], tree: &Tree) -> Vec<Finding> {
@@ -83,6 +96,11 @@ pub(super) fn check(packages: &[Package], tree: &Tree) -> Vec<Finding> {
         if package.floor.is_none() && !DEVELOPMENT.contains(&package.name.as_str()) {
             let text = "has no floor (add [package.metadata.conclave] with floor = N, see docs/adr/0001-floors.md)";
             findings.push(Finding::mistake(&package.manifest, at("[package]"), text));
+        }
+        for dependency in unused(package, tree) {
+            let text =
+                format!("no source names {dependency} (remove it; or list it in package.metadata.conclave.unnamed if generated code does)");
+            findings.push(Finding::mistake(&package.manifest, at(dependency), text));
         }
         for dependency in &package.dependencies {
             let refused = match packages.iter().find(|other| &other.name == dependency) {
@@ -124,6 +142,18 @@ fn refuse_outside(package: &Package, dependency: &str) -> Option<String> {
     Some(format!("{} depends on {dependency}, but must not know of {brings} (put that on the floor that does)", package.name))
 }
 
+/// The dependencies that no source of the package names.
+fn unused<'a>(package: &'a Package, tree: &Tree) -> Vec<&'a str> {
+    let folder = package.manifest.trim_end_matches("Cargo.toml");
+    let sources: Vec<&str> = tree.ending(".rs").filter(|(path, _)| path.starts_with(folder)).map(|(_, text)| text).collect();
+    let named = package.named.iter().filter(|dependency| !package.unnamed.contains(dependency));
+    let names = |dependency: &&String| {
+        let word = dependency.replace('-', "_");
+        sources.iter().any(|text| rust::contains_word(text, &word))
+    };
+    named.filter(|dependency| !names(dependency)).map(String::as_str).collect()
+}
+
 fn inherits_lints(manifest: &str) -> bool {
     let mut lines = manifest.lines().map(str::trim).skip_while(|line| *line != "[lints]").skip(1);
     lines.by_ref().take_while(|line| !line.starts_with('[')).any(|line| line.replace(' ', "") == "workspace=true")
@@ -144,7 +174,8 @@ mod tests {
 
     fn package(name: &str, floor: Option<u64>, dependencies: &[&str]) -> Package {
         let manifest = format!("crates/{name}/Cargo.toml");
-        Package { name: name.to_owned(), manifest, floor, dependencies: dependencies.iter().map(|it| (*it).to_owned()).collect() }
+        let dependencies: Vec<String> = dependencies.iter().map(|it| (*it).to_owned()).collect();
+        Package { name: name.to_owned(), manifest, floor, named: dependencies.clone(), dependencies, unnamed: Vec::new() }
     }
 
     fn refused(from: Package, to: Package) -> bool {
@@ -179,6 +210,8 @@ mod tests {
             ("crates/types/Cargo.toml", "[package]\n[lints]\nworkspace = true\n[dependencies]\ntokio.workspace = true\n"),
             ("crates/crypto/Cargo.toml", "[package]\n[dependencies]\n"),
             ("crates/storage/Cargo.toml", MANIFEST),
+            ("crates/types/src/lib.rs", "use tokio::sync::watch;\n"),
+            ("crates/storage/src/lib.rs", "use types::Index;\n"),
         ]);
         assert_eq!(
             lines(&check(&packages, &tree)),
@@ -193,14 +226,30 @@ mod tests {
     #[test]
     fn cargo_metadata_is_understood() {
         let metadata = r#"{"packages": [{"name": "raft", "manifest_path": "/repo/crates/raft/Cargo.toml",
-            "metadata": {"conclave": {"floor": 2}},
-            "dependencies": [{"name": "storage", "kind": null}, {"name": "sim", "kind": "dev"}, {"name": "protox", "kind": "build"}]},
+            "metadata": {"conclave": {"floor": 2, "unnamed": ["protox"]}},
+            "dependencies": [{"name": "storage", "kind": null, "rename": null, "optional": false},
+                {"name": "blahaj", "kind": "dev", "rename": "sharks", "optional": false},
+                {"name": "sled", "kind": null, "rename": null, "optional": true},
+                {"name": "protox", "kind": "build", "rename": null, "optional": false}]},
             {"name": "tests", "manifest_path": "/repo/tests/Cargo.toml", "metadata": null, "dependencies": []}]}"#;
         let packages = packages(metadata, "/repo").unwrap();
         assert_eq!(packages[0].manifest, "crates/raft/Cargo.toml");
         assert_eq!(packages[0].floor, Some(2));
-        assert_eq!(packages[0].dependencies, ["storage", "protox"]);
+        assert_eq!(packages[0].dependencies, ["storage", "sled", "protox"]);
+        assert_eq!(packages[0].named, ["storage", "sharks", "protox"]);
+        assert_eq!(packages[0].unnamed, ["protox"]);
         assert_eq!(packages[1].floor, None);
+    }
+
+    #[test]
+    fn what_a_manifest_names_a_source_names() {
+        let mut package = package("node", Some(6), &["serde_json", "hyper-util", "http", "prost"]);
+        package.unnamed = vec!["prost".to_owned()];
+        let tree = tree(&[
+            ("crates/node/src/lib.rs", "use hyper_util::rt;\nuse http_body_util::Full;\n"),
+            ("crates/raft/src/lib.rs", "use serde_json::Value;\n"),
+        ]);
+        assert_eq!(unused(&package, &tree), ["serde_json", "http"]);
     }
 
     #[test]

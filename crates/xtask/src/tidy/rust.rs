@@ -103,7 +103,7 @@ fn closing_bracket(text: &str) -> Option<usize> {
 }
 
 /// Whether `text` has `word` where no longer word holds it.
-fn contains_word(text: &str, word: &str) -> bool {
+pub(super) fn contains_word(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(position, _)| {
         let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
         let before = text[..position].chars().next_back().is_some_and(part_of_word);
