@@ -97,6 +97,9 @@ pub enum InitError {
     /// No leader: nothing was written.
     #[error("no leader yet")]
     NoLeader,
+    /// The disk of this node or of the leader is almost full: nothing was written.
+    #[error("the disk is almost full")]
+    DiskFull,
     /// The records cannot be read.
     #[error("read the seal record")]
     Record(#[from] RecordError),
@@ -200,6 +203,9 @@ pub enum CommitError {
     /// No leader was found in time; nothing was written.
     #[error("no leader")]
     NoLeader,
+    /// The disk of this node or of the leader is almost full; nothing was written.
+    #[error("the disk is almost full")]
+    DiskFull,
     /// It may take effect, now or later.
     #[error("the fate of the write is unknown: {0}")]
     Indeterminate(String),
@@ -302,6 +308,7 @@ impl Barrier {
             match self.inner.raft.propose(encoded.clone()).await {
                 Ok(_) => break,
                 Err(ProposeError::NoLeader) => return Err(InitError::NoLeader),
+                Err(ProposeError::DiskFull) => return Err(InitError::DiskFull),
                 Err(error @ (ProposeError::Stopped | ProposeError::Malformed(_))) => return Err(InitError::Failed(error.to_string())),
                 // The keys exist only here: whether they were written must be found out, not guessed.
                 Err(ProposeError::Conflict { .. } | ProposeError::Indeterminate(_)) => match self.records().await? {
@@ -417,6 +424,7 @@ impl Barrier {
         self.inner.raft.propose(encoded).await.map_err(|error| match error {
             ProposeError::Conflict { .. } => CommitError::Conflict,
             ProposeError::NoLeader => CommitError::NoLeader,
+            ProposeError::DiskFull => CommitError::DiskFull,
             ProposeError::Indeterminate(why) => CommitError::Indeterminate(why),
             ProposeError::Stopped => CommitError::Stopped,
             ProposeError::Malformed(_) => unreachable!("the batch was encoded here"),
@@ -437,16 +445,13 @@ impl Barrier {
     /// What each member tells of itself, in the order of their ids; `None` for one that does not answer.
     pub async fn members(&self) -> Vec<(raft::MemberInfo, Option<peer::MemberStatus>)> {
         let members = self.inner.raft.status().members;
-        let asks = members.iter().map(|info| {
-            let peer = Arc::new(Peer { id: info.id.clone(), member: info.member.clone() });
-            async move {
-                if peer.id == self.inner.facts.node_id {
-                    Some(self.peer_status())
-                } else {
-                    self.inner.peers.status(peer).await.ok()
+        let asks =
+            members.iter().map(|info| {
+                let peer = Arc::new(Peer { id: info.id.clone(), member: info.member.clone() });
+                async move {
+                    if peer.id == self.inner.facts.node_id { Some(self.peer_status()) } else { self.inner.peers.status(peer).await.ok() }
                 }
-            }
-        });
+            });
         let answers = futures::future::join_all(asks).await;
         members.into_iter().zip(answers).collect()
     }
@@ -475,9 +480,8 @@ impl Barrier {
     }
 
     fn other_members(&self) -> Vec<Arc<Peer>> {
-        let others = |info: raft::MemberInfo| {
-            (info.id != self.inner.facts.node_id).then(|| Arc::new(Peer { id: info.id, member: info.member }))
-        };
+        let others =
+            |info: raft::MemberInfo| (info.id != self.inner.facts.node_id).then(|| Arc::new(Peer { id: info.id, member: info.member }));
         self.inner.raft.status().members.into_iter().filter_map(others).collect()
     }
 

@@ -58,11 +58,7 @@ impl Keyring {
     pub fn generate(root: &RootKey, cluster: ClusterId, now: Timestamp, rng: &dyn Rng) -> (Keyring, Vec<u8>) {
         // EXPOSE: both keys go into the record that the root key encrypts.
         let record = StoredKeyring(stored::Keyring {
-            value_keys: vec![stored::KeyVersion {
-                version: 1,
-                key: ValueKey::generate(rng).expose().to_vec(),
-                created_ms: now.0,
-            }],
+            value_keys: vec![stored::KeyVersion { version: 1, key: ValueKey::generate(rng).expose().to_vec(), created_ms: now.0 }],
             base_key: crypto::rng::generate_bytes::<32>(rng).to_vec(),
         });
         let plaintext = Zeroizing::new(record.0.encode_to_vec());

@@ -16,9 +16,7 @@ mod records;
 pub mod testing;
 mod view;
 
-pub use barrier::{
-    AccessError, Barrier, CommitError, HandOverError, InitError, Initialized, NodeFacts, SealError, SealStatus, ShareError,
-};
+pub use barrier::{AccessError, Barrier, CommitError, HandOverError, InitError, Initialized, NodeFacts, SealError, SealStatus, ShareError};
 pub use changes::{Changes, Generation};
 pub use key::{AREA_CLEAR, AREA_SEALED};
 pub use keyring::{Keyring, KeyringError, VALUE_FORMAT, ValueError};

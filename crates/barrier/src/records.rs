@@ -4,9 +4,7 @@
 
 use bytes::Bytes;
 use crypto::kdf::label;
-use crypto::{
-    AeadKey, Quorum, Rng, RootKey, SealKey, Share, ShareDigest, aead, constant_time_eq, rng::generate_bytes,
-};
+use crypto::{AeadKey, Quorum, Rng, RootKey, SealKey, Share, ShareDigest, aead, constant_time_eq, rng::generate_bytes};
 use prost::Message;
 use proto::stored;
 use storage::table::ReadError;
@@ -61,7 +59,13 @@ pub enum UnsealError {
 
 impl SealRecord {
     /// Seals a root key with a new seal key, split into shares.
-    pub(crate) fn make(root: &RootKey, quorum: Quorum, cluster_id: ClusterId, cluster_name: &str, rng: &dyn Rng) -> (SealRecord, Vec<Share>) {
+    pub(crate) fn make(
+        root: &RootKey,
+        quorum: Quorum,
+        cluster_id: ClusterId,
+        cluster_name: &str,
+        rng: &dyn Rng,
+    ) -> (SealRecord, Vec<Share>) {
         let seal_key = SealKey::generate(rng);
         let shares = crypto::shamir::split(&seal_key, quorum, rng);
         let salt: [u8; 16] = generate_bytes(rng);
@@ -156,21 +160,12 @@ pub(crate) fn read(table: &dyn TableView) -> Result<Option<Records>, RecordError
     let keyring = table.get(&keyring_key())?.ok_or(RecordError::Malformed("keyring"))?;
     let epoch = table.get(&epoch_key())?.ok_or(RecordError::Malformed("seal epoch"))?;
     let record = stored::SealEpoch::decode(epoch.value).map_err(|_| RecordError::Malformed("seal epoch"))?;
-    Ok(Some(Records {
-        seal: SealRecord::decode(seal.value)?,
-        keyring: keyring.value,
-        epoch: record.epoch,
-        epoch_revision: epoch.revision,
-    }))
+    Ok(Some(Records { seal: SealRecord::decode(seal.value)?, keyring: keyring.value, epoch: record.epoch, epoch_revision: epoch.revision }))
 }
 
 /// What init writes, if none of it is there yet.
 pub(crate) fn founding(seal: &SealRecord, sealed_keyring: Vec<u8>) -> (Vec<Expectation>, Vec<Write>) {
-    let records = [
-        (seal_key(), seal.encode()),
-        (keyring_key(), sealed_keyring.into()),
-        (epoch_key(), encode_epoch(1)),
-    ];
+    let records = [(seal_key(), seal.encode()), (keyring_key(), sealed_keyring.into()), (epoch_key(), encode_epoch(1))];
     let expectations = records.iter().map(|(key, _)| Expectation { key: key.clone(), revision: Revision::ABSENT }).collect();
     let writes = records.into_iter().map(|(key, value)| Write { key, value: Some(value) }).collect();
     (expectations, writes)

@@ -10,9 +10,9 @@ use types::Revision;
 
 use crate::key;
 use crate::keyring::{Keyring, ValueError};
+use crate::keys::Keys;
 use crate::name::Name;
 use crate::plan::Plan;
-use crate::keys::Keys;
 
 /// Names that one listing may return, at most.
 pub const CHILDREN_MAX: usize = 1_000_000;

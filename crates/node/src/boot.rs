@@ -130,19 +130,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         log: Log::open(Arc::clone(&disk), &data_dir.log(), LogOptions::default())?,
         flushing: Flushing::Thread,
         table: open_table(&config, &data_dir)?,
+        disk: (Arc::clone(&disk), data_dir.path().to_owned()),
         snapshots: SnapshotStore::open(Arc::clone(&disk), &data_dir.snapshots())?,
         transport: peer_side.transport,
         clock: Arc::clone(&clock),
         observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
     })
     .await?;
-    let facts = NodeFacts {
-        node_id: config.storage.node_id.clone(),
-        api_address: config.api_addr.to_string(),
-        version: VERSION.to_owned(),
-    };
-    let barrier =
-        Barrier::start(raft.clone(), changes, peer_side.ceremony, Arc::clone(&rng), Arc::clone(&clock), facts);
+    let facts =
+        NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
+    let barrier = Barrier::start(raft.clone(), changes, peer_side.ceremony, Arc::clone(&rng), Arc::clone(&clock), facts);
     if let Some((cluster, _)) = barrier.status().await?.cluster {
         data_dir.bind_cluster(cluster)?;
     }

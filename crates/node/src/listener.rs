@@ -50,9 +50,8 @@ pub(crate) fn limits(config: &ListenerConfig) -> Limits {
 /// Reads the clients' certificate and key.
 pub(crate) fn tls(files: &TlsFiles) -> Result<TlsAcceptor, RunError> {
     let refuse = |error: &dyn std::fmt::Display| RunError::ListenerTls(error.to_string());
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect)
-        .map_err(|error| refuse(&error))?;
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(&files.cert).and_then(Iterator::collect).map_err(|error| refuse(&error))?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| refuse(&error))?;
     let versions: &[&rustls::SupportedProtocolVersion] = match files.min_version {
         TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],

@@ -54,11 +54,7 @@ impl Transport for Alone {
         nobody(&to)
     }
 
-    fn propose(
-        &self,
-        to: Arc<Peer>,
-        _request: peer::ProposeRequest,
-    ) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
+    fn propose(&self, to: Arc<Peer>, _request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         nobody(&to)
     }
 }

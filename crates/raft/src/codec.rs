@@ -8,9 +8,7 @@ use bytes::Bytes;
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use openraft::impls::leader_id_std;
-use openraft::raft::{
-    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
-};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse};
 use openraft::vote::RaftLeaderId;
 use prost::Message;
 use proto::{peer, stored};
@@ -104,11 +102,8 @@ pub(crate) fn decode_entry(position: Position, payload: Bytes) -> Result<Entry, 
 }
 
 fn membership_to_stored(membership: &Membership) -> stored::Membership {
-    let voters = membership
-        .get_joint_config()
-        .iter()
-        .map(|set| stored::Voters { node_ids: set.iter().map(NodeId::to_string).collect() })
-        .collect();
+    let voters =
+        membership.get_joint_config().iter().map(|set| stored::Voters { node_ids: set.iter().map(NodeId::to_string).collect() }).collect();
     let members = membership
         .nodes()
         .map(|(id, member)| stored::Member {

@@ -104,9 +104,7 @@ async fn forward(core: &Core, call: Vec<Forwarded>) {
             for forwarded in call {
                 let result = match &error {
                     TransportError::Unreachable { .. } => Ok(Attempt::NotProposed),
-                    TransportError::Lost { .. } | TransportError::Refused { .. } => {
-                        Err(ProposeError::Indeterminate(error.to_string()))
-                    }
+                    TransportError::Lost { .. } | TransportError::Refused { .. } => Err(ProposeError::Indeterminate(error.to_string())),
                 };
                 let _ = forwarded.reply.send(result);
             }
@@ -122,6 +120,7 @@ fn attempt(outcome: peer::propose_outcome::Outcome) -> Result<Attempt, ProposeEr
             let answer = Answer::Conflict { expectation: conflict.expectation as usize, found: Revision(conflict.found) };
             settle(Index(conflict.index), answer)
         }
+        Outcome::DiskFull(_) => Err(ProposeError::DiskFull),
         Outcome::Leader(_) => Ok(Attempt::NotProposed),
         Outcome::Unknown(reason) => Err(ProposeError::Indeterminate(reason)),
     }

@@ -4,14 +4,16 @@
 //! ([`crate::read_index`]). A call that cannot say whether it took effect says so ([`ProposeError::Indeterminate`]).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError};
-use storage::{Batch, Flusher, Log, Table, TableView};
+use storage::{Batch, Disk, Flusher, Log, Table, TableView};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,11 @@ use crate::transport::{Peer, Transport};
 
 /// How long a proposal or a read waits for a leader before it gives up.
 pub const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
+/// With less room than this on its disk, a node takes no writes: an append that does not fit ends the process, since nobody
+/// can tell what of it is durable.
+pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// How often a node looks how much room there is.
+const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the table is made durable while there is something new in it.
 const TABLE_FLUSH_INTERVAL: Duration = Duration::from_secs(2);
 /// How long to wait before asking again when the leader could not be reached.
@@ -77,6 +84,8 @@ pub struct Parts {
     pub flushing: Flushing,
     /// The state machine's table.
     pub table: Arc<dyn Table>,
+    /// The disk that all of it lies on, and the folder that holds it: its free room is watched.
+    pub disk: (Arc<dyn Disk>, PathBuf),
     /// Where snapshots are kept.
     pub snapshots: storage::SnapshotStore,
     /// The way to the peers.
@@ -131,6 +140,9 @@ pub enum ProposeError {
     /// Proposed, and then lost from sight: it may take effect, now or later.
     #[error("the fate of the write is unknown: {0}")]
     Indeterminate(String),
+    /// The disk of this node or of the leader is almost full; nothing was proposed.
+    #[error("the disk is almost full (less than {} MiB are free): make room, and try again", DISK_RESERVE_BYTES >> 20)]
+    DiskFull,
     /// Not a batch; nothing was proposed.
     #[error("malformed batch")]
     Malformed(#[from] storage::batch::DecodeError),
@@ -205,6 +217,8 @@ pub(crate) struct Core {
     table: Arc<dyn Table>,
     clock: Arc<dyn Clock>,
     applied: watch::Receiver<Option<Index>>,
+    disk: (Arc<dyn Disk>, PathBuf),
+    disk_is_full: AtomicBool,
 }
 
 /// Raft on this node. Cheap to clone; ends with [`Raft::shutdown`].
@@ -243,15 +257,9 @@ impl Raft {
             ..openraft::Config::default()
         };
         let config = Arc::new(config.validate().map_err(StartError::Timing)?);
-        let raft = OpenRaft::new(
-            parts.node_id.clone(),
-            config,
-            Network::new(Arc::clone(&parts.transport)),
-            LogStore::new(log),
-            machine,
-        )
-        .await
-        .map_err(|error| state(Box::new(error)))?;
+        let raft = OpenRaft::new(parts.node_id.clone(), config, Network::new(Arc::clone(&parts.transport)), LogStore::new(log), machine)
+            .await
+            .map_err(|error| state(Box::new(error)))?;
 
         let core = Arc::new(Core {
             node_id: parts.node_id,
@@ -263,7 +271,11 @@ impl Raft {
             table: parts.table,
             clock: parts.clock,
             applied,
+            disk: parts.disk,
+            disk_is_full: AtomicBool::new(false),
         });
+        core.look_at_disk();
+        core.tasks.spawn(watch_disk(Arc::clone(&core)));
         core.tasks.spawn(flush_table(Arc::clone(&core), parts.flushing));
         let forwarder = Forwarder::start(Arc::clone(&core));
         let reads = ReadIndexer::start(Arc::clone(&core));
@@ -288,6 +300,9 @@ impl Raft {
     pub async fn propose(&self, batch: Bytes) -> Result<Index, ProposeError> {
         // Apply stops the replica at a batch it cannot read, so none may get that far.
         Batch::decode(&batch)?;
+        if self.core.is_disk_full() {
+            return Err(ProposeError::DiskFull);
+        }
         let deadline = Instant::now() + LEADER_WAIT_MAX;
         loop {
             let attempt = match self.core.route() {
@@ -462,6 +477,26 @@ impl Core {
         Proposal { time: self.clock.now(), batch }
     }
 
+    /// Whether the disk has too little room for writes.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.disk_is_full.load(Ordering::Relaxed)
+    }
+
+    fn look_at_disk(&self) {
+        let (disk, folder) = &self.disk;
+        let free = match disk.free_bytes(folder) {
+            Ok(free) => free,
+            Err(error) => return tracing::warn!(%error, "ask how much room the disk has"),
+        };
+        let is_full = free < DISK_RESERVE_BYTES;
+        let was_full = self.disk_is_full.swap(is_full, Ordering::Relaxed);
+        match (was_full, is_full) {
+            (false, true) => tracing::error!(free_bytes = free, "the disk is almost full: no writes until there is room"),
+            (true, false) => tracing::info!(free_bytes = free, "the disk has room again"),
+            _ => {}
+        }
+    }
+
     pub(crate) fn route(&self) -> Route {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -539,13 +574,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn drive(
-    mut flusher: Flusher,
-    log: &Log,
-    flushing: Flushing,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<(), std::io::Error> {
+fn drive(mut flusher: Flusher, log: &Log, flushing: Flushing, tasks: &TaskTracker, stop: &CancellationToken) -> Result<(), std::io::Error> {
     match flushing {
         Flushing::Thread => std::thread::Builder::new().name("log-flusher".into()).spawn(move || flusher.run()).map(drop),
         Flushing::Task => {
@@ -563,6 +592,16 @@ fn drive(
                 }
             });
             Ok(())
+        }
+    }
+}
+
+async fn watch_disk(core: Arc<Core>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = core.stop.cancelled() => return,
+            () = tokio::time::sleep(DISK_CHECK_INTERVAL) => core.look_at_disk(),
         }
     }
 }

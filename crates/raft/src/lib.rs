@@ -22,8 +22,8 @@ mod transport;
 pub use codec::CodecError;
 pub use config::Member;
 pub use handle::{
-    BootstrapError, Flushing, LEADER_WAIT_MAX, MemberInfo, MembershipError, Parts, ProposeError, Raft, ReadError, Role, StartError,
-    Status, Timing,
+    BootstrapError, DISK_RESERVE_BYTES, Flushing, LEADER_WAIT_MAX, MemberInfo, MembershipError, Parts, ProposeError, Raft, ReadError, Role,
+    StartError, Status, Timing,
 };
 pub use inbound::{Inbound, InboundError};
 pub use machine::Observer;

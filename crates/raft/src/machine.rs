@@ -153,9 +153,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(())
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> Result<Option<openraft::type_config::alias::SnapshotOf<TypeConfig, Snapshot>>, io::Error> {
+    async fn get_current_snapshot(&mut self) -> Result<Option<openraft::type_config::alias::SnapshotOf<TypeConfig, Snapshot>>, io::Error> {
         self.snapshots.current()
     }
 }
@@ -177,9 +175,7 @@ pub(crate) struct Builder {
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = Snapshot;
 
-    async fn build_snapshot(
-        &mut self,
-    ) -> Result<openraft::type_config::alias::SnapshotOf<TypeConfig, Snapshot>, io::Error> {
+    async fn build_snapshot(&mut self) -> Result<openraft::type_config::alias::SnapshotOf<TypeConfig, Snapshot>, io::Error> {
         let table = Arc::clone(&self.table);
         let snapshots = Arc::clone(&self.snapshots);
         let build = move || -> Result<(), io::Error> {

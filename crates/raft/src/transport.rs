@@ -77,9 +77,5 @@ pub trait Transport: Send + Sync + 'static {
     /// Asks the leader how far a read must have applied.
     fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>>;
     /// Hands batches to the leader.
-    fn propose(
-        &self,
-        to: Arc<Peer>,
-        request: peer::ProposeRequest,
-    ) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>>;
+    fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>>;
 }

@@ -60,11 +60,8 @@ impl Service {
     pub fn new(barrier: Barrier, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Option<Service> {
         let mounts = barrier.generation(&MountTable::name())?;
         let audit = barrier.generation(&AuditTable::name())?;
-        let nothing_loaded = Tables {
-            generations: (u64::MAX, u64::MAX),
-            mounts: Arc::new(MountTable::empty()),
-            audit: Arc::new(Broker::default()),
-        };
+        let nothing_loaded =
+            Tables { generations: (u64::MAX, u64::MAX), mounts: Arc::new(MountTable::empty()), audit: Arc::new(Broker::default()) };
         Some(Service {
             barrier,
             clock,
@@ -258,6 +255,7 @@ impl Service {
             CommitError::Conflict => Refusal::Contended,
             CommitError::TooLarge(_) => Refusal::TooLarge,
             CommitError::NoLeader => Refusal::NoLeader,
+            CommitError::DiskFull => Refusal::DiskFull,
             CommitError::Indeterminate(why) => {
                 tracing::warn!(why, "the fate of a write is unknown");
                 Refusal::Indeterminate

@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn root_may_all_and_every_other_name_nothing() {
         let path = Path::parse("secret/data/x").unwrap();
-        for (policies, may) in [(&["root"][..], true), (&["default", "root"], true), (&["Root"], false), (&["root "], false), (&[], false)] {
+        for (policies, may) in [(&["root"][..], true), (&["default", "root"], true), (&["Root"], false), (&["root "], false), (&[], false)]
+        {
             for verb in Verb::ALL {
                 assert_eq!(acl(policies).check(*verb, false, &path).is_ok(), may, "{policies:?} {verb}");
             }

@@ -74,6 +74,9 @@ pub enum Refusal {
     /// No leader with a quorum; nothing was written. Safe to try again.
     #[error("no leader with a quorum; nothing was written")]
     NoLeader,
+    /// The disk of this node or of the leader is almost full; nothing was written.
+    #[error("the disk is almost full; nothing was written (make room on the nodes' disks, and try again)")]
+    DiskFull,
     /// It may have been written, or may yet be.
     #[error("the fate of the write is unknown: read before you try again")]
     Indeterminate,

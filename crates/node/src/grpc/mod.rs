@@ -28,7 +28,14 @@ impl KvService {
     }
 
     /// Sends a call the way of every request. `parts`: mount, area and path.
-    async fn ask<T>(&self, call: &Request<T>, verb: Verb, parts: [&str; 3], query: Vec<(String, String)>, body: SecretBytes) -> Result<Answer, Status> {
+    async fn ask<T>(
+        &self,
+        call: &Request<T>,
+        verb: Verb,
+        parts: [&str; 3],
+        query: Vec<(String, String)>,
+        body: SecretBytes,
+    ) -> Result<Answer, Status> {
         let service = self.edge.serving.service().ok_or_else(|| Status::unavailable("sealed"))?;
         let text = Zeroizing::new(parts.join("/"));
         let path = Path::parse(&text).map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -53,7 +60,7 @@ fn status(refusal: &Refusal) -> Status {
         Refusal::Ask(AskError::UnsupportedOperation) => Status::unimplemented(text),
         Refusal::Ask(AskError::Invalid(_) | AskError::UnsupportedMediaType(_)) => Status::invalid_argument(text),
         Refusal::Refused(_) => Status::failed_precondition(text),
-        Refusal::TooLarge => Status::resource_exhausted(text),
+        Refusal::TooLarge | Refusal::DiskFull => Status::resource_exhausted(text),
         Refusal::Contended => Status::aborted(text),
         Refusal::Sealed | Refusal::NoLeader => Status::unavailable(text),
         Refusal::Indeterminate => Status::unknown(text),
@@ -78,12 +85,7 @@ struct VersionJson {
 
 impl From<VersionJson> for kv::Version {
     fn from(json: VersionJson) -> kv::Version {
-        kv::Version {
-            number: json.version,
-            created_time: json.created_time,
-            deletion_time: json.deletion_time,
-            destroyed: json.destroyed,
-        }
+        kv::Version { number: json.version, created_time: json.created_time, deletion_time: json.deletion_time, destroyed: json.destroyed }
     }
 }
 

@@ -214,7 +214,9 @@ mod tests {
     #[test]
     fn a_body_is_a_json_object_within_limits() {
         let limits = Limits { body_bytes_max: 1024, duration_max: std::time::Duration::from_secs(1), json: json::JsonLimits::default() };
-        for (body, fits) in [("", true), (" ", true), ("{}", true), (" {\"a\": 1} ", true), ("[]", false), ("1", false), ("{", false), ("{bad", false)] {
+        for (body, fits) in
+            [("", true), (" ", true), ("{}", true), (" {\"a\": 1} ", true), ("[]", false), ("1", false), ("{", false), ("{bad", false)]
+        {
             assert_eq!(check_json(body.as_bytes(), &limits).is_ok(), fits, "{body}");
         }
         let deep = format!("{}{}", "{\"a\":".repeat(500), "1".to_owned() + &"}".repeat(500));

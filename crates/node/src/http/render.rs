@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use proto::http::{Envelope, Errors};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -91,16 +91,8 @@ fn envelope(status: StatusCode, request_id: String, data: Option<&[u8]>, warning
             return failure(&Failure::Internal);
         }
     };
-    let body: Envelope<&RawValue, &RawValue> = Envelope {
-        request_id,
-        lease_id: String::new(),
-        renewable: false,
-        lease_duration: 0,
-        data,
-        wrap_info: None,
-        warnings,
-        auth: None,
-    };
+    let body: Envelope<&RawValue, &RawValue> =
+        Envelope { request_id, lease_id: String::new(), renewable: false, lease_duration: 0, data, wrap_info: None, warnings, auth: None };
     match data {
         Some(data) if is_top_level => match with_top_level(&body, data) {
             Some(bytes) => bytes_response(status, bytes),
@@ -131,7 +123,13 @@ mod tests {
 
     #[test]
     fn data_is_repeated_at_the_top_level_where_clients_look_for_it() {
-        for (path, want) in [("sys/mounts", true), ("sys/mounts/secret", true), ("sys/ha-status", true), ("sys/internal/ui/mounts", false), ("secret/mounts", false)] {
+        for (path, want) in [
+            ("sys/mounts", true),
+            ("sys/mounts/secret", true),
+            ("sys/ha-status", true),
+            ("sys/internal/ui/mounts", false),
+            ("secret/mounts", false),
+        ] {
             assert_eq!(is_top_level(&Path::parse(path).unwrap()), want, "{path}");
         }
         let data = RawValue::from_string(r#"{"secret/":{"type":"kv"}}"#.into()).unwrap();

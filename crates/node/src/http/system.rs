@@ -136,6 +136,7 @@ async fn init(edge: &Edge, bytes: &SecretBytes) -> Result<Response, Failure> {
     let initialized = edge.barrier.initialize(quorum, &edge.cluster_name, found).await.map_err(|error| match error {
         InitError::AlreadyInitialized => Failure::Ceremony("Vault is already initialized".into()),
         InitError::NoLeader => Failure::Unavailable("no leader with a quorum: start the other nodes, then init again".into()),
+        InitError::DiskFull => Failure::Unavailable("the disk is almost full: make room on the nodes' disks, then init again".into()),
         InitError::Record(_) | InitError::Failed(_) => internal(&error),
     })?;
     let root_token = root_token.expect("an initialized cluster was founded");
@@ -207,7 +208,8 @@ async fn health(edge: &Edge, head: &Parts) -> Result<Response, Failure> {
         let number = given.map_or(Ok(default), |(_, value)| value.parse().map_err(|_| bad()))?;
         StatusCode::from_u16(number).map_err(|_| bad())
     };
-    let standby_ok = query.iter().any(|(name, value)| (name == "standbyok" || name == "perfstandbyok") && (value.is_empty() || value == "true"));
+    let standby_ok =
+        query.iter().any(|(name, value)| (name == "standbyok" || name == "perfstandbyok") && (value.is_empty() || value == "true"));
     let code = if !status.initialized {
         code("uninitcode", 501)?
     } else if status.sealed {

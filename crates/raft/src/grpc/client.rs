@@ -49,8 +49,7 @@ impl Channels {
         {
             return Ok(channel.clone());
         }
-        let unusable =
-            |error: tonic::transport::Error| TransportError::Unreachable { peer: peer.id.clone(), reason: chain(&error) };
+        let unusable = |error: tonic::transport::Error| TransportError::Unreachable { peer: peer.id.clone(), reason: chain(&error) };
         let channel = Endpoint::from_shared(peer.member.cluster_address.clone())
             .map_err(unusable)?
             .tls_config(self.tls.client(&peer.id))
@@ -124,12 +123,7 @@ impl GrpcTransport {
         Ok(RaftClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    fn call<R, F, C>(
-        &self,
-        to: Arc<Peer>,
-        timeout: Option<Duration>,
-        call: C,
-    ) -> BoxFuture<'static, Result<R, TransportError>>
+    fn call<R, F, C>(&self, to: Arc<Peer>, timeout: Option<Duration>, call: C) -> BoxFuture<'static, Result<R, TransportError>>
     where
         R: Send + 'static,
         F: Future<Output = Result<tonic::Response<R>, Status>> + Send + 'static,
@@ -191,11 +185,7 @@ impl Transport for GrpcTransport {
         self.call(to, Some(READ_INDEX_TIMEOUT), call)
     }
 
-    fn propose(
-        &self,
-        to: Arc<Peer>,
-        request: peer::ProposeRequest,
-    ) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
+    fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         self.call(to, Some(PROPOSE_TIMEOUT), |mut client| async move { client.propose(request).await })
     }
 }

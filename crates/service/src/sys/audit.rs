@@ -73,7 +73,11 @@ pub(crate) fn parse_enable(segments: &[&str], ask: &Ask) -> Result<Prepared, Ask
             ("file_path" | "path", Value::String(text)) => options.insert("file_path".into(), text),
             ("mode", Value::String(mode)) if mode == "0600" => None,
             ("format", Value::String(format)) if format == "json" => None,
-            _ => return Err(invalid(format!("option {name:?} is not supported with this value (supported: file_path, mode 0600, format json)"))),
+            _ => {
+                return Err(invalid(format!(
+                    "option {name:?} is not supported with this value (supported: file_path, mode 0600, format json)"
+                )));
+            }
         };
     }
     let file = options.get("file_path").cloned().unwrap_or_default();
@@ -82,7 +86,9 @@ pub(crate) fn parse_enable(segments: &[&str], ask: &Ask) -> Result<Prepared, Ask
     }
     let uuid = uuid::Builder::from_random_bytes(generate_bytes(&OsRng::new())).into_uuid().to_string();
     let device = DeviceConfig { path: device_path(segments), uuid, description: body.description, options };
-    let check = Box::new(move || probe(Path::new(&file)).map_err(|error| format!("sanity check failed; unable to open the file for writing: {error}")));
+    let check = Box::new(move || {
+        probe(Path::new(&file)).map_err(|error| format!("sanity check failed; unable to open the file for writing: {error}"))
+    });
     Ok(Prepared::Checked { check, operation: Box::new(Enable(device)) })
 }
 

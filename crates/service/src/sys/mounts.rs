@@ -164,9 +164,8 @@ struct Enable {
 pub(crate) fn parse_enable(segments: &[&str], ask: &Ask) -> Result<Box<dyn Operation>, AskError> {
     let invalid = |text: String| AskError::Invalid(text);
     // EXPOSE: the body is parsed; it holds no secret, and no error repeats it.
-    let body: EnableBody = serde_json::from_slice(ask.body.expose()).map_err(|_| {
-        invalid(r#"a JSON object with "type" is needed, for example {"type": "kv", "options": {"version": "2"}}"#.into())
-    })?;
+    let body: EnableBody = serde_json::from_slice(ask.body.expose())
+        .map_err(|_| invalid(r#"a JSON object with "type" is needed, for example {"type": "kv", "options": {"version": "2"}}"#.into()))?;
     let path = mount_path(segments);
     let first = segments.first().copied().unwrap_or_default();
     if ["sys", "auth", "audit", "identity", "cubbyhole"].contains(&first) {

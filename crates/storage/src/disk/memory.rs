@@ -462,6 +462,12 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        let state = self.state();
+        let used: usize = state.files.values().map(|file| file.content.len()).sum();
+        Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(used as u64)))
+    }
+
     fn try_lock(&self, path: &Path) -> io::Result<Option<DiskLock>> {
         if !self.exists(path)? {
             self.open(path, OpenMode::Create)?;

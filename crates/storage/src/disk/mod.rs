@@ -44,6 +44,8 @@ pub trait Disk: Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes all creates, renames and removes in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that may still be written below `dir`, as far as the system tells.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Locks a file (made if missing) for as long as the returned value lives; `None` when somebody else holds it.
     fn try_lock(&self, path: &Path) -> io::Result<Option<DiskLock>>;
 }

@@ -480,6 +480,9 @@ impl Disk for Meanwhile {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.0.sync_dir(dir)
     }
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.0.free_bytes(dir)
+    }
     fn try_lock(&self, path: &Path) -> io::Result<Option<crate::disk::DiskLock>> {
         self.0.try_lock(path)
     }
