@@ -70,6 +70,16 @@ pub enum RunError {
     /// The data folder is refused.
     #[error("data folder")]
     DataDir(#[from] storage::datadir::OpenError),
+    /// The data folder is of a cluster of another name.
+    #[error("data folder {} holds cluster {found:?}, but cluster_name is {wanted:?} (use that cluster's folder, or set cluster_name to {found:?})", folder.display())]
+    OtherCluster {
+        /// Which folder.
+        folder: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// What the configuration says.
+        wanted: String,
+    },
     /// The log is refused.
     #[error("log")]
     Log(#[from] storage::log::OpenError),
@@ -140,7 +150,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let facts =
         NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
     let barrier = Barrier::start(raft.clone(), changes, peer_side.ceremony, Arc::clone(&rng), Arc::clone(&clock), facts);
-    if let Some((cluster, _)) = barrier.status().await?.cluster {
+    if let Some((cluster, found)) = barrier.status().await?.cluster {
+        if found != config.cluster_name {
+            let wanted = config.cluster_name.clone();
+            return Err(RunError::OtherCluster { folder: data_dir.path().to_owned(), found, wanted });
+        }
         data_dir.bind_cluster(cluster)?;
     }
 
