@@ -10,6 +10,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".conclave.peer.v1")
         .bytes(".conclave.stored.v1.Proposal")
+        // Maps that are stored have one spelling.
+        .btree_map(".conclave.stored.v1")
         .skip_debug([".conclave.peer.v1", ".conclave.stored.v1", ".conclave.kv.v1"])
         .compile_fds(descriptors)?;
     Ok(())
