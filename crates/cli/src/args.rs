@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// As Vault's clients expect it: the second word of `-version` is the version, behind a `v`.
+pub(crate) const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
+
 /// Self-hosted secrets service: a cluster that opens only when enough key holders agree.
 ///
 /// Flags may be written with one dash, as in Vault's CLI. The token comes from CONCLAVE_TOKEN, BAO_TOKEN, VAULT_TOKEN, or the
 /// file that `conclave login` writes. Exit codes: 0 done, 1 local error, 2 the server's error.
 #[derive(Parser)]
-#[command(name = "conclave", bin_name = "conclave", version, propagate_version = false, max_term_width = 120)]
+#[command(name = "conclave", bin_name = "conclave", version = VERSION, propagate_version = false, max_term_width = 120)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,

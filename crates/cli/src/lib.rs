@@ -55,7 +55,7 @@ fn run(arguments: Arguments) -> Result<(), Fault> {
         Command::Server(args) => server_runtime()?.block_on(server::run(&args)),
         Command::Dev(args) => client_runtime()?.block_on(dev::run(&args)),
         Command::Completion(args) => commands::completion::run(args.shell),
-        Command::Version => output::emit(&format!("Conclave v{}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Version => output::emit(&format!("conclave {}\n", args::VERSION)),
         command => {
             let printer = Printer::new(&global)?;
             client_runtime()?.block_on(commands::run(&global, &printer, command))

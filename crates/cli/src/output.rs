@@ -137,8 +137,8 @@ pub(crate) fn key_values(rows: &[[String; 2]]) -> String {
 /// A heading as wide as what stands below it.
 pub(crate) fn titled(title: &str, body: &str) -> String {
     let width = body.lines().next().map_or(0, |line| line.chars().count());
-    let sides = width.saturating_sub(title.chars().count() + 2).max(4);
-    format!("{} {title} {}\n{body}", "=".repeat(sides / 2), "=".repeat(sides - sides / 2))
+    let side = "=".repeat(width.saturating_sub(title.chars().count() + 2).div_ceil(2).max(2));
+    format!("{side} {title} {side}\n{body}")
 }
 
 /// Every field, sorted by name.

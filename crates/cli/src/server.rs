@@ -1,46 +1,59 @@
-//! `conclave server`: hands the configuration file to `node`.
-//!
-//! ADAPTOR: the only place that calls the node crate, which has no server yet.
+//! `conclave server`: hands the configuration to `node`, and tells it when to stop: SIGINT, SIGTERM, or the end of stdin.
 
-use std::future::Future;
+use std::error::Error as _;
 use std::io::Read as _;
-use std::path::Path;
 use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::args::Server;
 use crate::fault::Fault;
+use crate::output;
 
 /// How long a node may take to stop when its parent is gone: nobody is left to kill it.
 const ORPHAN_STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Runs one node until it is told to stop.
+/// Runs one node until it is told to stop, or fails.
 pub(crate) async fn run(args: &Server) -> Result<(), Fault> {
-    let stop = args.stop_on_stdin_close.then(stdin_closed).transpose()?;
-    run_node(&args.config, args.check, async {
-        match stop {
-            Some(closed) => drop(closed.await),
-            None => std::future::pending().await,
+    let config = node::Config::load(&args.config).map_err(|errors| Fault::local(format!("the configuration is wrong\n{errors}")))?;
+    if args.check {
+        config.warnings.iter().for_each(|warning| eprintln!("Warning: {warning}"));
+        return output::emit(&format!("{}: the configuration is right\n", args.config.display()));
+    }
+    let stop = CancellationToken::new();
+    if args.stop_on_stdin_close {
+        watch_stdin(stop.clone())?;
+    }
+    let listen = |kind| signal(kind).map_err(|error| Fault::local(format!("listen for signals: {error}")));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let node = node::run(config, stop.clone());
+    tokio::pin!(node);
+    let ended = tokio::select! {
+        ended = &mut node => ended,
+        _ = interrupt.recv() => { stop.cancel(); node.await }
+        _ = terminate.recv() => { stop.cancel(); node.await }
+    };
+    ended.map_err(|error| {
+        let mut message = error.to_string();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            message = format!("{message}: {cause}");
+            next = cause.source();
         }
+        Fault::local(message)
     })
-    .await
 }
 
-/// ADAPTOR, to be replaced by a call of `node::server::run` when there is one.
-async fn run_node(config: &Path, _check: bool, _stop: impl Future<Output = ()>) -> Result<(), Fault> {
-    Err(Fault::local(format!("{}: this build has no node crate yet", config.display())))
-}
-
-/// Resolves when stdin is at its end. A thread of its own, as a read of stdin cannot be given up.
-fn stdin_closed() -> Result<tokio::sync::oneshot::Receiver<()>, Fault> {
-    let (closed, wait) = tokio::sync::oneshot::channel();
+/// Cancels `stop` when stdin is at its end. A thread of its own, as a read of stdin cannot be given up.
+fn watch_stdin(stop: CancellationToken) -> Result<(), Fault> {
     let watch = move || {
         let mut byte = [0];
         while matches!(std::io::stdin().read(&mut byte), Ok(read) if read > 0) {}
-        // The receiver is gone when the node stops by itself.
-        let _ = closed.send(());
+        stop.cancel();
         std::thread::sleep(ORPHAN_STOP_TIMEOUT);
         std::process::exit(1);
     };
     let thread = std::thread::Builder::new().name("stdin".to_owned()).spawn(watch);
-    thread.map(|_| wait).map_err(|error| Fault::local(format!("start a thread: {error}")))
+    thread.map(drop).map_err(|error| Fault::local(format!("start a thread: {error}")))
 }

@@ -331,18 +331,18 @@ pub(crate) fn connect_failure(error: &(dyn std::error::Error + 'static)) -> Fail
     }
 }
 
-/// The TLS error among the causes; some libraries hide it inside an [`io::Error`].
+/// The TLS error among the causes. An [`io::Error`] hides what it wraps: its source is the wrapped error's source.
 fn find_tls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return Some(tls);
         }
-        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(tls) = inside.and_then(|inside| inside.downcast_ref::<rustls::Error>()) {
-            return Some(tls);
-        }
-        next = error.source();
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     None
 }

@@ -1,5 +1,7 @@
 //! The client against nodes that refuse, break, hang, are sealed, or answer: what is sent again, and what is not.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

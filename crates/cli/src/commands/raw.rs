@@ -60,7 +60,10 @@ pub(crate) async fn list(client: &Client, printer: &Printer, path: &str) -> Resu
                 table(["Keys"], &rows)
             })
         }
-        Err(error) if error.is_not_found() => printer.nothing(&json!([]), format!("no value at {path}")),
+        Err(error) if error.is_not_found() => {
+            printer.nothing(&json!([]), format!("no value at {path}"))?;
+            Err(Fault::code(2))
+        }
         Err(error) => Err(Fault::from(error).during(&format!("list {path}"))),
     }
 }
