@@ -1,20 +1,3 @@
-<<<<<<< HEAD
-//! KV.
-/// x
-pub struct Kv;
-impl Kv {
-    /// x
-    pub fn new() -> Kv {
-        Kv
-    }
-}
-impl crate::Engine for Kv {
-    fn kind(&self) -> &'static str {
-        "kv"
-    }
-    fn parse(&self, _ask: crate::Ask) -> Result<Box<dyn crate::Operation>, crate::AskError> {
-        Err(crate::AskError::UnsupportedPath)
-=======
 //! KV, version 2: secrets with versions, as Vault's clients know them.
 //!
 //! Always: a secret's data is the very text that was written, never read as numbers or sorted; a write depends on the
@@ -144,13 +127,10 @@ mod tests {
     #[test]
     fn the_layout_is_as_documented() {
         let path = Path::parse("app/db").unwrap();
-        for (name, want) in [
-            (config_name(), "config"),
-            (metadata_name(&path), "meta/app/db"),
-            (data_name(&path, 26), "data/000000000000001a/app/db"),
-        ] {
+        for (name, want) in
+            [(config_name(), "config"), (metadata_name(&path), "meta/app/db"), (data_name(&path, 26), "data/000000000000001a/app/db")]
+        {
             assert_eq!(name.as_str(), want);
         }
->>>>>>> kv
     }
 }
