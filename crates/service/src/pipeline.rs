@@ -66,7 +66,7 @@ impl Service {
             barrier,
             clock,
             rng,
-            engines: vec![Box::new(engine::kv::Kv::new())],
+            engines: vec![Box::new(engine::kv::Kv)],
             mounts,
             audit,
             tables: ArcSwap::from_pointee(nothing_loaded),
