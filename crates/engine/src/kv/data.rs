@@ -244,7 +244,9 @@ mod tests {
     fn bodies_that_are_no_write_are_refused_and_write_nothing() {
         let mount = Mount::new();
         let not_a_map = |field: &str, kind: &str| {
-            format!("error converting input for field \"{field}\": '' expected type 'map[string]interface {{}}', got unconvertible type '{kind}'")
+            format!(
+                "error converting input for field \"{field}\": '' expected type 'map[string]interface {{}}', got unconvertible type '{kind}'"
+            )
         };
         for (body, want) in [
             ("", "no data provided".to_owned()),

@@ -62,9 +62,7 @@ impl Step {
             Step::Patch { path, number } => (format!("PATCH data/{}", PATHS[*path]), format!(r#"{{"data":{{"p":{number}}}}}"#)),
             Step::Read { path, version } => (format!("GET data/{}?version={version}", PATHS[*path]), String::new()),
             Step::DeleteNewest { path } => (format!("DELETE data/{}", PATHS[*path]), String::new()),
-            Step::Change { area, path, versions } => {
-                (format!("POST {area}/{}", PATHS[*path]), json!({ "versions": versions }).to_string())
-            }
+            Step::Change { area, path, versions } => (format!("POST {area}/{}", PATHS[*path]), json!({ "versions": versions }).to_string()),
             Step::WriteMetadata { path, max_versions, cas_required, seconds } => {
                 let body = json!({ "max_versions": max_versions, "cas_required": cas_required, "delete_version_after": seconds });
                 (format!("POST metadata/{}", PATHS[*path]), body.to_string())

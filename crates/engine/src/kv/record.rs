@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use barrier::{Plan, View};
 use crypto::SecretBytes;
-use proto::stored::{KvConfig, KvMetadata, KvVersion};
 use prost::Message;
+use proto::stored::{KvConfig, KvMetadata, KvVersion};
 use types::{Path, Timestamp};
 
 use super::{VERSIONS_DEFAULT, config_name, data_name, metadata_name};
@@ -310,12 +310,7 @@ mod tests {
     }
 
     fn sample_config() -> Config {
-        let settings = Settings {
-            max_versions: 5,
-            cas_required: true,
-            delete_after: Duration::from_secs(90),
-            metadata_cas_required: true,
-        };
+        let settings = Settings { max_versions: 5, cas_required: true, delete_after: Duration::from_secs(90), metadata_cas_required: true };
         Config { settings, expiry_disabled: true }
     }
 

@@ -226,9 +226,11 @@ mod tests {
     fn versions_must_be_given() {
         let mount = mount_with_three_versions();
         let before = mount.records();
-        for (area, none) in
-            [("delete", "No version number provided"), ("undelete", "No version number provided"), ("destroy", "no version number provided")]
-        {
+        for (area, none) in [
+            ("delete", "No version number provided"),
+            ("undelete", "No version number provided"),
+            ("destroy", "no version number provided"),
+        ] {
             let line = format!("POST {area}/a");
             for body in ["", "{}", r#"{"versions":[]}"#, r#"{"versions":null}"#] {
                 mount.check(&line, body, 400, none);
