@@ -325,6 +325,15 @@ mod tests {
     }
 
     #[test]
+    fn a_version_deleted_at_the_epoch_stays_deleted() {
+        let mut metadata = Metadata::new(Timestamp(0));
+        metadata.add_version(&Config::default(), Timestamp(0));
+        metadata.versions.get_mut(&1).unwrap().deleted = Some(Timestamp(0));
+        let Ok(stored) = decode_metadata(&SecretBytes::from(encode_metadata(&metadata))) else { panic!("it was written so") };
+        assert!(!stored.versions[&1].is_readable(Timestamp(1)));
+    }
+
+    #[test]
     fn a_record_that_makes_no_sense_is_malformed() {
         type Change = fn(&mut KvMetadata);
         let changes: &[(&str, Change)] = &[
