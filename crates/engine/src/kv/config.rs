@@ -135,7 +135,10 @@ mod tests {
         for (body, want) in [
             (r#"{"max_versions":"x"}"#, "error converting input for field \"max_versions\": expected a whole number"),
             (r#"{"max_versions":-1}"#, "error converting input for field \"max_versions\": expected a number from 0 (the default) to 2048"),
-            (r#"{"max_versions":2049}"#, "error converting input for field \"max_versions\": expected a number from 0 (the default) to 2048"),
+            (
+                r#"{"max_versions":2049}"#,
+                "error converting input for field \"max_versions\": expected a number from 0 (the default) to 2048",
+            ),
             (r#"{"max_versions":4,"cas_required":"y"}"#, "error converting input for field \"cas_required\": expected true or false"),
             (
                 r#"{"delete_version_after":"x"}"#,

@@ -144,7 +144,10 @@ mod tests {
                 "error converting input for field \"custom_metadata\": '' expected type 'map[string]interface {}', got unconvertible type 'string'",
             ),
             (r#"{"a":[]}"#, "custom_metadata validation failed: '' expected type 'string', got unconvertible type '[]interface {}'"),
-            (r#"{"a":{"b":1}}"#, "custom_metadata validation failed: '' expected type 'string', got unconvertible type 'map[string]interface {}'"),
+            (
+                r#"{"a":{"b":1}}"#,
+                "custom_metadata validation failed: '' expected type 'string', got unconvertible type 'map[string]interface {}'",
+            ),
         ] {
             assert_eq!(parsed(custom), Err(AskError::Invalid(want.to_owned())));
         }

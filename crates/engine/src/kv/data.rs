@@ -12,7 +12,7 @@ use super::record::{Config, Metadata, Transaction};
 use super::reply;
 use crate::{AskError, Outcome, PlanError, Reply};
 
-/// Bytes of one version's data. Half of what a value of the table may have, so that a replica's batch has room for it.
+/// Bytes of one version's data. Half of what a value of the table may have, so that a write always fits in a batch.
 pub const DATA_BYTES_MAX: usize = 8 << 20;
 
 /// Members of a body that are named in a warning, and characters of each name.
@@ -244,7 +244,9 @@ mod tests {
     fn bodies_that_are_no_write_are_refused_and_write_nothing() {
         let mount = Mount::new();
         let not_a_map = |field: &str, kind: &str| {
-            format!("error converting input for field \"{field}\": '' expected type 'map[string]interface {{}}', got unconvertible type '{kind}'")
+            format!(
+                "error converting input for field \"{field}\": '' expected type 'map[string]interface {{}}', got unconvertible type '{kind}'"
+            )
         };
         for (body, want) in [
             ("", "no data provided".to_owned()),

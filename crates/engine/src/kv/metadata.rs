@@ -209,7 +209,10 @@ mod tests {
         for (body, want) in [
             (r#"{"max_versions":1,"cas_required":"x"}"#, "error converting input for field \"cas_required\": expected true or false"),
             (r#"{"max_versions":1.5}"#, "error converting input for field \"max_versions\": expected a whole number"),
-            (r#"{"delete_version_after":"-5s"}"#, "error converting input for field \"delete_version_after\": cannot provide negative value"),
+            (
+                r#"{"delete_version_after":"-5s"}"#,
+                "error converting input for field \"delete_version_after\": cannot provide negative value",
+            ),
             (
                 r#"{"delete_version_after":[]}"#,
                 "error converting input for field \"delete_version_after\": expected a duration, such as \"1h30m\" or a number of seconds",

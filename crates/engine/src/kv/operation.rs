@@ -96,7 +96,11 @@ pub(super) fn parse(ask: &Ask) -> Result<KvOperation, AskError> {
     }
     if rest.is_folder() {
         // A folder holds no data of its own. Without a slash it is the area itself, which is no path at all.
-        return if is_folder { Ok(KvOperation::Nowhere("a path ending in '/' names no secret")) } else { Ok(KvOperation::Nowhere(ADVICE_ROOT)) };
+        return if is_folder {
+            Ok(KvOperation::Nowhere("a path ending in '/' names no secret"))
+        } else {
+            Ok(KvOperation::Nowhere(ADVICE_ROOT))
+        };
     }
     let path = rest;
     Ok(match (area, ask.verb) {
@@ -210,11 +214,7 @@ mod tests {
         let (data, metadata) = (r#"{"data":{}}"#, r#"{"max_versions":5}"#);
         assert_eq!(is_create("POST data/a", data), Some(true));
         assert_eq!(is_create("POST metadata/a", metadata), Some(true));
-        for (line, body) in [
-            ("POST data/a", data),
-            ("DELETE data/a", ""),
-            ("POST destroy/a", r#"{"versions":[1]}"#),
-        ] {
+        for (line, body) in [("POST data/a", data), ("DELETE data/a", ""), ("POST destroy/a", r#"{"versions":[1]}"#)] {
             mount.ask(line, body);
             assert_eq!(is_create("POST data/a", data), Some(false), "after {line}");
             assert_eq!(is_create("POST metadata/a", metadata), Some(false), "after {line}");
@@ -242,8 +242,23 @@ mod tests {
         }
         mount.check("POST data/b", r#"{"data":{}}"#, 200, &version(1, START_TEXT, "", false));
         for line in [
-            "GET data/b", "GET data/b?version=2", "GET data/b/c", "GET data/x", "PATCH data/b", "POST data/b", "POST metadata/b", "GET metadata/b",
-            "GET config", "LIST metadata/x", "DELETE data/b", "GET data/b", "POST undelete/b", "POST destroy/b", "GET data/b", "DELETE metadata/b", "GET b",
+            "GET data/b",
+            "GET data/b?version=2",
+            "GET data/b/c",
+            "GET data/x",
+            "PATCH data/b",
+            "POST data/b",
+            "POST metadata/b",
+            "GET metadata/b",
+            "GET config",
+            "LIST metadata/x",
+            "DELETE data/b",
+            "GET data/b",
+            "POST undelete/b",
+            "POST destroy/b",
+            "GET data/b",
+            "DELETE metadata/b",
+            "GET b",
         ] {
             let answer = mount.ask(line, r#"{"data":{"k":1},"max_versions":3,"versions":[1]}"#);
             assert!(!answer.body.contains("canary"), "{line}: {answer:?}");

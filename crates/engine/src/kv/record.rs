@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use barrier::{Plan, View};
 use crypto::SecretBytes;
-use proto::stored::{KvConfig, KvMetadata, KvVersion};
 use prost::Message;
+use proto::stored::{KvConfig, KvMetadata, KvVersion};
 use types::{Path, Timestamp};
 
 use super::{VERSIONS_DEFAULT, config_name, data_name, metadata_name};
@@ -310,12 +310,7 @@ mod tests {
     }
 
     fn sample_config() -> Config {
-        let settings = Settings {
-            max_versions: 5,
-            cas_required: true,
-            delete_after: Duration::from_secs(90),
-            metadata_cas_required: true,
-        };
+        let settings = Settings { max_versions: 5, cas_required: true, delete_after: Duration::from_secs(90), metadata_cas_required: true };
         Config { settings, expiry_disabled: true }
     }
 
@@ -327,6 +322,15 @@ mod tests {
         let golden = include_bytes!("../../../../tests/golden/engine/kv-config-v1.bin");
         assert_eq!(encode_config(&sample_config()), golden);
         assert!(decode_config(&SecretBytes::from(golden.to_vec())).is_ok_and(|config| config == sample_config()));
+    }
+
+    #[test]
+    fn a_version_deleted_at_the_epoch_stays_deleted() {
+        let mut metadata = Metadata::new(Timestamp(0));
+        metadata.add_version(&Config::default(), Timestamp(0));
+        metadata.versions.get_mut(&1).unwrap().deleted = Some(Timestamp(0));
+        let Ok(stored) = decode_metadata(&SecretBytes::from(encode_metadata(&metadata))) else { panic!("it was written so") };
+        assert!(!stored.versions[&1].is_readable(Timestamp(1)));
     }
 
     #[test]

@@ -143,7 +143,9 @@ fn answer(outcome: Outcome) -> Answer {
 
 /// What an answer says of a version.
 pub(super) fn version(number: u64, created: &str, deleted: &str, destroyed: bool) -> String {
-    format!(r#"{{"created_time":"{created}","custom_metadata":null,"deletion_time":"{deleted}","destroyed":{destroyed},"version":{number}}}"#)
+    format!(
+        r#"{{"created_time":"{created}","custom_metadata":null,"deletion_time":"{deleted}","destroyed":{destroyed},"version":{number}}}"#
+    )
 }
 
 /// An answer with data.

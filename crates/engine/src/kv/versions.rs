@@ -195,6 +195,16 @@ mod tests {
     }
 
     #[test]
+    fn a_destroyed_version_gets_no_expiry() {
+        let mount = mount_with_three_versions();
+        mount.ask("POST destroy/a", r#"{"versions":[3]}"#);
+        mount.ask("POST metadata/a", r#"{"delete_version_after":60}"#);
+        mount.check("POST undelete/a", r#"{"versions":[2,3]}"#, 204, "");
+        mount.check("GET data/a", "", 404, &data("null", &version(3, START_TEXT, "", true)));
+        mount.check("GET data/a?version=2", "", 200, &data(r#"{"n":2}"#, &version(2, START_TEXT, "2026-11-24T05:36:19.123Z", false)));
+    }
+
+    #[test]
     fn a_secret_that_is_not_there_needs_no_change() {
         let mount = Mount::new();
         for line in ["POST delete/a", "POST undelete/a", "POST destroy/a", "DELETE data/a"] {
@@ -226,9 +236,11 @@ mod tests {
     fn versions_must_be_given() {
         let mount = mount_with_three_versions();
         let before = mount.records();
-        for (area, none) in
-            [("delete", "No version number provided"), ("undelete", "No version number provided"), ("destroy", "no version number provided")]
-        {
+        for (area, none) in [
+            ("delete", "No version number provided"),
+            ("undelete", "No version number provided"),
+            ("destroy", "no version number provided"),
+        ] {
             let line = format!("POST {area}/a");
             for body in ["", "{}", r#"{"versions":[]}"#, r#"{"versions":null}"#] {
                 mount.check(&line, body, 400, none);
