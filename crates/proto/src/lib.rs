@@ -3,7 +3,7 @@
 pub mod http;
 
 /// Between nodes: Raft and the ceremony.
-#[expect(missing_docs, reason = "generated; the comments stand in /proto")]
+#[expect(missing_docs, clippy::allow_attributes_without_reason, reason = "generated; the comments stand in /proto")]
 pub mod peer {
     tonic::include_proto!("conclave.peer.v1");
 }
@@ -15,7 +15,7 @@ pub mod stored {
 }
 
 /// The native KV API.
-#[expect(missing_docs, reason = "generated; the comments stand in /proto")]
+#[expect(missing_docs, clippy::allow_attributes_without_reason, reason = "generated; the comments stand in /proto")]
 pub mod kv {
     tonic::include_proto!("conclave.kv.v1");
 }

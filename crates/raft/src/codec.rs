@@ -37,7 +37,7 @@ fn invalid(field: &'static str, problem: impl ToString) -> CodecError {
 }
 
 pub(crate) fn position_of(id: &LogId) -> Position {
-    Position { term: Term(*id.committed_leader_id().clone()), index: Index(id.index()) }
+    Position { term: Term(**id.committed_leader_id()), index: Index(id.index()) }
 }
 
 pub(crate) fn log_id_of(position: Position) -> LogId {

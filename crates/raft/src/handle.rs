@@ -539,7 +539,7 @@ impl Core {
     /// The read index, if this node leads with a lease or a quorum; else who leads, if known.
     pub(crate) async fn read_index_here(&self) -> Result<LogId, Option<NodeId>> {
         match self.raft.get_read_linearizer(ReadPolicy::LeaseRead).await.map_err(inbound::api_error) {
-            Ok(linearizer) => Ok(linearizer.read_log_id().log_id().clone()),
+            Ok(linearizer) => Ok(*linearizer.read_log_id().log_id()),
             Err(Some(LinearizableReadError::ForwardToLeader(forward))) => Err(forward.leader_id),
             Err(Some(LinearizableReadError::QuorumNotEnough(_)) | None) => Err(None),
         }

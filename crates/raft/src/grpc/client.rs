@@ -78,7 +78,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 pub(crate) fn transport_error(peer: &NodeId, status: &Status) -> TransportError {
     let peer = peer.clone();
     let source = std::error::Error::source(status);
-    let reason = source.map_or_else(|| status.message().to_owned(), |source| chain(source));
+    let reason = source.map_or_else(|| status.message().to_owned(), chain);
     let never_sent = source.is_some_and(is_connect_error);
     match status.code() {
         _ if never_sent => TransportError::Unreachable { peer, reason },

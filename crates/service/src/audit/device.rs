@@ -78,7 +78,11 @@ fn run(path: &Path, mut inbox: mpsc::Receiver<Line>) {
         }
         let result = append(path, &mut file, &bytes);
         for reply in replies.drain(..) {
-            let result = result.as_ref().map(|()| ()).map_err(|error| io::Error::new(error.kind(), error.to_string()));
+            // An io::Error cannot be cloned: each waiter gets one like it.
+            let result = match &result {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            };
             // The request may have gone; its record stays.
             let _ = reply.send(result);
         }
