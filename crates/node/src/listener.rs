@@ -21,7 +21,7 @@ use types::json::JsonLimits;
 use crate::boot::RunError;
 use crate::config::{ListenerConfig, TlsFiles, TlsVersion};
 use crate::grpc::KvService;
-use crate::http::{Edge, Limits};
+use crate::http::{BODIES_BYTES_MAX, BODY_UNIT_BYTES, Edge, Limits};
 
 /// Connections at once, at most; further ones wait in the system's queue.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -44,6 +44,7 @@ pub(crate) fn limits(config: &ListenerConfig) -> Limits {
         body_bytes_max: usize::try_from(config.request_size_bytes_max).unwrap_or(usize::MAX),
         duration_max: config.request_duration_max,
         json: JsonLimits::default(),
+        bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / BODY_UNIT_BYTES)),
     }
 }
 

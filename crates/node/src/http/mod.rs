@@ -15,6 +15,7 @@ use axum::response::Response;
 use barrier::Barrier;
 use crypto::Rng;
 use raft::Raft;
+use tokio::sync::Semaphore;
 use types::json::JsonLimits;
 use types::{Clock, NodeId, RequestId};
 
@@ -29,7 +30,16 @@ pub(crate) struct Limits {
     pub(crate) body_bytes_max: usize,
     pub(crate) duration_max: Duration,
     pub(crate) json: JsonLimits,
+    /// Room for the bodies of all requests together, in [`BODY_UNIT_BYTES`]: a body is read once there is room for it.
+    pub(crate) bodies: Arc<Semaphore>,
 }
+
+/// In which room for bodies is counted.
+pub(crate) const BODY_UNIT_BYTES: usize = 64 * 1024;
+/// Bytes of bodies that are held in memory at once, for all requests together (one body may be larger by itself).
+pub(crate) const BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The largest body of a route that is served without a token.
+const SYSTEM_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// What listeners hold of the floors below.
 #[derive(Clone)]
@@ -65,7 +75,7 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request)
     let (head, body) = request.into_parts();
     let path = read::path(&head)?;
     if let Some(route) = system::find(&path) {
-        let body = read::body(&head, body, &edge.limits).await?;
+        let (body, _room) = read::body(&head, body, SYSTEM_BODY_BYTES_MAX.min(edge.limits.body_bytes_max), &edge.limits).await?;
         return system::handle(edge, route, &head, &body).await;
     }
     // Refused before the body is read: a sealed node holds nothing in memory for anybody.
@@ -73,7 +83,11 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request)
     read::unsupported_headers(&head.headers)?;
     let (verb, query) = read::verb(&head)?;
     let token = read::token(&head.headers)?;
-    let body = read::body(&head, body, &edge.limits).await?;
+    let (body, _room) = match token {
+        Some(_) => read::body(&head, body, edge.limits.body_bytes_max, &edge.limits).await?,
+        // Nothing will be done for this caller, so nothing is read from it.
+        None => (engine::no_body(), None),
+    };
     let path = if matches!(verb, types::capability::Verb::List | types::capability::Verb::Scan) { path.as_folder() } else { path };
     let is_top_level = render::is_top_level(&path);
     let request = service::Request { id, verb, path, body, query, token, remote: Some(remote) };

@@ -1,5 +1,7 @@
 //! Reads what came over HTTP: path, verb, token, body. Limits first; nothing here is known to be from anybody yet.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use crypto::SecretBytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -7,11 +9,12 @@ use http::request::Parts;
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::IgnoredAny;
+use tokio::sync::OwnedSemaphorePermit;
 use types::Path;
 use types::capability::Verb;
 use types::json;
 
-use super::{Failure, Limits};
+use super::{BODIES_BYTES_MAX, BODY_UNIT_BYTES, Failure, Limits};
 
 /// Under which every path of the API lies.
 const PREFIX: &str = "/v1/";
@@ -119,23 +122,36 @@ pub(super) fn unsupported_headers(headers: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
-/// The body: bounded, within the JSON limits, and a JSON object if there is one.
-pub(super) async fn body(head: &Parts, body: Body, limits: &Limits) -> Result<SecretBytes, Failure> {
+/// The body, and its share of the room for all bodies: within `bytes_max` and the JSON limits, and a JSON object if there is one.
+pub(super) async fn body(
+    head: &Parts,
+    body: Body,
+    bytes_max: usize,
+    limits: &Limits,
+) -> Result<(SecretBytes, Option<OwnedSemaphorePermit>), Failure> {
     if matches!(head.method, Method::GET | Method::HEAD | Method::DELETE) || head.method.as_str() == "LIST" {
         // Such a body means nothing; it is not read.
-        return Ok(engine::no_body());
+        return Ok((engine::no_body(), None));
     }
     let declared = head.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|declared| declared > limits.body_bytes_max) {
-        return Err(Failure::BodyTooLarge(limits.body_bytes_max));
+    if declared.is_some_and(|declared| declared > bytes_max) {
+        return Err(Failure::BodyTooLarge(bytes_max));
     }
-    let collected = Limited::new(body, limits.body_bytes_max).collect().await.map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() { Failure::BodyTooLarge(limits.body_bytes_max) } else { Failure::BodyLost }
+    let room = room(declared.unwrap_or(bytes_max), limits).await?;
+    let collected = Limited::new(body, bytes_max).collect().await.map_err(|error| {
+        if error.downcast_ref::<LengthLimitError>().is_some() { Failure::BodyTooLarge(bytes_max) } else { Failure::BodyLost }
     })?;
     let bytes = SecretBytes::from(Vec::from(collected.to_bytes()));
     // EXPOSE: the body's shape is checked.
     check_json(bytes.expose(), limits)?;
-    Ok(bytes)
+    Ok((bytes, Some(room)))
+}
+
+/// Waits until a body of that length may be held in memory.
+async fn room(bytes: usize, limits: &Limits) -> Result<OwnedSemaphorePermit, Failure> {
+    let units = bytes.div_ceil(BODY_UNIT_BYTES).clamp(1, BODIES_BYTES_MAX / BODY_UNIT_BYTES);
+    let units = u32::try_from(units).map_err(|_| Failure::Internal)?;
+    Arc::clone(&limits.bodies).acquire_many_owned(units).await.map_err(|_| Failure::Internal)
 }
 
 pub(crate) fn check_json(bytes: &[u8], limits: &Limits) -> Result<(), Failure> {
@@ -213,7 +229,12 @@ mod tests {
 
     #[test]
     fn a_body_is_a_json_object_within_limits() {
-        let limits = Limits { body_bytes_max: 1024, duration_max: std::time::Duration::from_secs(1), json: json::JsonLimits::default() };
+        let limits = Limits {
+            body_bytes_max: 1024,
+            duration_max: std::time::Duration::from_secs(1),
+            json: json::JsonLimits::default(),
+            bodies: Arc::new(tokio::sync::Semaphore::new(1)),
+        };
         for (body, fits) in
             [("", true), (" ", true), ("{}", true), (" {\"a\": 1} ", true), ("[]", false), ("1", false), ("{", false), ("{bad", false)]
         {
