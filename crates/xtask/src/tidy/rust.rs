@@ -112,11 +112,11 @@ pub(super) fn contains_word(text: &str, word: &str) -> bool {
     })
 }
 
-/// Every golden file is named by a source, else no test reads it.
+/// Every golden file is named by a source, in full or by its last part in quotes; else no test reads it.
 fn golden(tree: &Tree) -> Vec<Finding> {
     let unread = |path: &&str| {
-        let name = path.strip_prefix("tests/").unwrap_or(path);
-        !tree.ending(".rs").any(|(_, text)| text.contains(name))
+        let end = format!("{}\"", path.rsplit('/').next().unwrap_or(path));
+        !tree.ending(".rs").any(|(_, text)| text.match_indices(&end).any(|(at, _)| text[..at].ends_with(['"', '/'])))
     };
     let goldens = tree.paths().filter(|path| path.starts_with("tests/golden/") && !path.ends_with(".md"));
     goldens.filter(unread).map(|path| Finding::mistake(path, 0, "no test reads it (compare against it, or remove it)")).collect()
@@ -309,8 +309,16 @@ mod tests {
 
     #[test]
     fn golden_files_are_read_by_a_test() {
-        let source = format!("{HEAD}const A: &[u8] = include_bytes!(\"../tests/golden/x/a-v1.bin\");\n");
-        let found = check(&tree(&[("a.rs", &source), ("tests/golden/x/a-v1.bin", ""), ("tests/golden/x/b-v1.bin", "")]));
-        assert_eq!(lines(&found), ["tests/golden/x/b-v1.bin: no test reads it (compare against it, or remove it)"]);
+        let source = format!("{HEAD}const A: &[u8] = include_bytes!(\"../tests/golden/x/a-v1.bin\");\nfn f() {{ check(\"c-v1.bin\") }}\n");
+        let goldens = ["a", "b", "c", "x-c"].map(|name| format!("tests/golden/x/{name}-v1.bin"));
+        let files: Vec<(&str, &str)> = goldens.iter().map(|path| (path.as_str(), "")).chain([("a.rs", source.as_str())]).collect();
+        let found = check(&tree(&files));
+        assert_eq!(
+            lines(&found),
+            [
+                "tests/golden/x/b-v1.bin: no test reads it (compare against it, or remove it)",
+                "tests/golden/x/x-c-v1.bin: no test reads it (compare against it, or remove it)",
+            ]
+        );
     }
 }
