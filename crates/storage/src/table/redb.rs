@@ -1,8 +1,9 @@
 //! [`RedbTable`]: the table in a redb file, the default.
 //!
 //! Always: the file comes into being whole (temporary name, synced, renamed, folder synced) and is checked whole when it is
-//! opened; cells, totals, membership and applied position change in one transaction; an apply is not durable by itself,
-//! [`Table::flush`] is. After a crash the table is as some flush left it: it may lag the log, never lead it.
+//! opened. An apply changes memory only; a flush writes all changes, with totals, membership and applied position, in one
+//! durable transaction, and neither applies nor reads wait for it. So after a crash the table is as some flush left it: it may
+//! lag the log, never lead it.
 //! Knows redb only here; redb's file access goes through [`Disk`]. Layout: `docs/storage-format.md`, "Table".
 
 use std::io;
@@ -11,15 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ::redb::{
-    Builder, Database, DatabaseError, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
-    StorageError, TableDefinition, WriteTransaction,
+    Builder, Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase, StorageBackend, StorageError, TableDefinition,
+    WriteTransaction,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use types::{Position, Revision};
 
+use super::layer::Layer;
 use super::{
-    Applied, ApplyError, Cell, Cells, Change, Committed, EngineError, FlushError, Outcome, ReadError, ReplaceError, Table, TableView,
-    Visitor, apply_all, is_empty_range,
+    Applied, ApplyError, Cell, Cells, Committed, EngineError, FlushError, Outcome, ReadError, ReplaceError, Table, TableView, Visitor,
+    apply_all, is_empty_range,
 };
 use crate::codec::{Malformed, Reader, put_position};
 use crate::disk::{Disk, DiskFile, OpenMode, parent, temporary_name};
@@ -33,6 +35,9 @@ const CELLS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("cells");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const STATE_ROW: &str = "state";
 const MEMBERSHIP_ROW: &str = "membership";
+
+/// Changes in memory at which an apply waits for a flush, in bytes.
+pub const LAYER_BYTES_MAX: usize = 64 << 20;
 
 /// Checksum and revision in front of each value, in bytes.
 const CELL_HEAD_BYTES: usize = 4 + 8;
@@ -83,20 +88,35 @@ pub enum OpenError {
 }
 
 /// A table in a redb file.
+///
+/// What was applied lies in up to three places, the newest first: the active layer, to which applies add; the frozen layer,
+/// which a flush is writing; and the file, as the last flush left it.
 pub struct RedbTable {
     database: Database,
+    /// Held by a flush or a replacement. Taken before `applying`.
+    flushing: Mutex<()>,
+    /// Held by an apply or a replacement, and by a flush for the moment in which it freezes the active layer.
+    applying: Mutex<()>,
+    /// Held for a few lines.
     state: Mutex<State>,
-    /// Held while an apply, a flush or a replacement runs: one changes at a time, and readers of `state` do not wait for it.
-    writer: Mutex<()>,
 }
 
 struct State {
     applied: Applied,
-    durable: Option<Position>,
-    /// Whether something was applied since the last durable commit.
-    dirty: bool,
-    /// The newest state, for all who want to read it; taken away by each change.
-    view: Option<Arc<View>>,
+    /// What the file holds.
+    flushed: Applied,
+    /// Counts applies: a view sees what came up to its own moment.
+    moment: u64,
+    active: Arc<Layer>,
+    frozen: Option<Arc<Layer>>,
+    base: Arc<Base>,
+    failed: bool,
+}
+
+/// A state of the file.
+struct Base {
+    cells: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    _read: ReadTransaction,
 }
 
 impl RedbTable {
@@ -115,9 +135,22 @@ impl RedbTable {
         }
         let backend = Backend { file: disk.open(path, OpenMode::Write).map_err(io)?, disk, failed_mark: failed_mark(path) };
         let database = open_file(backend, path, options)?;
-        let applied = load(&database, path)?;
-        let state = State { durable: applied.position, applied, dirty: false, view: None };
-        Ok(RedbTable { database, state: Mutex::new(state), writer: Mutex::new(()) })
+        RedbTable::over(database, path)
+    }
+
+    fn over(database: Database, path: &Path) -> Result<RedbTable, OpenError> {
+        let flushed = load(&database, path)?;
+        let corrupt = |error: EngineError| OpenError::Corrupt { file: path.to_owned(), reason: error.to_string() };
+        let state = State {
+            applied: flushed.clone(),
+            flushed,
+            moment: 0,
+            active: Arc::default(),
+            frozen: None,
+            base: Base::newest(&database).map_err(corrupt)?,
+            failed: false,
+        };
+        Ok(RedbTable { database, flushing: Mutex::new(()), applying: Mutex::new(()), state: Mutex::new(state) })
     }
 
     /// Removes the file of a table that is closed, so that the next open starts with an empty one.
@@ -136,40 +169,59 @@ impl RedbTable {
         self.state.lock().expect(LOCK)
     }
 
+    fn begin(&self) -> Result<WriteTransaction, EngineError> {
+        let mut write = self.database.begin_write().map_err(engine)?;
+        // Saves the allocator's state, so that the next open need not rebuild it, and commits in two phases: redb's page
+        // checksums are not cryptographic and keys come from outside.
+        write.set_quick_repair(true);
+        Ok(write)
+    }
+
+    /// Writes a layer to the file, durably.
+    fn write(&self, layer: &Layer, applied: &Applied, membership_changed: bool) -> Result<Arc<Base>, EngineError> {
+        let write = self.begin()?;
+        {
+            let mut cells = write.open_table(CELLS).map_err(engine)?;
+            let mut stored = Vec::new();
+            layer.newest(|key, cell| match cell {
+                Some(cell) => {
+                    encode_cell(&mut stored, key, cell);
+                    cells.insert(&key[..], &stored[..]).map(drop).map_err(engine)
+                }
+                None => cells.remove(&key[..]).map(drop).map_err(engine),
+            })?;
+        }
+        self.commit(write, applied, membership_changed)
+    }
+
     /// Writes the rows about the whole and commits.
-    fn commit(&self, write: WriteTransaction, applied: Applied, membership_changed: bool, durable: bool) -> Result<(), EngineError> {
+    fn commit(&self, write: WriteTransaction, applied: &Applied, membership_changed: bool) -> Result<Arc<Base>, EngineError> {
         {
             let mut meta = write.open_table(META).map_err(engine)?;
-            meta.insert(STATE_ROW, &encode_state(&applied)[..]).map_err(engine)?;
-            if membership_changed {
-                match &applied.membership {
-                    Some((position, membership)) => {
-                        _ = meta.insert(MEMBERSHIP_ROW, &encode_membership(*position, membership)[..]).map_err(engine)?
-                    }
-                    None => _ = meta.remove(MEMBERSHIP_ROW).map_err(engine)?,
+            meta.insert(STATE_ROW, &encode_state(applied)[..]).map_err(engine)?;
+            match &applied.membership {
+                _ if !membership_changed => {}
+                Some((position, membership)) => {
+                    meta.insert(MEMBERSHIP_ROW, &encode_membership(*position, membership)[..]).map_err(engine)?;
                 }
+                None => _ = meta.remove(MEMBERSHIP_ROW).map_err(engine)?,
             }
         }
         write.commit().map_err(engine)?;
-        let mut state = self.state();
-        if durable {
-            state.durable = applied.position;
-        }
-        state.dirty = !durable;
-        state.applied = applied;
-        state.view = None;
-        Ok(())
+        Base::newest(&self.database)
+    }
+}
+
+impl Base {
+    fn newest(database: &Database) -> Result<Arc<Base>, EngineError> {
+        let read = database.begin_read().map_err(engine)?;
+        Ok(Arc::new(Base { cells: read.open_table(CELLS).map_err(engine)?, _read: read }))
     }
 
-    fn begin(&self, durability: Durability) -> Result<WriteTransaction, EngineError> {
-        let mut write = self.database.begin_write().map_err(engine)?;
-        write.set_durability(durability).map_err(engine)?;
-        if matches!(durability, Durability::Immediate) {
-            // Saves the allocator's state, so that the next open need not rebuild it, and commits in two phases: redb's page
-            // checksums are not cryptographic and keys come from outside.
-            write.set_quick_repair(true);
-        }
-        Ok(write)
+    fn get(&self, key: &[u8]) -> Result<Option<Cell>, ReadError> {
+        let Some(stored) = self.cells.get(key).map_err(engine)? else { return Ok(None) };
+        let (revision, value) = decode_cell(key, stored.value())?;
+        Ok(Some(Cell { revision, value: Bytes::copy_from_slice(value) }))
     }
 }
 
@@ -312,34 +364,37 @@ fn engine(error: impl Into<::redb::Error>) -> EngineError {
 
 impl Table for RedbTable {
     fn view(&self) -> Result<Arc<dyn TableView>, ReadError> {
-        let mut state = self.state();
-        if let Some(view) = &state.view {
-            return Ok(Arc::clone(view) as _);
+        let state = self.state();
+        if state.failed {
+            return Err(EngineError::Failed.into());
         }
-        let read = self.database.begin_read().map_err(engine)?;
-        let cells = read.open_table(CELLS).map_err(engine)?;
-        // A commit whose totals are not yet in `state` may be visible, so they are read with the cells.
-        let meta = read.open_table(META).map_err(engine)?;
-        let applied = read_applied(&meta).map_err(|error| match error {
-            RowError::Version(version) => ReadError::Corrupt(format!("row about the whole has version {version}")),
-            RowError::Corrupt(reason) => ReadError::Corrupt(reason),
-        })?;
-        let view = Arc::new(View { cells, applied, _read: read });
-        state.view = Some(Arc::clone(&view));
-        Ok(view)
+        Ok(Arc::new(View { applied: state.applied.clone(), layers: Layers::of(&state) }))
     }
 
     fn apply(&self, committed: &[Committed]) -> Result<Vec<Outcome>, ApplyError> {
-        let _writer = self.writer.lock().expect(LOCK);
-        let mut applied = self.applied();
-        let write = self.begin(Durability::None)?;
-        let outcomes = {
-            let table = write.open_table(CELLS).map_err(engine)?;
-            apply_all(&mut RedbCells { table, scratch: Vec::new() }, &mut applied, committed)?
+        let full = self.state().active.bytes() >= LAYER_BYTES_MAX;
+        if full {
+            self.flush().map_err(|FlushError(error)| error)?;
+        }
+        let _applying = self.applying.lock().expect(LOCK);
+        let (mut applied, mut layers) = {
+            let state = self.state();
+            if state.failed {
+                return Err(EngineError::Failed.into());
+            }
+            (state.applied.clone(), Layers::of(&state))
         };
-        let membership_changed = committed.iter().any(|committed| matches!(committed.change, Change::Membership(_)));
-        self.commit(write, applied, membership_changed, false)?;
-        Ok(outcomes)
+        // Not seen by anyone until it is the state's moment.
+        layers.moment += 1;
+        let outcomes = apply_all(&mut layers, &mut applied, committed);
+        let mut state = self.state();
+        match &outcomes {
+            Ok(_) => (state.applied, state.moment) = (applied, layers.moment),
+            Err(ApplyError::Order { .. } | ApplyError::Membership { .. }) => {}
+            // The layer holds half of it.
+            Err(ApplyError::Read(_) | ApplyError::Engine(_)) => state.failed = true,
+        }
+        outcomes
     }
 
     fn applied(&self) -> Applied {
@@ -347,79 +402,126 @@ impl Table for RedbTable {
     }
 
     fn flush(&self) -> Result<Option<Position>, FlushError> {
-        let _writer = self.writer.lock().expect(LOCK);
-        let position = {
-            let state = self.state();
-            if !state.dirty {
-                return Ok(state.durable);
+        let _flushing = self.flushing.lock().expect(LOCK);
+        let (layer, applied, membership_changed) = {
+            let _applying = self.applying.lock().expect(LOCK);
+            let mut state = self.state();
+            if state.failed {
+                return Err(EngineError::Failed.into());
             }
-            state.applied.position
+            if state.applied.position == state.flushed.position {
+                return Ok(state.flushed.position);
+            }
+            let layer = std::mem::take(&mut state.active);
+            state.frozen = Some(Arc::clone(&layer));
+            (layer, state.applied.clone(), state.applied.membership != state.flushed.membership)
         };
-        self.begin(Durability::Immediate)?.commit().map_err(engine)?;
+        let written = self.write(&layer, &applied, membership_changed);
         let mut state = self.state();
-        state.durable = position;
-        state.dirty = false;
-        Ok(position)
+        match written {
+            Ok(base) => {
+                state.base = base;
+                state.frozen = None;
+                state.flushed = applied;
+                Ok(state.flushed.position)
+            }
+            Err(error) => {
+                state.failed = true;
+                Err(error.into())
+            }
+        }
     }
 
     fn durable(&self) -> Option<Position> {
-        self.state().durable
+        self.state().flushed.position
     }
 
     fn note_snapshot(&self, _: Position) {}
 
     fn replace(&self, snapshot: &mut SnapshotReader) -> Result<(), ReplaceError> {
-        let _writer = self.writer.lock().expect(LOCK);
-        let write = self.begin(Durability::Immediate)?;
+        let _flushing = self.flushing.lock().expect(LOCK);
+        let _applying = self.applying.lock().expect(LOCK);
+        let write = self.begin()?;
         write.delete_table(CELLS).map_err(engine)?;
         {
             let mut cells = write.open_table(CELLS).map_err(engine)?;
-            let mut scratch = Vec::new();
+            let mut stored = Vec::new();
             for record in snapshot.records()? {
                 let record = record?;
-                encode_cell(&mut scratch, &record.key, &record.cell);
-                cells.insert(&record.key[..], &scratch[..]).map_err(engine)?;
+                encode_cell(&mut stored, &record.key, &record.cell);
+                cells.insert(&record.key[..], &stored[..]).map_err(engine)?;
             }
         }
-        Ok(self.commit(write, snapshot.applied().clone(), true, true)?)
+        let applied = snapshot.applied().clone();
+        let committed = self.commit(write, &applied, true);
+        let mut state = self.state();
+        match committed {
+            Ok(base) => {
+                (state.base, state.active, state.frozen) = (base, Arc::default(), None);
+                state.moment += 1;
+                state.flushed = applied.clone();
+                state.applied = applied;
+                Ok(())
+            }
+            Err(error) => {
+                // Whether the commit took place is not known.
+                state.failed = true;
+                Err(error.into())
+            }
+        }
     }
 }
 
-struct RedbCells<'txn> {
-    table: ::redb::Table<'txn, &'static [u8], &'static [u8]>,
-    scratch: Vec<u8>,
+/// Where the cells of one moment lie.
+struct Layers {
+    moment: u64,
+    active: Arc<Layer>,
+    frozen: Option<Arc<Layer>>,
+    base: Arc<Base>,
 }
 
-impl Cells for RedbCells<'_> {
-    fn revision(&self, key: &[u8]) -> Result<Revision, ApplyError> {
-        match self.table.get(key).map_err(engine)? {
-            Some(stored) => Ok(decode_cell(key, stored.value())?.0),
-            None => Ok(Revision::ABSENT),
+impl Layers {
+    fn of(state: &State) -> Layers {
+        let State { moment, active, frozen, base, .. } = state;
+        Layers { moment: *moment, active: Arc::clone(active), frozen: frozen.clone(), base: Arc::clone(base) }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Cell>, ReadError> {
+        let frozen = || self.frozen.as_ref()?.get(key, self.moment);
+        match self.active.get(key, self.moment).or_else(frozen) {
+            Some(cell) => Ok(cell),
+            None => self.base.get(key),
         }
+    }
+}
+
+impl Cells for Layers {
+    fn revision(&self, key: &[u8]) -> Result<Revision, ApplyError> {
+        Ok(self.get(key)?.map_or(Revision::ABSENT, |cell| cell.revision))
     }
 
     fn put(&mut self, key: &Bytes, cell: &Cell, old: &mut dyn FnMut(Revision, &[u8])) -> Result<(), ApplyError> {
-        encode_cell(&mut self.scratch, key, cell);
-        if let Some(stored) = self.table.insert(&key[..], &self.scratch[..]).map_err(engine)? {
-            let (revision, value) = decode_cell(key, stored.value())?;
-            old(revision, value);
+        if let Some(cell) = self.get(key)? {
+            old(cell.revision, &cell.value);
         }
+        // A copy, because the value may be a small part of a large message.
+        let cell = Cell { revision: cell.revision, value: Bytes::copy_from_slice(&cell.value) };
+        self.active.put(key, self.moment, Some(cell));
         Ok(())
     }
 
     fn delete(&mut self, key: &Bytes, old: &mut dyn FnMut(Revision, &[u8])) -> Result<(), ApplyError> {
-        if let Some(stored) = self.table.remove(&key[..]).map_err(engine)? {
-            let (revision, value) = decode_cell(key, stored.value())?;
-            old(revision, value);
+        if let Some(cell) = self.get(key)? {
+            old(cell.revision, &cell.value);
+            self.active.put(key, self.moment, None);
         }
         Ok(())
     }
 }
 
 struct View {
-    cells: ReadOnlyTable<&'static [u8], &'static [u8]>,
     applied: Applied,
-    _read: ReadTransaction,
+    layers: Layers,
 }
 
 impl TableView for View {
@@ -428,23 +530,52 @@ impl TableView for View {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Cell>, ReadError> {
-        let Some(stored) = self.cells.get(key).map_err(engine)? else { return Ok(None) };
-        let (revision, value) = decode_cell(key, stored.value())?;
-        Ok(Some(Cell { revision, value: Bytes::copy_from_slice(value) }))
+        self.layers.get(key)
     }
 
     fn visit(&self, start: Bound<&[u8]>, end: Bound<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), ReadError> {
         if is_empty_range(start, end) {
             return Ok(());
         }
-        for row in self.cells.range::<&[u8]>((start, end)).map_err(engine)? {
-            let (key, stored) = row.map_err(engine)?;
-            let (revision, value) = decode_cell(key.value(), stored.value())?;
-            if visit(key.value(), revision, value) == ControlFlow::Break(()) {
-                break;
+        let Layers { moment, active, frozen, base } = &self.layers;
+        let mut layers = vec![active.cursor(start, end, *moment)];
+        layers.extend(frozen.as_ref().map(|frozen| frozen.cursor(start, end, *moment)));
+        let mut rows = base.cells.range::<&[u8]>((start, end)).map_err(engine)?;
+        let mut row = rows.next().transpose().map_err(engine)?;
+        loop {
+            let changed = layers.iter_mut().filter_map(|layer| layer.peek().map(|(key, _)| key)).min().cloned();
+            let stored = row.as_ref().map(|(key, _)| key.value());
+            let flow = match (&changed, stored) {
+                (None, None) => return Ok(()),
+                (Some(changed), stored) if stored.is_none_or(|stored| &changed[..] <= stored) => {
+                    if stored.is_some_and(|stored| stored == &changed[..]) {
+                        row = rows.next().transpose().map_err(engine)?;
+                    }
+                    // The newest layer that says something of the key hides what the others say.
+                    let mut newest = None;
+                    for layer in &mut layers {
+                        if layer.peek().is_some_and(|(key, _)| key == changed) {
+                            newest = newest.or(layer.next());
+                        }
+                    }
+                    match newest {
+                        Some((key, Some(cell))) => visit(&key, cell.revision, &cell.value),
+                        _ => ControlFlow::Continue(()),
+                    }
+                }
+                (_, Some(_)) => {
+                    let (key, stored) = row.take().expect("it was looked at above");
+                    let (revision, value) = decode_cell(key.value(), stored.value())?;
+                    let flow = visit(key.value(), revision, value);
+                    row = rows.next().transpose().map_err(engine)?;
+                    flow
+                }
+                (Some(_), None) => unreachable!("the guard above takes every change when nothing is stored"),
+            };
+            if flow == ControlFlow::Break(()) {
+                return Ok(());
             }
         }
-        Ok(())
     }
 }
 
@@ -506,6 +637,32 @@ mod tests {
     use crate::snapshot::SnapshotStore;
     use crate::table::conformance::{all, at, batch, cells, history};
 
+    type Action = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+    /// A file that does something else while it syncs.
+    struct Meanwhile(Arc<dyn DiskFile>, Action);
+
+    impl DiskFile for Meanwhile {
+        fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.0.read_at(out, offset)
+        }
+        fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+            self.0.write_at(data, offset)
+        }
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+        fn set_len(&self, length: u64) -> io::Result<()> {
+            self.0.set_len(length)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            if let Some(action) = self.1.lock().unwrap().take() {
+                action();
+            }
+            self.0.sync_data()
+        }
+    }
+
     const SMALL: RedbTableOptions = RedbTableOptions { cache_bytes: 1 << 20 };
 
     fn path() -> &'static Path {
@@ -557,6 +714,52 @@ mod tests {
         let table = open(&disk).unwrap();
         assert_eq!((table.applied(), table.durable()), (flushed.clone(), flushed.position));
         assert_eq!(cells(&*table.view().unwrap()), want);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_flush_and_what_is_applied_meanwhile_is_the_next_ones() {
+        let disk = disk();
+        drop(open(&disk).unwrap());
+        let action = Action::default();
+        let file = Arc::new(Meanwhile(disk.open(path(), OpenMode::Write).unwrap(), Arc::clone(&action)));
+        let database = open_file(Backend { file, disk: Arc::new(disk.clone()), failed_mark: failed_mark(path()) }, path(), SMALL).unwrap();
+        let table = Arc::new(RedbTable::over(database, path()).unwrap());
+        table.apply(&[batch(0, &[], &[("a", Some("1")), ("b", Some("1"))])]).unwrap();
+        let before = table.view().unwrap();
+        let other = Arc::clone(&table);
+        *action.lock().unwrap() = Some(Box::new(move || {
+            // Within the flush's sync, in its thread: whoever waited for it would wait for ever.
+            other.apply(&[batch(1, &[("a", 1)], &[("a", Some("2")), ("b", None), ("c", Some("2"))])]).unwrap();
+            assert_eq!(cells(&*other.view().unwrap()).len(), 2);
+        }));
+        assert_eq!(table.flush().unwrap(), Some(at(1, 0)));
+        assert!(action.lock().unwrap().is_none(), "it was tried");
+        assert_eq!((table.applied().position, table.durable()), (Some(at(1, 1)), Some(at(1, 0))));
+        let after = table.view().unwrap();
+        assert_eq!(cells(&*after).into_keys().collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(table.flush().unwrap(), Some(at(1, 1)));
+        assert_eq!(cells(&*before).into_keys().collect::<Vec<_>>(), ["a", "b"]);
+        let want = cells(&*after);
+        assert_eq!(cells(&*table.view().unwrap()), want);
+        disk.kill();
+        drop(table);
+        assert!(after.get(b"elsewhere").is_err(), "a view is of an open table");
+        assert_eq!(cells(&*open(&disk).unwrap().view().unwrap()), want);
+    }
+
+    #[test]
+    fn changes_in_memory_are_bounded() {
+        let disk = disk();
+        let table = open(&disk).unwrap();
+        let value = Bytes::from(vec![1; 8 << 20]);
+        for index in 0..12 {
+            let write = crate::batch::Write { key: Bytes::from_static(b"k"), value: Some(value.clone()) };
+            let change = super::super::Change::Batch(crate::batch::Batch { expectations: vec![], writes: vec![write] });
+            table.apply(&[Committed { position: at(1, index), change }]).unwrap();
+        }
+        assert!(table.state().active.bytes() < LAYER_BYTES_MAX);
+        assert!(table.durable().is_some(), "an apply that found it full flushed");
+        assert_eq!(cells(&*table.view().unwrap()).len(), 1);
     }
 
     /// Power goes at any operation of a table's making, of applies, flushes and a replacement.
@@ -678,7 +881,7 @@ mod tests {
     fn an_unknown_version_and_a_foreign_file_are_refused() {
         let disk = disk();
         let table = open(&disk).unwrap();
-        let write = table.begin(Durability::Immediate).unwrap();
+        let write = table.begin().unwrap();
         let mut row = encode_state(&Applied::default());
         row[0] = TABLE_VERSION + 1;
         write.open_table(META).unwrap().insert(STATE_ROW, &row[..]).unwrap();
