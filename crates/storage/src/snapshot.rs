@@ -801,8 +801,12 @@ mod tests {
         assert_eq!(store.keep(&reader).unwrap(), info, "twice does no harm");
         drop(reader);
         assert_eq!(to.paths(), [store.current_path().unwrap()]);
-        to.crash(0);
-        assert_eq!(open(&to).current().unwrap(), info);
+        for seed in 0..16 {
+            let lost = to.fork();
+            lost.crash(seed);
+            let kept = open(&lost).reader().unwrap().expect("it was kept durably");
+            assert_eq!(kept.info(), &info, "{seed}");
+        }
     }
 
     #[test]
