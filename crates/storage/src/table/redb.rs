@@ -747,6 +747,34 @@ mod tests {
     }
 
     #[test]
+    fn a_flush_writes_whole_applies_only() {
+        let disk = disk();
+        let table = open(&disk).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let keys: Vec<String> = (0..200).map(|key| key.to_string()).collect();
+                let mut index = 0;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let value = index.to_string();
+                    let writes: Vec<_> = keys.iter().map(|key| (&key[..], Some(&value[..]))).collect();
+                    table.apply(&[batch(index, &[], &writes)]).unwrap();
+                    index += 1;
+                }
+            });
+            for _ in 0..40 {
+                table.flush().unwrap();
+                let lost = disk.fork();
+                lost.crash(0);
+                let found = open(&lost).unwrap();
+                let values: std::collections::BTreeSet<_> = cells(&*found.view().unwrap()).into_values().collect();
+                assert!(values.len() <= 1, "all keys have the value of one apply");
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+
+    #[test]
     fn changes_in_memory_are_bounded() {
         let disk = disk();
         let table = open(&disk).unwrap();
