@@ -679,7 +679,7 @@ mod tests {
         let store = open(&disk);
         store.create(&*small_table().view().unwrap()).unwrap();
         let path = store.current_path().unwrap();
-        let golden = crate::golden::check("snapshot-v1.bin", &disk.content(&path).unwrap());
+        let golden = crate::golden::check("golden/storage/snapshot-v1.bin", &disk.content(&path).unwrap());
         disk.set_content(&path, golden);
         let reader = store.reader().unwrap().unwrap();
         assert_eq!(*reader.applied(), small_table().applied());
