@@ -279,7 +279,7 @@ mod tests {
     fn golden_identity_of_version_1() {
         let disk = MemoryDisk::new();
         let dir = open(&disk, "node-1", Some(cluster(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff))).unwrap();
-        let golden = crate::golden::check("identity-v1.txt", &disk.content(&dir.path().join(IDENTITY_FILE)).unwrap());
+        let golden = crate::golden::check("golden/storage/identity-v1.txt", &disk.content(&dir.path().join(IDENTITY_FILE)).unwrap());
         let identity = Identity::decode(&golden, Path::new("identity")).unwrap();
         assert_eq!((identity.node, identity.cluster), (node("node-1"), dir.cluster()));
     }

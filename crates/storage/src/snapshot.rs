@@ -169,7 +169,8 @@ impl SnapshotStore {
         self.lock().current.as_ref().map(|current| current.path.clone())
     }
 
-    /// Writes a view to a new file and keeps that in the place of the older one.
+    /// Writes a view to a new file and keeps that in the place of the older one; if a newer one is kept by then, that stays
+    /// and is returned.
     ///
     /// The view's cells are added up on the way: a table whose totals are wrong makes no snapshot.
     pub fn create(&self, view: &dyn TableView) -> Result<SnapshotInfo, CreateError> {
@@ -196,8 +197,11 @@ impl SnapshotStore {
         }
         let temporary = writer.finish()?;
         let info = SnapshotInfo { applied, file_bytes: temporary.written };
-        self.keep_file(&temporary, info.clone())?;
-        Ok(info)
+        match self.keep_file(&temporary, info.clone()) {
+            // One was received meanwhile that is newer: what was asked for is there.
+            Err(SnapshotError::Stale { .. }) => Ok(self.current().expect("something newer is kept")),
+            kept => Ok(kept.map(|()| info)?),
+        }
     }
 
     /// Opens the kept snapshot and verifies all of it.
@@ -675,7 +679,7 @@ mod tests {
         let store = open(&disk);
         store.create(&*small_table().view().unwrap()).unwrap();
         let path = store.current_path().unwrap();
-        let golden = crate::golden::check("snapshot-v1.bin", &disk.content(&path).unwrap());
+        let golden = crate::golden::check("golden/storage/snapshot-v1.bin", &disk.content(&path).unwrap());
         disk.set_content(&path, golden);
         let reader = store.reader().unwrap().unwrap();
         assert_eq!(*reader.applied(), small_table().applied());
@@ -797,8 +801,12 @@ mod tests {
         assert_eq!(store.keep(&reader).unwrap(), info, "twice does no harm");
         drop(reader);
         assert_eq!(to.paths(), [store.current_path().unwrap()]);
-        to.crash(0);
-        assert_eq!(open(&to).current().unwrap(), info);
+        for seed in 0..16 {
+            let lost = to.fork();
+            lost.crash(seed);
+            let kept = open(&lost).reader().unwrap().expect("it was kept durably");
+            assert_eq!(kept.info(), &info, "{seed}");
+        }
     }
 
     #[test]
@@ -811,8 +819,14 @@ mod tests {
         receiver.write(&[0; 10]).unwrap();
         assert!(matches!(receiver.write(&[0]), Err(SnapshotError::TooLong { bytes_max: 10 })));
         drop(receiver);
-        let error = store.create(&*table(1, 3).view().unwrap()).unwrap_err();
-        assert!(matches!(error, CreateError::File(SnapshotError::Stale { .. })), "{error}");
+        assert_eq!(store.create(&*table(1, 3).view().unwrap()).unwrap(), info, "a newer one is kept");
+        let older = open(&MemoryDisk::new());
+        older.create(&*table(1, 3).view().unwrap()).unwrap();
+        let source = older.source().unwrap().unwrap();
+        let mut receiver = store.receive(1 << 20).unwrap();
+        receiver.write(&source.read_chunk(0, 1 << 20).unwrap()).unwrap();
+        let error = store.keep(&receiver.finish().unwrap()).unwrap_err();
+        assert!(matches!(error, SnapshotError::Stale { .. }), "{error}");
         assert_eq!(disk.paths(), kept);
         assert_eq!(store.current().unwrap(), info);
     }

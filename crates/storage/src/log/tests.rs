@@ -212,8 +212,8 @@ fn golden_bytes_of_version_1() {
     let (disk, _log, _flusher) = golden_log();
     let segment = disk.content(&segment_path(dir(), 1)).unwrap();
     let mark = disk.content(&mark_path(dir())).unwrap();
-    let golden_segment = crate::golden::check("log-segment-v1.bin", &segment);
-    let golden_mark = crate::golden::check("log-mark-v1.bin", &mark);
+    let golden_segment = crate::golden::check("golden/storage/log-segment-v1.bin", &segment);
+    let golden_mark = crate::golden::check("golden/storage/log-mark-v1.bin", &mark);
 
     let disk = MemoryDisk::new();
     disk.set_content(&segment_path(dir(), 1), golden_segment);
@@ -774,7 +774,7 @@ fn live_and_crash(seed: u64) {
 #[test]
 fn whatever_happens_what_was_done_is_there_and_nothing_else() {
     // More with CONCLAVE_SEEDS=100000; a failing seed is named in the panic.
-    let seeds = std::env::var("CONCLAVE_SEEDS").map_or(1500, |seeds| seeds.parse().expect("a number"));
+    let seeds = std::env::var("CONCLAVE_SEEDS").map_or(800, |seeds| seeds.parse().expect("a number"));
     for seed in 0..seeds {
         live_and_crash(seed);
     }

@@ -156,6 +156,7 @@ pub fn views_do_not_change(make: Make<'_>) {
     let before = cells(&*first);
     apply(&*table, &[batch(1, &[], &[("a", Some("2")), ("b", Some("2")), ("c", None)])]);
     let second = table.view().expect("readable");
+    table.flush().expect("flushed");
     apply(&*table, &[batch(2, &[], &[("a", None), ("b", None), ("c", Some("3")), ("d", Some("3")), ("e", None)])]);
     assert_eq!(cells(&*empty), BTreeMap::new());
     assert_eq!(empty.get(b"a").expect("readable"), None);
@@ -295,12 +296,28 @@ pub fn any_history_gives_the_same_state_as_the_model(make: Make<'_>) {
     for seed in 0..5 {
         let (table, model) = (make(), MemoryTable::new());
         let mut conflicts = 0;
-        for call in history(seed, 60) {
+        let mut views = Vec::new();
+        for (number, call) in history(seed, 60).into_iter().enumerate() {
             let one_by_one: Vec<_> = call.iter().flat_map(|committed| apply(&model, std::slice::from_ref(committed))).collect();
             assert_eq!(apply(&*table, &call), one_by_one);
             conflicts += one_by_one.iter().filter(|outcome| **outcome != Outcome::Applied).count();
             assert_eq!(table.applied(), model.applied());
             assert!(table.durable() <= table.applied().position, "durable never leads");
+            if number % 7 == 3 {
+                views.push((table.view().expect("readable"), cells(&*model.view().expect("readable"))));
+            }
+            if number % 11 == 4 {
+                assert_eq!(table.flush().expect("flushed"), table.durable());
+            }
+        }
+        for (view, want) in views {
+            assert_eq!(cells(&*view), want, "a view keeps its state over applies and flushes");
+            for (key, cell) in &want {
+                assert_eq!(view.get(key).expect("readable").as_ref(), Some(cell));
+            }
+            let (start, end) = (Bound::Excluded(&b"03"[..]), Bound::Included(&b"2"[..]));
+            let part: BTreeMap<_, _> = view.scan(start, end, 1000).expect("readable").into_iter().collect();
+            assert_eq!(part, want.range::<[u8], _>((start, end)).map(|(key, cell)| (key.clone(), cell.clone())).collect());
         }
         assert!(conflicts > 5, "the history tries both");
         let view = table.view().expect("readable");

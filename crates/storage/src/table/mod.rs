@@ -18,6 +18,7 @@ use crate::hash::StateHash;
 use crate::snapshot::{SnapshotError, SnapshotReader};
 
 pub mod conformance;
+mod layer;
 mod memory;
 mod overlay;
 mod redb;
@@ -25,7 +26,7 @@ mod redb;
 mod sled;
 
 pub use self::memory::MemoryTable;
-pub use self::redb::{OpenError, RedbTable, RedbTableOptions, TABLE_VERSION};
+pub use self::redb::{LAYER_BYTES_MAX, OpenError, RedbTable, RedbTableOptions, TABLE_VERSION};
 #[cfg(feature = "sled")]
 pub use self::sled::SledTable;
 
@@ -130,7 +131,8 @@ pub type Visitor<'a> = dyn FnMut(&[u8], Revision, &[u8]) -> ControlFlow<()> + 'a
 
 /// An ordered map with a revision per key. Calls may come from several threads; one changes at a time.
 pub trait Table: Send + Sync + 'static {
-    /// The state after the last finished [`Table::apply`]. Cheap; holding it makes nobody wait.
+    /// The state after the last finished [`Table::apply`]. Cheap; holding it makes nobody wait, but keeps old cells from being
+    /// forgotten. Once the table is dropped, reading a view may fail.
     fn view(&self) -> Result<Arc<dyn TableView>, ReadError>;
 
     /// Applies entries in order, in one step: all of them or, on an error, none; after an error other than
