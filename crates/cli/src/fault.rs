@@ -10,6 +10,9 @@ const LOCAL: u8 = 1;
 /// Exit code of a server's answer, or of no answer.
 const SERVER: u8 = 2;
 
+/// Exit code of a prompt that was left by Ctrl-C: what shells say of a command that SIGINT ended.
+const INTERRUPTED: u8 = 130;
+
 /// A command that ends without what was asked for.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -33,6 +36,16 @@ impl Fault {
     /// Only an exit code: the answer was printed, and the code repeats it.
     pub(crate) fn code(code: u8) -> Fault {
         Fault { code, message: String::new(), cure: None }
+    }
+
+    /// Ctrl-C at a prompt.
+    pub(crate) fn interrupted() -> Fault {
+        Fault::code(INTERRUPTED)
+    }
+
+    /// Whether it is Ctrl-C at a prompt.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.code == INTERRUPTED
     }
 
     /// What to do about it.

@@ -18,7 +18,7 @@ pub(crate) fn secret(prompt: &str) -> Result<SecretString, Fault> {
 /// Typed at the terminal, without echo.
 pub(crate) fn typed(prompt: &str) -> Result<SecretString, Fault> {
     let typed = rpassword::prompt_password(prompt).map_err(|error| match error.kind() {
-        io::ErrorKind::Interrupted => Fault::local("interrupted"),
+        io::ErrorKind::Interrupted => Fault::interrupted(),
         _ => Fault::local(format!("read from the terminal: {error}")).cure("give it as one line on stdin"),
     })?;
     given(Zeroizing::new(typed))

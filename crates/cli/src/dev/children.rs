@@ -117,8 +117,8 @@ impl Children {
         self.0.iter().map(|node| format!("{}:\n{}\n", node.trace.display(), tail(&node.trace))).collect()
     }
 
-    /// Asks all to stop, waits for all within one deadline, and kills the rest. Returns who had to be killed.
-    pub(super) async fn stop(&mut self) -> Vec<String> {
+    /// Asks all to stop, and waits for all within one deadline. Those that still run then are for [`Children::kill`].
+    pub(super) async fn stop(&mut self) {
         for node in self.0.iter_mut().filter(|node| node.ended.is_none()) {
             // It is our child and was not waited for, so the id is still its own. It may have ended a moment ago.
             if let Some(pid) = i32::try_from(node.pid).ok().and_then(Pid::from_raw) {
@@ -132,13 +132,13 @@ impl Children {
             }
         };
         let _ = timeout(STOP_TIMEOUT, all).await;
-        self.kill().await
     }
 
     /// Kills those that still run, and returns who they were.
     pub(super) async fn kill(&mut self) -> Vec<String> {
         let mut killed = Vec::new();
         for node in self.0.iter_mut().filter(|node| node.ended.is_none()) {
+            // Kills, then waits, so that no process is left when this one ends. It may have ended a moment ago.
             let _ = node.child.kill().await;
             killed.push(node.id.clone());
         }

@@ -49,19 +49,16 @@ pub(crate) async fn run(args: &Dev) -> Result<(), Fault> {
     if std::io::stderr().is_terminal() {
         eprintln!("\nstopping the nodes");
     }
-    let killed = tokio::select! {
-        killed = children.stop() => killed,
+    tokio::select! {
+        () = children.stop() => {}
         // Once more means: at once.
-        () = signals.next() => children_killed(&mut children).await,
-    };
+        () = signals.next() => {}
+    }
+    let killed = children.kill().await;
     if !killed.is_empty() {
-        eprintln!("killed, as it did not stop in time: {}", killed.join(", "));
+        eprintln!("killed, as they did not stop in time: {}", killed.join(", "));
     }
     outcome
-}
-
-async fn children_killed(children: &mut Children) -> Vec<String> {
-    children.kill().await
 }
 
 /// A new cluster, or the kept one. The temporary folder is removed when dropped.
@@ -101,15 +98,15 @@ async fn session(args: &Dev, layout: &Layout, children: &mut Children, progress:
         ready::write(file, layout, &children.pids(), &reached.keys)?;
     }
     output::emit(&summary(layout, &reached, goal))?;
-    let open = async {
-        if reached.needs_shares {
-            ask_for_shares(&cluster, reached.keys.threshold).await?;
+    if reached.needs_shares {
+        tokio::select! {
+            // Ctrl-C at the prompt is the same as elsewhere: an orderly stop.
+            asked = ask_for_shares(&cluster, reached.keys.threshold) => match asked {
+                Err(fault) if fault.is_interrupted() => return Ok(()),
+                asked => asked?,
+            },
+            death = children.first_death() => return Err(Fault::local(death.to_string())),
         }
-        Ok::<(), Fault>(())
-    };
-    tokio::select! {
-        opened = open => opened?,
-        death = children.first_death() => return Err(Fault::local(death.to_string())),
     }
     watch(args, layout, &cluster, children).await
 }
