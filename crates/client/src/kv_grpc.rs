@@ -38,7 +38,8 @@ impl<'a> KvGrpc<'a> {
         KvGrpc { client, mount: mount.trim_matches('/') }
     }
 
-    /// The newest version; `version` asks for another.
+    /// The newest version; `version` asks for another. A deleted one is an error that [`Error::is_not_found`] knows, or (from a
+    /// server that tells more) an answer without data.
     pub async fn get(&self, path: &str, version: Option<u64>) -> Result<Secret, Error> {
         let message = GetRequest { mount: self.mount.to_owned(), path: path.to_owned(), version: version.unwrap_or(0) };
         let send = |mut stub: KvClient<Channel>, message| async move { stub.get(message).await };

@@ -101,12 +101,17 @@ impl Layout {
         if args.tls && !layout.tls {
             return Err(kept("speaks plain HTTP to clients"));
         }
-        for place in &layout.nodes {
-            for (port, use_) in [(place.api_port, "api"), (place.cluster_port, "peers")] {
-                drop(listen(port).map_err(|error| port_fault(port, &format!("{} of {}", use_, place.id), &error))?);
+        Ok(Some(layout))
+    }
+
+    /// That nobody listens on the ports of a kept cluster.
+    pub(super) fn check_ports(&self) -> Result<(), Fault> {
+        for place in &self.nodes {
+            for (port, role) in [(place.api_port, "api"), (place.cluster_port, "peers")] {
+                drop(listen(port).map_err(|error| port_fault(port, &format!("{role} of {}", place.id), &error))?);
             }
         }
-        Ok(Some(layout))
+        Ok(())
     }
 
     /// Certificates and configuration; `dev.json` last.
@@ -240,8 +245,9 @@ fn listen(port: u16) -> io::Result<TcpListener> {
 
 fn port_fault(port: u16, whose: &str, error: &io::Error) -> Fault {
     match error.kind() {
-        io::ErrorKind::AddrInUse => Fault::local(format!("port {port} ({whose}) is in use"))
-            .cure("stop what listens there (another dev cluster?), or choose others: --port 8300, or --port 0 for any free ones"),
+        io::ErrorKind::AddrInUse => Fault::local(format!("port {port} ({whose}) is in use")).cure(
+            "stop what listens there (another dev cluster?), or choose others for a new one: --port 8300, or --port 0 for any free ones",
+        ),
         io::ErrorKind::PermissionDenied => {
             Fault::local(format!("port {port} ({whose}) is not ours to use")).cure("choose ports above 1023: --port 8200")
         }

@@ -65,7 +65,10 @@ pub(crate) async fn run(args: &Dev) -> Result<(), Fault> {
 fn lay_out(args: &Dev) -> Result<(Layout, Option<TempDir>), Fault> {
     if let Some(folder) = &args.data_dir {
         let layout = match Layout::load(folder, args)? {
-            Some(layout) => layout,
+            Some(layout) => {
+                layout.check_ports()?;
+                layout
+            }
             None => Layout::create(folder, args)?,
         };
         return Ok((layout, None));
