@@ -365,14 +365,18 @@ impl Barrier {
         Ok(status)
     }
 
-    /// Throws the progress away, at every node that can be reached.
-    pub async fn reset_ceremony(&self) -> Result<SealStatus, RecordError> {
+    /// Throws the progress away, at every node that can be reached. One share is the proof that a holder wants it; it is not kept.
+    pub async fn reset_ceremony(&self, proof: &Share) -> Result<SealStatus, ShareError> {
+        let records = self.records().await?.ok_or(ShareError::NotInitialized)?;
+        if !records.seal.recognises(proof) {
+            return Err(ShareError::Unknown { number: proof.number() });
+        }
         self.pool().reset();
         let resets = self.other_members().into_iter().map(|peer| self.inner.peers.reset(peer));
         for error in futures::future::join_all(resets).await.into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "a node did not hear of the reset");
         }
-        self.status().await
+        Ok(self.status().await?)
     }
 
     /// Seals every node of the cluster: by an entry in the log, at which each wipes its keys. This node is sealed in any case.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::http::{HaStatus, Health, InitRequest, InitResponse, Initialized, Leader, Mount, SealStatus, UnsealRequest};
+use proto::http::{HaStatus, Health, InitRequest, InitResponse, Initialized, Leader, Mount, SealStatus};
 use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroize;
@@ -54,9 +54,10 @@ impl<'a> Sys<'a> {
         self.client.request(Method::Put, "sys/unseal").body(&body).send().await?.json()
     }
 
-    /// Throws the shares that were given so far away.
-    pub async fn unseal_reset(&self) -> Result<SealStatus, Error> {
-        let body = UnsealRequest { key: None, reset: true };
+    /// Throws the shares that were given so far away. One share proves that a holder wants it; it is not counted.
+    pub async fn unseal_reset(&self, proof: &SecretString) -> Result<SealStatus, Error> {
+        // EXPOSE: the share goes to the server.
+        let body = serde_json::json!({ "key": proof.expose().trim(), "reset": true });
         self.client.request(Method::Put, "sys/unseal").body(&body).idempotent().send().await?.json()
     }
 

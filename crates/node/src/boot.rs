@@ -13,7 +13,7 @@ use crypto::{OsRng, Rng};
 use raft::grpc::{Admission, Channels, GrpcTransport, PeerTls, PeerTlsError, RaftService};
 use raft::{Flushing, Member, Parts, Raft, Role, Timing, Transport};
 use storage::datadir::DataDir;
-use storage::table::RedbTableOptions;
+use storage::table::{OpenError as TableOpenError, RedbTableOptions};
 use storage::{Disk, FsDisk, Log, LogOptions, RedbTable, SnapshotStore, Table};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -257,7 +257,16 @@ async fn peer_tls(config: &Config, cluster: &ClusterConfig) -> Result<PeerTls, R
 fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, RunError> {
     match config.storage.table {
         TableKind::Redb => {
-            let table = RedbTable::open(data_dir.disk(), &data_dir.table(), RedbTableOptions::default());
+            let open = || RedbTable::open(data_dir.disk(), &data_dir.table(), RedbTableOptions::default());
+            let table = match open() {
+                // The log and the kept snapshot hold everything that is in the table.
+                Err(error @ TableOpenError::Corrupt { .. }) => {
+                    tracing::error!(%error, "the table is thrown away and rebuilt from snapshot and log");
+                    RedbTable::remove(&*data_dir.disk(), &data_dir.table()).map_err(|error| RunError::Table(Box::new(error)))?;
+                    open()
+                }
+                table => table,
+            };
             Ok(Arc::new(table.map_err(|error| RunError::Table(Box::new(error)))?))
         }
         #[cfg(feature = "sled")]

@@ -39,7 +39,7 @@ pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// How often a node looks how much room there is.
 const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the table is made durable while there is something new in it.
-const TABLE_FLUSH_INTERVAL: Duration = Duration::from_secs(2);
+const TABLE_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait before asking again when the leader could not be reached.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 

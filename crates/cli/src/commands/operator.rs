@@ -83,20 +83,18 @@ async fn init(client: &Client, printer: &Printer, args: &Init) -> Result<(), Fau
 }
 
 async fn unseal(client: &Client, printer: &Printer, args: Unseal) -> Result<(), Fault> {
-    let response = if args.reset {
-        client.request(Method::Put, "sys/unseal").body(&json!({"reset": true})).idempotent().send().await
-    } else {
-        let share = match args.share.map(Zeroizing::new) {
-            Some(argument) if *argument == "-" => input::line()?,
-            Some(argument) => {
-                eprintln!("Warning: the shell's history and the process list now hold this share; leave it out to type it unseen.");
-                argument.trim().to_owned().into()
-            }
-            None => input::secret("Unseal key (not shown): ")?,
-        };
-        // EXPOSE: the share goes to the server.
-        client.request(Method::Put, "sys/unseal").body(&BTreeMap::from([("key", share.expose())])).send().await
+    let share = match args.share.map(Zeroizing::new) {
+        Some(argument) if *argument == "-" => input::line()?,
+        Some(argument) => {
+            eprintln!("Warning: the shell's history and the process list now hold this share; leave it out to type it unseen.");
+            argument.trim().to_owned().into()
+        }
+        None => input::secret("Unseal key (not shown): ")?,
     };
+    // EXPOSE: the share goes to the server.
+    let body = json!({ "key": share.expose(), "reset": args.reset });
+    let request = client.request(Method::Put, "sys/unseal").body(&body);
+    let response = if args.reset { request.idempotent().send().await } else { request.send().await };
     let response = response.map_err(|error| Fault::from(error).during("unseal"))?;
     status::show(printer, &Answer::required(&response)?.data)
 }

@@ -152,18 +152,19 @@ async fn init(edge: &Edge, bytes: &SecretBytes) -> Result<Response, Failure> {
 async fn unseal(edge: &Edge, bytes: &SecretBytes) -> Result<Response, Failure> {
     let refuse = |text: &str| Failure::Ceremony(text.to_owned());
     // EXPOSE: the share is parsed out of the body.
-    let request: body::UnsealRequest = serde_json::from_slice(bytes.expose())
-        .map_err(|_| refuse(r#"a JSON object is needed: {"key": "a share, base64 or hex"}, or {"reset": true}"#))?;
-    let status = if request.reset {
-        edge.barrier.reset_ceremony().await.map_err(|error| internal(&error))?
-    } else {
-        let text = Zeroizing::new(request.key.unwrap_or_default());
-        if text.is_empty() {
-            return Err(refuse("'key' must be specified in request body as JSON, or 'reset' set to true"));
-        }
-        let share = Share::parse_text(&text).map_err(|error| Failure::Ceremony(format!("'key' is no share: {error}")))?;
-        edge.barrier.enter_share(share).await.map_err(|error| share_failure(&error))?
-    };
+    let request: body::UnsealRequest =
+        serde_json::from_slice(bytes.expose()).map_err(|_| refuse(r#"a JSON object is needed: {"key": "a share, base64 or hex"}"#))?;
+    let text = Zeroizing::new(request.key.unwrap_or_default());
+    if text.is_empty() {
+        return Err(refuse(if request.reset {
+            "a reset needs one of the shares as 'key', so that nobody else can cancel a ceremony (a wrong share needs no reset: it is not counted)"
+        } else {
+            "'key' must be specified in request body as JSON"
+        }));
+    }
+    let share = Share::parse_text(&text).map_err(|error| Failure::Ceremony(format!("'key' is no share: {error}")))?;
+    let done = if request.reset { edge.barrier.reset_ceremony(&share).await } else { edge.barrier.enter_share(share).await };
+    let status = done.map_err(|error| share_failure(&error))?;
     Ok(render::json(StatusCode::OK, &seal_status(&status)))
 }
 
