@@ -1,6 +1,5 @@
 //! `conclave operator`: keys and members.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use client::{Client, Method};
