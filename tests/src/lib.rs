@@ -1,1 +1,22 @@
-//! tests
+//! The harness of tests that drive real processes: it builds `conclave`, starts clusters of it, and speaks to them.
+//!
+//! Always: every wait is bounded and says what it waited for; nodes die with the test, however it ends; when a test fails,
+//! the ends of all traces are printed and the cluster's folder is kept; one test at a time holds the machine ([`turn`]).
+//! Knows nothing of the server's crates: only the binary, its files and its sockets.
+
+#![allow(clippy::disallowed_methods, reason = "test files need not be durable, and test tasks are joined by their test")]
+
+mod binary;
+mod cluster;
+mod command;
+mod load;
+mod node;
+pub mod raw;
+mod wait;
+
+pub use binary::{Turn, conclave, turn};
+pub use cluster::{Builder, Cluster, Keys, SHARES, THRESHOLD, fields, seal_status};
+pub use command::{Command, Output};
+pub use load::{Load, Report, Write};
+pub use node::Node;
+pub use wait::{eventually, within};

@@ -1,0 +1,133 @@
+//! The command line: what is measured, on what, for how long.
+//!
+//! Always: every number is within its limit once parsed. Starts nothing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// KV v2 write and read rates and latencies of a three-node cluster, beside those of OpenBao when `bao` is found.
+#[derive(Debug, Parser)]
+#[command(name = "benches", version)]
+pub(crate) struct Args {
+    /// Clients at once; each waits for its answer before it asks again
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 8, 64], value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) clients: Vec<u16>,
+    /// How long each cell is measured, after its warm-up
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Size of a secret's one value
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(32..=262_144))]
+    pub(crate) value_bytes: u32,
+    /// How many secrets there are
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) secrets: u32,
+    /// Which servers; `both` leaves OpenBao out when there is no `bao`
+    #[arg(long, value_enum, default_value_t = Target::Both)]
+    pub(crate) target: Target,
+    /// Which nodes are asked [default: each in turn]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Via::Leader, Via::Follower, Via::All])]
+    pub(crate) via: Vec<Via>,
+    /// Which operations
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Write, Kind::Read])]
+    pub(crate) operation: Vec<Kind>,
+    /// Vault's HTTP API (the default)
+    #[arg(long, conflicts_with = "grpc")]
+    pub(crate) http: bool,
+    /// Conclave's gRPC API; OpenBao has none and is asked by HTTP all the same
+    #[arg(long)]
+    pub(crate) grpc: bool,
+    /// OpenBao's program [default: `bao` on PATH]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bao: Option<PathBuf>,
+    /// Conclave's program [default: built first, and taken from beside this one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) conclave: Option<PathBuf>,
+    /// Where the data folders are made, and removed at the end; its disk is what is measured [default: beside this program]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Write all figures here too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Which servers are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Target {
+    Conclave,
+    Openbao,
+    Both,
+}
+
+/// Which nodes are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Via {
+    Leader,
+    /// One that does not lead.
+    Follower,
+    /// Every client asks the nodes in turn.
+    All,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    Write,
+    Read,
+}
+
+impl Args {
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    /// Long enough that connections, caches and the processors' clocks are warm.
+    pub(crate) fn warm_up(&self) -> Duration {
+        (self.duration() / 6).max(Duration::from_millis(250))
+    }
+}
+
+impl Via {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Via::Leader => "leader",
+            Via::Follower => "follower",
+            Via::All => "all",
+        }
+    }
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Write => "write",
+            Kind::Read => "read",
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("0.1 to 600 seconds".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+        let args = Args::try_parse_from(["benches", "--clients", "2,4", "--via", "all", "--seconds", "0.6"]).unwrap();
+        assert_eq!((args.clients, args.via), (vec![2, 4], vec![Via::All]));
+        for wrong in [["--clients", "0"], ["--seconds", "0"], ["--seconds", "nan"], ["--value-bytes", "8"], ["--secrets", "0"]] {
+            assert!(Args::try_parse_from(["benches", wrong[0], wrong[1]]).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! What the whole product promises, tried on real processes: each test is named after its promise.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "test files need not be durable; a test may unwrap")]
+
+mod failures;
