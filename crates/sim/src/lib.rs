@@ -1,1 +1,4 @@
-//! sim
+//! The simulated cluster.
+
+pub mod dice;
+pub mod linearizability;
