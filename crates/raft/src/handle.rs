@@ -276,6 +276,7 @@ impl Raft {
         });
         core.look_at_disk();
         core.tasks.spawn(watch_disk(Arc::clone(&core)));
+        core.tasks.spawn(trace_leader(Arc::clone(&core)));
         core.tasks.spawn(flush_table(Arc::clone(&core), parts.flushing));
         let forwarder = Forwarder::start(Arc::clone(&core));
         let reads = ReadIndexer::start(Arc::clone(&core));
@@ -592,6 +593,30 @@ fn drive(mut flusher: Flusher, log: &Log, flushing: Flushing, tasks: &TaskTracke
                 }
             });
             Ok(())
+        }
+    }
+}
+
+/// Tells in the traces who leads, at each change.
+async fn trace_leader(core: Arc<Core>) {
+    let mut metrics = core.raft.metrics();
+    let mut told = (0, None);
+    loop {
+        let now = {
+            let metrics = metrics.borrow_watched();
+            (metrics.current_term, metrics.current_leader.clone())
+        };
+        if now != told {
+            match &now {
+                (term, Some(leader)) => tracing::info!(term, %leader, "this node knows its leader"),
+                (term, None) => tracing::info!(term, "this node knows no leader"),
+            }
+            told = now;
+        }
+        tokio::select! {
+            biased;
+            () = core.stop.cancelled() => return,
+            changed = metrics.changed() => if changed.is_err() { return },
         }
     }
 }
