@@ -1,0 +1,271 @@
+//! A whole cluster in one process: real Raft, memory for disks, calls in place of a network.
+//!
+//! What is promised here: batches are applied once and everywhere, reads on every node are linearizable, learners catch up
+//! (by snapshot if the log no longer reaches back), membership changes jointly, leadership is handed over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use proto::peer;
+use raft::{
+    AppendStream, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, Role, Timing, Transport, TransportError,
+};
+use storage::{Batch, Disk, Expectation, Log, LogOptions, MemoryDisk, MemoryTable, SnapshotStore, TableView, Write};
+use types::{NodeId, Revision, SystemClock};
+
+/// Long enough for elections on a busy machine; nothing waits so long when all is well.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who can be called.
+#[derive(Clone, Default)]
+struct Switchboard(Arc<Mutex<BTreeMap<NodeId, Inbound>>>);
+
+impl Switchboard {
+    fn call<R, F>(&self, to: &Arc<Peer>, call: impl FnOnce(Inbound) -> F) -> BoxFuture<'static, Result<R, TransportError>>
+    where
+        F: Future<Output = Result<R, raft::InboundError>> + Send + 'static,
+        R: Send + 'static,
+    {
+        let peer = to.id.clone();
+        let Some(inbound) = self.0.lock().unwrap().get(&peer).cloned() else {
+            let error = TransportError::Unreachable { peer, reason: "not there".into() };
+            return futures::future::ready(Err(error)).boxed();
+        };
+        let call = call(inbound);
+        async move { call.await.map_err(|error| TransportError::Lost { peer, reason: error.to_string() }) }.boxed()
+    }
+}
+
+impl Transport for Switchboard {
+    fn append(
+        &self,
+        to: Arc<Peer>,
+        requests: BoxStream<'static, peer::AppendRequest>,
+    ) -> BoxFuture<'static, Result<AppendStream, TransportError>> {
+        let peer = to.id.clone();
+        self.call(&to, |inbound| async move {
+            let responses = inbound.append(requests.map(Ok::<_, std::convert::Infallible>));
+            let lost = move |error: raft::InboundError| TransportError::Lost { peer: peer.clone(), reason: error.to_string() };
+            Ok(responses.map(move |response| response.map_err(&lost)).boxed())
+        })
+    }
+
+    fn vote(&self, to: Arc<Peer>, request: peer::VoteRequest) -> BoxFuture<'static, Result<peer::VoteResponse, TransportError>> {
+        self.call(&to, |inbound| async move { inbound.vote(request).await })
+    }
+
+    fn snapshot(
+        &self,
+        to: Arc<Peer>,
+        chunks: BoxStream<'static, peer::SnapshotChunk>,
+    ) -> BoxFuture<'static, Result<peer::SnapshotResponse, TransportError>> {
+        self.call(&to, |inbound| async move { inbound.snapshot(chunks.map(Ok::<_, std::convert::Infallible>)).await })
+    }
+
+    fn transfer_leader(
+        &self,
+        to: Arc<Peer>,
+        request: peer::TransferLeaderRequest,
+    ) -> BoxFuture<'static, Result<peer::TransferLeaderResponse, TransportError>> {
+        self.call(&to, |inbound| async move { inbound.transfer_leader(request).await })
+    }
+
+    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+        self.call(&to, |inbound| async move { Ok(inbound.read_index().await) })
+    }
+
+    fn propose(
+        &self,
+        to: Arc<Peer>,
+        request: peer::ProposeRequest,
+    ) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
+        self.call(&to, |inbound| async move { inbound.propose(request).await })
+    }
+}
+
+struct Deaf;
+
+impl Observer for Deaf {
+    fn applied(&self, _batch: &Batch) {}
+    fn replaced(&self, _table: &dyn TableView) {}
+}
+
+fn member() -> Member {
+    Member { cluster_address: "https://127.0.0.1:1".into(), api_address: "http://127.0.0.1:1".into() }
+}
+
+fn id(number: u64) -> NodeId {
+    NodeId::from(number)
+}
+
+async fn start(switchboard: &Switchboard, number: u64, snapshot_interval: u64) -> Raft {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    disk.create_dir_all(Path::new("/data")).unwrap();
+    let raft = Raft::start(Parts {
+        node_id: id(number),
+        timing: Timing::default(),
+        snapshot_interval,
+        log: Log::open(Arc::clone(&disk), Path::new("/data/log"), LogOptions::default()).unwrap(),
+        flushing: Flushing::Thread,
+        table: Arc::new(MemoryTable::new()),
+        disk: (Arc::clone(&disk), "/data".into()),
+        snapshots: SnapshotStore::open(disk, Path::new("/data/snapshots")).unwrap(),
+        transport: Arc::new(switchboard.clone()),
+        clock: Arc::new(SystemClock),
+        observer: Arc::new(Deaf),
+    })
+    .await
+    .unwrap();
+    switchboard.0.lock().unwrap().insert(id(number), raft.inbound());
+    raft
+}
+
+async fn cluster(size: u64, snapshot_interval: u64) -> (Switchboard, Vec<Raft>) {
+    let switchboard = Switchboard::default();
+    let mut nodes = Vec::new();
+    for number in 1..=size {
+        nodes.push(start(&switchboard, number, snapshot_interval).await);
+    }
+    let members: BTreeMap<_, _> = (1..=size).map(|number| (id(number), member())).collect();
+    for node in &nodes {
+        node.bootstrap(members.clone()).await.unwrap();
+    }
+    (switchboard, nodes)
+}
+
+fn put(key: &str, value: &str, expected: Option<Revision>) -> Bytes {
+    let key = Bytes::copy_from_slice(key.as_bytes());
+    let expectations = expected.map(|revision| Expectation { key: key.clone(), revision }).into_iter().collect();
+    let writes = vec![Write { key, value: Some(Bytes::copy_from_slice(value.as_bytes())) }];
+    Batch { expectations, writes }.encode().unwrap()
+}
+
+async fn value(node: &Raft, key: &str) -> Option<String> {
+    let view = node.read().await.unwrap();
+    view.get(key.as_bytes()).unwrap().map(|cell| String::from_utf8(cell.value.to_vec()).unwrap())
+}
+
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "in {PATIENCE:?} not: {what}");
+}
+
+fn leader(nodes: &[Raft]) -> Option<usize> {
+    nodes.iter().position(|node| node.status().role == Role::Leader)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_through_any_node_is_seen_on_every_node_at_once() {
+    let (_switchboard, nodes) = cluster(3, 10_000).await;
+    for (round, writer) in nodes.iter().enumerate() {
+        let written = round.to_string();
+        writer.propose(put("k", &written, None)).await.unwrap();
+        for reader in &nodes {
+            assert_eq!(value(reader, "k").await, Some(written.clone()), "written through node {}", round + 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_batches_that_expect_the_same_revision_one_is_applied() {
+    let (_switchboard, nodes) = cluster(3, 10_000).await;
+    let attempts = nodes.iter().map(|node| node.propose(put("once", "x", Some(Revision::ABSENT))));
+    let results = futures::future::join_all(attempts).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+    assert!(results.iter().all(|result| matches!(result, Ok(_) | Err(ProposeError::Conflict { expectation: 0, .. }))), "{results:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_batch_reach_no_log() {
+    let (_switchboard, nodes) = cluster(1, 10_000).await;
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    let before = nodes[0].status().committed;
+    assert!(matches!(nodes[0].propose(Bytes::from_static(b"\xffnonsense")).await, Err(ProposeError::Malformed(_))));
+    let request = peer::ProposeRequest { batches: vec![Bytes::from_static(b"nonsense")] };
+    assert!(nodes[0].inbound().propose(request).await.is_err(), "a peer's nonsense");
+    assert_eq!(nodes[0].status().committed, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_learner_catches_up_by_snapshot_then_votes_and_is_removed() {
+    let (switchboard, mut nodes) = cluster(3, 50).await;
+    for number in 0..200 {
+        nodes[0].propose(put(&format!("key {number}"), "v", None)).await.unwrap();
+    }
+    let joining = start(&switchboard, 4, 50).await;
+    nodes.push(joining);
+    // Only the leader changes membership, and it may change while this test runs.
+    let add = async {
+        loop {
+            if let Some(leader) = leader(&nodes)
+                && nodes[leader].add_learner(id(4), member()).await.is_ok()
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, add).await.expect("the learner is added and has caught up");
+    assert_eq!(value(&nodes[3], "key 199").await.as_deref(), Some("v"));
+    assert_eq!(value(&nodes[3], "key 0").await.as_deref(), Some("v"), "purged from the log long ago");
+
+    for voters in [BTreeSet::from([1, 2, 3, 4]), BTreeSet::from([1, 2, 3])] {
+        let voters: BTreeSet<NodeId> = voters.into_iter().map(id).collect();
+        let change = async {
+            loop {
+                if let Some(leader) = leader(&nodes)
+                    && nodes[leader].change_voters(voters.clone(), false).await.is_ok()
+                {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, change).await.expect("the voters change");
+        eventually("every voter knows the new members", || {
+            nodes[..3].iter().all(|node| {
+                let known: BTreeSet<NodeId> = node.status().members.into_iter().filter(|info| info.voter).map(|info| info.id).collect();
+                known == voters
+            })
+        })
+        .await;
+        nodes[1].propose(put("after the change", "v", None)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_is_handed_over_when_asked() {
+    let (_switchboard, nodes) = cluster(3, 10_000).await;
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    eventually("somebody leads", || leader(&nodes).is_some()).await;
+    let old = leader(&nodes).unwrap();
+    let heir = (old + 1) % 3;
+    nodes[old].transfer_leader(id(heir as u64 + 1)).await.unwrap();
+    eventually("another leads", || leader(&nodes).is_some_and(|leader| leader != old)).await;
+    nodes[old].propose(put("k", "w", None)).await.unwrap();
+    assert_eq!(value(&nodes[old], "k").await.as_deref(), Some("w"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_survivors_of_three_go_on_without_the_leader() {
+    let (switchboard, nodes) = cluster(3, 10_000).await;
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    eventually("somebody leads", || leader(&nodes).is_some()).await;
+    let dead = leader(&nodes).unwrap();
+    switchboard.0.lock().unwrap().remove(&id(dead as u64 + 1));
+    nodes[dead].shutdown().await;
+    let survivor = &nodes[(dead + 1) % 3];
+    assert_eq!(value(survivor, "k").await.as_deref(), Some("v"));
+    survivor.propose(put("k", "w", None)).await.unwrap();
+    assert_eq!(value(&nodes[(dead + 2) % 3], "k").await.as_deref(), Some("w"));
+}
