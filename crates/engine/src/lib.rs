@@ -102,7 +102,9 @@ impl Outcome {
 pub trait Operation: Send + Sync {
     /// For a write: whether it would make something that is not there yet (`create`) or change it (`update`).
     /// `None` when the engine makes no such difference; a write is then an `update`.
-    fn is_create(&self, view: &View) -> Result<Option<bool>, PlanError>;
+    fn is_create(&self, _view: &View) -> Result<Option<bool>, PlanError> {
+        Ok(None)
+    }
 
     /// Reads what it needs and says what to write. `now` is the node's clock.
     fn plan(&self, view: &View, now: Timestamp) -> Result<Outcome, PlanError>;

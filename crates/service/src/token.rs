@@ -91,10 +91,6 @@ pub(crate) fn parse(ask: &Ask, caller: &Arc<Caller>) -> Result<Box<dyn Operation
 struct LookupSelf(Arc<Caller>);
 
 impl Operation for LookupSelf {
-    fn is_create(&self, _view: &View) -> Result<Option<bool>, PlanError> {
-        Ok(None)
-    }
-
     fn plan(&self, _view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
         let token = &self.0.token;
         let issued = i64::try_from(token.created_ms).ok().and_then(|ms| Rfc3339::from_millisecond(ms).ok());
@@ -126,10 +122,6 @@ impl Operation for LookupSelf {
 struct RenewSelf;
 
 impl Operation for RenewSelf {
-    fn is_create(&self, _view: &View) -> Result<Option<bool>, PlanError> {
-        Ok(None)
-    }
-
     fn plan(&self, _view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
         // Only root tokens exist so far, and they never end.
         Err(PlanError::Refused("lease is not renewable".into()))
@@ -139,10 +131,6 @@ impl Operation for RenewSelf {
 struct RevokeSelf(Arc<Caller>);
 
 impl Operation for RevokeSelf {
-    fn is_create(&self, _view: &View) -> Result<Option<bool>, PlanError> {
-        Ok(None)
-    }
-
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
         // EXPOSE: the tag of the caller's own token names its record.
         let tag = view.token_tag(self.0.text.expose()).ok_or(ViewError::Sealed)?;

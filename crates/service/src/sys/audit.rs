@@ -17,10 +17,6 @@ use crate::audit::{AuditTable, DeviceConfig, probe};
 pub(crate) struct List;
 
 impl Operation for List {
-    fn is_create(&self, _view: &View) -> Result<Option<bool>, PlanError> {
-        Ok(None)
-    }
-
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
         let table = AuditTable::load(view)?;
         let shown = |device: &DeviceConfig| {
@@ -93,10 +89,6 @@ pub(crate) fn parse_enable(segments: &[&str], ask: &Ask) -> Result<Prepared, Ask
 }
 
 impl Operation for Enable {
-    fn is_create(&self, _view: &View) -> Result<Option<bool>, PlanError> {
-        Ok(None)
-    }
-
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
         let table = AuditTable::load(view)?.with(self.0.clone()).map_err(PlanError::Refused)?;
         let mut plan = Plan::new();
@@ -117,10 +109,6 @@ impl Disable {
 }
 
 impl Operation for Disable {
-    fn is_create(&self, _view: &View) -> Result<Option<bool>, PlanError> {
-        Ok(None)
-    }
-
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
         let mut plan = Plan::new();
         // As Vault: a device that is not there is gone.

@@ -62,10 +62,6 @@ pub(crate) struct List {
 }
 
 impl Operation for List {
-    fn is_create(&self, _view: &View) -> Result<Option<bool>, PlanError> {
-        Ok(None)
-    }
-
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
         let table = MountTable::load(view)?;
         Ok(Outcome::answer(Reply::Data(engine::json(&listing(&table, self.auth)))))
@@ -84,10 +80,6 @@ impl Show {
 }
 
 impl Operation for Show {
-    fn is_create(&self, _view: &View) -> Result<Option<bool>, PlanError> {
-        Ok(None)
-    }
-
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
         let table = MountTable::load(view)?;
         match table.iter().find(|mount| mount.path == self.path) {
@@ -101,10 +93,6 @@ impl Operation for Show {
 pub(crate) struct Overview;
 
 impl Operation for Overview {
-    fn is_create(&self, _view: &View) -> Result<Option<bool>, PlanError> {
-        Ok(None)
-    }
-
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
         let table = MountTable::load(view)?;
         let data = json!({ "auth": listing(&table, true), "secret": listing(&table, false) });
@@ -125,10 +113,6 @@ impl Holding {
 }
 
 impl Operation for Holding {
-    fn is_create(&self, _view: &View) -> Result<Option<bool>, PlanError> {
-        Ok(None)
-    }
-
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
         let table = MountTable::load(view)?;
         match table.route(&self.path) {
@@ -199,10 +183,6 @@ pub(crate) fn parse_enable(segments: &[&str], ask: &Ask) -> Result<Box<dyn Opera
 }
 
 impl Operation for Enable {
-    fn is_create(&self, _view: &View) -> Result<Option<bool>, PlanError> {
-        Ok(None)
-    }
-
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
         let table = MountTable::load(view)?;
         let mount = Mount::make(&self.path, &self.kind, &self.description, self.options.clone(), &OsRng::new());
