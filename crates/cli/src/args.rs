@@ -170,7 +170,7 @@ pub(crate) struct Unseal {
     /// The share; `-` reads one line from stdin. Better left out: the shell remembers what is typed here
     #[arg(value_name = "SHARE")]
     pub(crate) share: Option<String>,
-    /// Throw away the shares that were given so far; asks for one share as proof, which is not counted
+    /// Throw away the shares that were given so far; one of them must be given for it, so that nobody else can
     #[arg(long)]
     pub(crate) reset: bool,
 }

@@ -213,8 +213,10 @@ fn a_share_goes_in_by_stdin() {
         let output = caller.run(line, "c2hhcmU=\n");
         assert_eq!(code(&output), 0, "{}", stderr(&output));
         assert!(stdout(&output).contains("1/3"));
-        assert!(server.requests.lock().unwrap().last().unwrap().ends_with(r#"{"key":"c2hhcmU="}"#));
+        assert!(server.requests.lock().unwrap().last().unwrap().ends_with(r#"{"key":"c2hhcmU=","reset":false}"#));
     }
+    assert_eq!(code(&caller.run("operator unseal -reset", "c2hhcmU=\n")), 0);
+    assert!(server.requests.lock().unwrap().last().unwrap().ends_with(r#"{"key":"c2hhcmU=","reset":true}"#));
     let output = caller.run("operator unseal c2hhcmU=", "");
     assert!(stderr(&output).contains("history"), "an argument works, with a warning");
     assert_eq!(code(&output), 0);

@@ -22,6 +22,13 @@ pub struct Init {
     pub root_token: SecretString,
 }
 
+/// `PUT sys/unseal`, lending the share: a copy would stay behind.
+#[derive(Serialize)]
+struct ShareBody<'a> {
+    key: &'a str,
+    reset: bool,
+}
+
 impl<'a> Sys<'a> {
     pub(crate) fn new(client: &'a Client) -> Sys<'a> {
         Sys { client }
@@ -49,15 +56,15 @@ impl<'a> Sys<'a> {
     /// Gives one share (base64 or hex). After [`Error::Indeterminate`] it may be given again: the server tells a share that it
     /// already has.
     pub async fn unseal(&self, share: &SecretString) -> Result<SealStatus, Error> {
-        // EXPOSE: the share goes to the server; `UnsealRequest` would need a copy.
-        let body = BTreeMap::from([("key", share.expose().trim())]);
+        // EXPOSE: the share goes to the server.
+        let body = ShareBody { key: share.expose().trim(), reset: false };
         self.client.request(Method::Put, "sys/unseal").body(&body).send().await?.json()
     }
 
     /// Throws the shares that were given so far away. One share proves that a holder wants it; it is not counted.
     pub async fn unseal_reset(&self, proof: &SecretString) -> Result<SealStatus, Error> {
         // EXPOSE: the share goes to the server.
-        let body = serde_json::json!({ "key": proof.expose().trim(), "reset": true });
+        let body = ShareBody { key: proof.expose().trim(), reset: true };
         self.client.request(Method::Put, "sys/unseal").body(&body).idempotent().send().await?.json()
     }
 

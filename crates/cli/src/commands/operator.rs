@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use client::{Client, Method};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -81,6 +82,13 @@ async fn init(client: &Client, printer: &Printer, args: &Init) -> Result<(), Fau
     })
 }
 
+/// `PUT sys/unseal`, lending the share.
+#[derive(Serialize)]
+struct ShareBody<'a> {
+    key: &'a str,
+    reset: bool,
+}
+
 async fn unseal(client: &Client, printer: &Printer, args: Unseal) -> Result<(), Fault> {
     let share = match args.share.map(Zeroizing::new) {
         Some(argument) if *argument == "-" => input::line()?,
@@ -90,8 +98,8 @@ async fn unseal(client: &Client, printer: &Printer, args: Unseal) -> Result<(), 
         }
         None => input::secret("Unseal key (not shown): ")?,
     };
-    // EXPOSE: the share goes to the server.
-    let body = json!({ "key": share.expose(), "reset": args.reset });
+    // EXPOSE: the share goes to the server, without a copy that would stay behind.
+    let body = ShareBody { key: share.expose(), reset: args.reset };
     let request = client.request(Method::Put, "sys/unseal").body(&body);
     let response = if args.reset { request.idempotent().send().await } else { request.send().await };
     let response = response.map_err(|error| Fault::from(error).during("unseal"))?;
