@@ -51,3 +51,31 @@ async fn a_killed_leader_costs_nothing_acknowledged_and_the_others_go_on() {
 async fn a_killed_follower_costs_nothing_acknowledged_and_the_others_go_on() {
     kill_under_load(false).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_asked_to_stop_hands_over_and_loses_nothing() {
+    let mut cluster = Cluster::builder().open().await;
+    let leader = cluster.leader().await;
+    let load = Load::start(&cluster, 2);
+    sleep(Duration::from_secs(1)).await;
+
+    let asked = Instant::now();
+    cluster.nodes[leader].terminate();
+    let status = tokio::task::block_in_place(|| cluster.nodes[leader].wait(Duration::from_secs(30)));
+    let took = asked.elapsed();
+    sleep(Duration::from_secs(1)).await;
+    let report = load.stop().await;
+    let (write_gap, read_gap) = report.gaps(leader, asked);
+    println!("SIGTERM of the leader: it took {took:?}; no write for {write_gap:?}, no read for {read_gap:?}");
+    assert_eq!(status.code(), Some(0), "a node that is asked to stop ends well");
+    assert!(write_gap < GAP_MAX && read_gap < GAP_MAX, "failures: {:?}", report.failures_by_text());
+    let trace = cluster.nodes[leader].trace();
+    assert!(!trace.contains("nobody took the leadership over") && !trace.contains("panicked at"), "it handed over in time");
+    assert_ne!(cluster.leader().await, leader);
+    report.assert_all_kept(&cluster.client()).await;
+
+    cluster.restart(leader).await;
+    cluster.unseal_at(&[leader]).await;
+    report.assert_all_kept(&cluster.client_at(leader)).await;
+    cluster.assert_sound();
+}

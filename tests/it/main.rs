@@ -2,4 +2,6 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "test files need not be durable; a test may unwrap")]
 
+mod bad_input;
+mod ceremony;
 mod failures;
