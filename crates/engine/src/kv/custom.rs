@@ -17,8 +17,51 @@ pub const CUSTOM_VALUE_BYTES_MAX: usize = 512;
 /// The field's name, in bodies and errors.
 const FIELD: &str = "custom_metadata";
 
-/// Reads the field of a body. `None`: it is not there. Null and an empty object are both nothing.
-pub(super) fn parse(body: &Object<'_>) -> Result<Option<BTreeMap<String, String>>, AskError> {
+/// What a request does to a secret's custom metadata.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// This and nothing else.
+    Replace(BTreeMap<String, String>),
+    /// Each name gets its value, or goes (`None`); others stay. RFC 7396.
+    Merge(BTreeMap<String, Option<String>>),
+}
+
+impl Change {
+    /// Makes the change; the error text is for the caller.
+    pub(super) fn apply(&self, custom: &mut BTreeMap<String, String>) -> Result<(), String> {
+        let changes = match self {
+            Change::Replace(new) => {
+                custom.clone_from(new);
+                return Ok(());
+            }
+            Change::Merge(changes) => changes,
+        };
+        for (key, value) in changes {
+            match value {
+                Some(value) => drop(custom.insert(key.clone(), value.clone())),
+                None => drop(custom.remove(key)),
+            }
+        }
+        if custom.len() <= CUSTOM_KEYS_MAX { Ok(()) } else { Err(refused_text(&[too_many(custom.len())])) }
+    }
+}
+
+/// Reads the field of a body that is written as a whole. `None`: it is not there. Null and an empty object are both nothing.
+pub(super) fn parse(body: &Object<'_>) -> Result<Option<Change>, AskError> {
+    let Some(members) = members(body, false)? else { return Ok(None) };
+    Ok(Some(Change::Replace(members.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())))
+}
+
+/// Reads the field of a merge patch. `None`: it is not there. Null removes a name, or all of them.
+pub(super) fn parse_patch(body: &Object<'_>) -> Result<Option<Change>, AskError> {
+    if body.member(FIELD).map(kind) == Some(Kind::Null) {
+        return Ok(Some(Change::Replace(BTreeMap::new())));
+    }
+    Ok(members(body, true)?.map(Change::Merge))
+}
+
+/// Names and their values. A null is `None` if nulls remove, and else an empty text, which is refused.
+fn members(body: &Object<'_>, nulls_remove: bool) -> Result<Option<BTreeMap<String, Option<String>>>, AskError> {
     match body.member(FIELD).map(kind) {
         None => return Ok(None),
         Some(Kind::Null) => return Ok(Some(BTreeMap::new())),
@@ -26,18 +69,26 @@ pub(super) fn parse(body: &Object<'_>) -> Result<Option<BTreeMap<String, String>
         Some(kind) => return Err(not_a_map(FIELD, kind)),
     }
     let object = body.object(FIELD)?.unwrap_or_default();
+    // Nulls count too: what one request may hold is bounded.
     if object.len() > CUSTOM_KEYS_MAX {
-        let provided = object.len();
-        return Err(refused(&[format!("payload must contain at most {CUSTOM_KEYS_MAX} keys, provided {provided}")]));
+        return Err(refused(&[too_many(object.len())]));
     }
     let mut custom = BTreeMap::new();
     let mut faults = Vec::new();
     for (at, (key, text)) in object.members().enumerate() {
+        if nulls_remove && kind(text) == Kind::Null {
+            custom.insert(key.to_owned(), None);
+            continue;
+        }
         let value = value(text)?;
         faults.extend(faults_of(at + 1, key, &value));
-        custom.insert(key.to_owned(), value);
+        custom.insert(key.to_owned(), Some(value));
     }
     if faults.is_empty() { Ok(Some(custom)) } else { Err(refused(&faults)) }
+}
+
+fn too_many(provided: usize) -> String {
+    format!("payload must contain at most {CUSTOM_KEYS_MAX} keys, provided {provided}")
 }
 
 /// A text; a number as it is spelled, and true and false as 1 and 0.
@@ -82,17 +133,21 @@ fn is_printable(text: &str) -> bool {
 
 /// All faults in one error, in the form of Vault's.
 fn refused(faults: &[String]) -> AskError {
+    AskError::Invalid(refused_text(faults))
+}
+
+fn refused_text(faults: &[String]) -> String {
     let count = faults.len();
     let errors = if count == 1 { "error" } else { "errors" };
     let lines: String = faults.iter().map(|fault| format!("\n\t* custom_metadata validation failed: {fault}")).collect();
-    AskError::Invalid(format!("{count} {errors} occurred:{lines}\n\n"))
+    format!("{count} {errors} occurred:{lines}\n\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(custom: &str) -> Result<Option<BTreeMap<String, String>>, AskError> {
+    fn parsed(custom: &str) -> Result<Option<Change>, AskError> {
         parse(&Object::parse_body(format!("{{\"custom_metadata\":{custom}}}").as_bytes()).ok().unwrap())
     }
 
@@ -106,7 +161,7 @@ mod tests {
             ("null", vec![]),
         ] {
             let want = want.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-            assert_eq!(parsed(custom), Ok(Some(want)), "{custom}");
+            assert_eq!(parsed(custom), Ok(Some(Change::Replace(want))), "{custom}");
         }
         assert_eq!(parse(&Object::default()), Ok(None));
     }
@@ -134,6 +189,36 @@ mod tests {
         let two = "2 errors occurred:\n\t* custom_metadata validation failed: length of key 1 is 0 but must be 0 < len(key) <= 128\n\t* custom_metadata \
                    validation failed: length of value for key 1 is 0 but must be 0 < len(value) <= 512\n\n";
         assert_eq!(parsed(r#"{"":""}"#), Err(AskError::Invalid(two.to_owned())));
+    }
+
+    #[test]
+    fn a_patch_removes_what_is_null_and_keeps_what_it_does_not_name() {
+        let owned = |custom: &[(&str, &str)]| -> BTreeMap<String, String> {
+            custom.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+        };
+        for (custom, want) in [
+            (r#"{"c":"3"}"#, vec![("a", "1"), ("b", "2"), ("c", "3")]),
+            (r#"{"a":null,"b":4}"#, vec![("b", "4")]),
+            (r#"{"nope":null,"":null}"#, vec![("a", "1"), ("b", "2")]),
+            ("{}", vec![("a", "1"), ("b", "2")]),
+            ("null", vec![]),
+        ] {
+            let body = format!("{{\"custom_metadata\":{custom}}}");
+            let change = parse_patch(&Object::parse_body(body.as_bytes()).ok().unwrap()).unwrap().unwrap();
+            let mut found = owned(&[("a", "1"), ("b", "2")]);
+            change.apply(&mut found).unwrap();
+            assert_eq!(found, owned(&want), "{custom}");
+        }
+        assert_eq!(parse_patch(&Object::default()), Ok(None));
+    }
+
+    #[test]
+    fn a_patch_cannot_exceed_the_limit_of_names() {
+        let mut custom: BTreeMap<String, String> = (0..60).map(|at| (format!("k{at}"), "v".to_owned())).collect();
+        let more = |count: usize| Change::Merge((0..count).map(|at| (format!("m{at}"), Some("v".to_owned()))).collect());
+        let want = "1 error occurred:\n\t* custom_metadata validation failed: payload must contain at most 64 keys, provided 65\n\n";
+        assert_eq!(more(5).apply(&mut custom.clone()), Err(want.to_owned()));
+        assert_eq!(more(4).apply(&mut custom), Ok(()));
     }
 
     #[test]

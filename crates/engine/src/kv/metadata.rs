@@ -2,7 +2,6 @@
 //!
 //! Always: a field that is not given stays as it is. A write that gives none changes nothing, and makes no secret.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use barrier::View;
@@ -27,24 +26,35 @@ impl Read {
     }
 }
 
-/// Changes a secret's metadata, or makes a secret without a version.
+/// Changes a secret's metadata; unless it is a patch, it also makes a secret without a version.
 pub(super) struct Write {
     path: Path,
     settings: SettingsChange,
     delete_after: Option<Duration>,
-    /// Replaces all of it.
-    custom: Option<BTreeMap<String, String>>,
+    custom: Option<custom::Change>,
+    /// Only what is there can be patched.
+    is_patch: bool,
     /// Write only if the metadata was written this many times.
     cas: Option<i64>,
 }
 
 impl Write {
     pub(super) fn parse(path: Path, body: &Object<'_>) -> Result<Write, AskError> {
+        Write::with_custom(path, body, custom::parse(body)?, false)
+    }
+
+    /// A merge patch (RFC 7396).
+    pub(super) fn parse_patch(path: Path, body: &Object<'_>) -> Result<Write, AskError> {
+        Write::with_custom(path, body, custom::parse_patch(body)?, true)
+    }
+
+    fn with_custom(path: Path, body: &Object<'_>, custom: Option<custom::Change>, is_patch: bool) -> Result<Write, AskError> {
         Ok(Write {
             path,
             settings: SettingsChange::parse(body)?,
             delete_after: delete_after(body)?,
-            custom: custom::parse(body)?,
+            custom,
+            is_patch,
             cas: body.integer("metadata_cas")?,
         })
     }
@@ -53,26 +63,41 @@ impl Write {
         &self.path
     }
 
+    /// Whether it makes nothing that is not there.
+    pub(super) fn is_patch(&self) -> bool {
+        self.is_patch
+    }
+
     pub(super) fn plan(&self, view: &View, now: Timestamp) -> Result<Outcome, PlanError> {
         let mut transaction = Transaction::new(view);
-        if self.settings.is_empty() && self.delete_after.is_none() && self.custom.is_none() {
+        if !self.is_patch && self.is_empty() {
             return Ok(Outcome::answer(Reply::Done));
         }
         let config = transaction.read_config()?;
         let metadata = transaction.read_metadata(&self.path)?;
+        match metadata {
+            None if self.is_patch => return Ok(Outcome::answer(Reply::NotFound)),
+            Some(_) if self.is_empty() => return Ok(Outcome::answer(Reply::Done)),
+            _ => {}
+        }
         self.check_cas(&config, metadata.as_ref())?;
         let mut metadata = metadata.unwrap_or_else(|| Metadata::new(now));
         self.settings.apply(&mut metadata.settings);
         if let Some(after) = self.delete_after {
             metadata.settings.delete_after = after;
         }
-        if let Some(custom) = &self.custom {
-            metadata.custom.clone_from(custom);
+        if let Some(change) = &self.custom {
+            change.apply(&mut metadata.custom).map_err(PlanError::Refused)?;
         }
         metadata.metadata_version += 1;
         metadata.updated = now;
         transaction.put_metadata(&self.path, &metadata);
         Ok(transaction.outcome(Reply::Done))
+    }
+
+    /// Nothing is to be changed.
+    fn is_empty(&self) -> bool {
+        self.settings.is_empty() && self.delete_after.is_none() && self.custom.is_none()
     }
 
     fn check_cas(&self, config: &Config, metadata: Option<&Metadata>) -> Result<(), PlanError> {
@@ -189,6 +214,36 @@ mod tests {
             mount.check("POST metadata/a", body, 204, "");
             assert_eq!(field(name), want, "{body}");
         }
+    }
+
+    #[test]
+    fn a_patch_changes_what_is_there_and_makes_nothing() {
+        let mount = Mount::new();
+        for body in ["{}", r#"{"max_versions":1}"#, r#"{"custom_metadata":{"a":"1"}}"#] {
+            mount.check("PATCH metadata/a", body, 404, "");
+        }
+        assert!(mount.records().is_empty());
+        let field = |name: &str| {
+            let answer: serde_json::Value = serde_json::from_str(&mount.ask("GET metadata/a", "").body).unwrap();
+            answer[name].to_string()
+        };
+        mount.ask("POST metadata/a", r#"{"max_versions":2,"cas_required":true,"custom_metadata":{"a":"1","b":"2"}}"#);
+        for (body, name, want) in [
+            (r#"{"custom_metadata":{"c":"3"}}"#, "custom_metadata", r#"{"a":"1","b":"2","c":"3"}"#),
+            (r#"{"custom_metadata":{"a":null,"c":4}}"#, "custom_metadata", r#"{"b":"2","c":"4"}"#),
+            (r#"{"max_versions":null}"#, "max_versions", "0"),
+            (r#"{"max_versions":7}"#, "cas_required", "true"),
+            (r#"{"foo":1}"#, "current_metadata_version", "5"),
+            ("{}", "current_metadata_version", "5"),
+            (r#"{"custom_metadata":null,"metadata_cas":5}"#, "custom_metadata", "null"),
+            (r#"{"cas_required":null}"#, "cas_required", "false"),
+        ] {
+            mount.check("PATCH metadata/a", body, 204, "");
+            assert_eq!(field(name), want, "{body}");
+        }
+        let mismatch = "metadata check-and-set parameter does not match the current version";
+        mount.check("PATCH metadata/a", r#"{"max_versions":1,"metadata_cas":1}"#, 400, mismatch);
+        assert_eq!(field("max_versions"), "7");
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Operation for KvOperation {
     fn is_create(&self, view: &View) -> Result<Option<bool>, PlanError> {
         let path = match self {
             KvOperation::WriteData(write) => write.path(),
-            KvOperation::WriteMetadata(write) => write.path(),
+            KvOperation::WriteMetadata(write) if !write.is_patch() => write.path(),
             _ => return Ok(None),
         };
         Ok(Some(!view.contains(&metadata_name(path))?))
@@ -113,6 +113,7 @@ pub(super) fn parse(ask: &Ask) -> Result<KvOperation, AskError> {
         (Area::Destroy, _) => KvOperation::ChangeVersions(versions::Change::parse(versions::Kind::Destroy, path, &body()?)?),
         (Area::Metadata, Verb::Read) => KvOperation::ReadMetadata(metadata::Read { path }),
         (Area::Metadata, Verb::Write) => KvOperation::WriteMetadata(metadata::Write::parse(path, &body()?)?),
+        (Area::Metadata, Verb::Patch) => KvOperation::WriteMetadata(metadata::Write::parse_patch(path, &body()?)?),
         (Area::Metadata, _) => KvOperation::DeleteMetadata(metadata::Delete { path }),
     })
 }
@@ -120,9 +121,8 @@ pub(super) fn parse(ask: &Ask) -> Result<KvOperation, AskError> {
 /// What may be asked of an area, but for listing.
 fn supports(area: Area, verb: Verb) -> bool {
     match area {
-        Area::Data => matches!(verb, Verb::Read | Verb::Write | Verb::Patch | Verb::Delete),
+        Area::Data | Area::Metadata => matches!(verb, Verb::Read | Verb::Write | Verb::Patch | Verb::Delete),
         Area::Delete | Area::Undelete | Area::Destroy => verb == Verb::Write,
-        Area::Metadata => matches!(verb, Verb::Read | Verb::Write | Verb::Delete),
     }
 }
 
@@ -188,7 +188,6 @@ mod tests {
             ("GET delete/a", 405, "unsupported operation"),
             ("GET undelete/a", 405, "unsupported operation"),
             ("DELETE destroy/a", 405, "unsupported operation"),
-            ("PATCH metadata/a", 405, "unsupported operation"),
             ("DELETE config", 405, "unsupported operation"),
             ("PATCH config", 405, "unsupported operation"),
             ("POST data/", 400, slash),
@@ -226,6 +225,7 @@ mod tests {
             ("POST undelete/b", r#"{"versions":[1]}"#),
             ("POST destroy/b", r#"{"versions":[1]}"#),
             ("PATCH data/b", data),
+            ("PATCH metadata/b", "{}"),
             ("GET data/b", ""),
             ("GET foo", ""),
         ] {

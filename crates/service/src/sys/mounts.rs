@@ -130,8 +130,9 @@ impl Operation for Holding {
 struct EnableBody {
     #[serde(rename = "type")]
     kind: String,
+    /// hvac sends null when there is none.
     #[serde(default)]
-    description: String,
+    description: Option<String>,
     #[serde(default)]
     options: Option<BTreeMap<String, Value>>,
 }
@@ -179,7 +180,7 @@ pub(crate) fn parse_enable(segments: &[&str], ask: &Ask) -> Result<Box<dyn Opera
         Some(other) if other != "1" => return Err(invalid(format!("kv has no version {other:?} (use \"2\")"))),
         _ => return Err(invalid("only version 2 of kv exists so far (set options.version to \"2\")".into())),
     }
-    Ok(Box::new(Enable { path, kind, description: body.description, options }))
+    Ok(Box::new(Enable { path, kind, description: body.description.unwrap_or_default(), options }))
 }
 
 impl Operation for Enable {
