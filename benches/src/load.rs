@@ -30,7 +30,7 @@ const DIGITS: u8 = 3;
 /// A client that fails waits this long, so that a broken server is not hammered.
 const FAILURE_PAUSE: Duration = Duration::from_millis(20);
 /// Clients that fill the store.
-const FILL_CLIENTS: usize = 8;
+const FILL_CLIENTS: usize = 32;
 
 /// How a server is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -52,9 +52,9 @@ impl Secrets {
         format!("bench/{number:06}")
     }
 
-    /// `{"value":"…"}`: the number, a sequence number that makes each write another, and filling.
+    /// `{"value":"s…"}`: the number behind an `s` (so that no request id looks like it), a sequence number that makes each write another, and filling.
     pub(crate) fn data(self, number: u32, sequence: u64) -> String {
-        let mut data = format!(r#"{{"value":"{number:08x}{sequence:016x}"#);
+        let mut data = format!(r#"{{"value":"s{number:08x}{sequence:016x}"#);
         const FILLING: &str = "Tk9UIEEgU0VDUkVULCBKVVNUIEZJTExJTkcgT0YgVEhFIFJJR0hUIFNJWkU";
         let value_starts = r#"{"value":""#.len();
         while data.len() - value_starts < self.value_bytes {
@@ -67,7 +67,7 @@ impl Secrets {
 
     /// Whether `answer` holds the value of secret `number`, whole.
     pub(crate) fn holds(self, answer: &[u8], number: u32) -> bool {
-        let wanted = format!("\"{number:08x}");
+        let wanted = format!("\"s{number:08x}");
         let Some(at) = answer.windows(wanted.len()).position(|window| window == wanted.as_bytes()) else { return false };
         answer.get(at + 1 + self.value_bytes) == Some(&b'"')
     }
@@ -392,6 +392,7 @@ mod tests {
             let value: serde_json::Value = serde_json::from_str(&data).unwrap();
             assert_eq!(value["value"].as_str().unwrap().len(), value_bytes);
             assert!(secrets.holds(format!(r#"{{"data":{data}}}"#).as_bytes(), 7));
+            assert!(!secrets.holds(br#"{"request_id":"00000007-0000-0000-0000-000000000000"}"#, 7));
             assert!(!secrets.holds(data.as_bytes(), 8) && !secrets.holds(&data.as_bytes()[..data.len() - 2], 7) && !secrets.holds(b"", 7));
             assert_ne!(data, secrets.data(7, 100), "each write is another");
         }

@@ -14,8 +14,6 @@ use serde::Serialize;
 
 use crate::ceiling;
 
-/// How long each limit is measured.
-const PROBE_DURATION: Duration = Duration::from_millis(1000);
 const WRITE_BYTES: usize = 4096;
 const MESSAGE_BYTES: usize = 256;
 
@@ -50,25 +48,25 @@ impl Percentiles {
     }
 }
 
-/// Measures all but the load generator's ceiling; `folder` is on the disk that matters.
-pub(crate) fn measure(folder: &Path) -> Result<Machine> {
+/// Measures all but the load generator's ceiling, each limit for as long as `probe`; `folder` is on the disk that matters.
+pub(crate) fn measure(folder: &Path, probe: Duration) -> Result<Machine> {
     Ok(Machine {
         processor: processor(),
         processors: std::thread::available_parallelism().map_or(0, usize::from),
         load_before: proc_text("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),
         kernel: proc_text("/proc/sys/kernel/osrelease").map_or("-".to_owned(), |text| text.trim().to_owned()),
         filesystem: filesystem(folder),
-        append_sync_seconds: append_sync(folder)?,
-        loopback_seconds: loopback()?,
+        append_sync_seconds: append_sync(folder, probe)?,
+        loopback_seconds: loopback(probe)?,
         ceilings: Vec::new(),
     })
 }
 
-fn append_sync(folder: &Path) -> Result<Percentiles> {
+fn append_sync(folder: &Path, probe: Duration) -> Result<Percentiles> {
     let path = folder.join("probe");
     let mut file = OpenOptions::new().create_new(true).append(true).open(&path).with_context(|| format!("create {}", path.display()))?;
     let block = [0xA5_u8; WRITE_BYTES];
-    let percentiles = repeat(|| {
+    let percentiles = repeat(probe, || {
         file.write_all(&block).context("append to the probe")?;
         file.sync_data().context("sync the probe")
     })?;
@@ -76,7 +74,7 @@ fn append_sync(folder: &Path) -> Result<Percentiles> {
     Ok(percentiles)
 }
 
-fn loopback() -> Result<Percentiles> {
+fn loopback(probe: Duration) -> Result<Percentiles> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen on loopback")?;
     let mut near = TcpStream::connect(listener.local_addr().context("a listener has an address")?).context("connect over loopback")?;
     let (mut far, _) = listener.accept().context("accept over loopback")?;
@@ -87,7 +85,7 @@ fn loopback() -> Result<Percentiles> {
     };
     let echo = std::thread::Builder::new().name("echo".to_owned()).spawn(echo).context("start a thread")?;
     let mut message = [0; MESSAGE_BYTES];
-    let percentiles = repeat(|| {
+    let percentiles = repeat(probe, || {
         near.write_all(&message).context("send over loopback")?;
         near.read_exact(&mut message).context("receive over loopback")
     })?;
@@ -96,10 +94,10 @@ fn loopback() -> Result<Percentiles> {
     Ok(percentiles)
 }
 
-fn repeat(mut act: impl FnMut() -> Result<()>) -> Result<Percentiles> {
+fn repeat(probe: Duration, mut act: impl FnMut() -> Result<()>) -> Result<Percentiles> {
     let mut latencies = Histogram::new(3).context("make a histogram")?;
     let begin = Instant::now();
-    while begin.elapsed() < PROBE_DURATION {
+    while begin.elapsed() < probe {
         let start = Instant::now();
         act()?;
         latencies.record(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)).context("record a latency")?;
@@ -203,7 +201,7 @@ mod tests {
     #[test]
     fn limits_are_measured() {
         let folder = tempfile::tempdir().unwrap();
-        let machine = measure(folder.path()).unwrap();
+        let machine = measure(folder.path(), Duration::from_millis(50)).unwrap();
         for percentiles in [machine.append_sync_seconds, machine.loopback_seconds] {
             assert!(percentiles.p50 > 0.0 && percentiles.p50 <= percentiles.p99);
         }

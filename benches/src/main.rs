@@ -34,6 +34,8 @@ use load::{Protocol, Secrets, Work};
 use process::Processes;
 use report::{Report, Row, Server};
 
+/// How long each of the machine's own limits is measured.
+const PROBE_DURATION: Duration = Duration::from_secs(1);
 /// How long nobody asks, to see what an idle cluster costs.
 const IDLE_DURATION: Duration = Duration::from_secs(2);
 
@@ -96,7 +98,7 @@ async fn session(args: &Args, folder: &Path, processes: &mut Processes) -> Resul
     }
     let began = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
     eprintln!("measuring the machine");
-    let mut machine = machine::measure(folder)?;
+    let mut machine = machine::measure(folder, PROBE_DURATION)?;
     for &clients in &args.clients {
         machine.ceilings.push(ceiling::measure(clients.into(), args.value_bytes as usize).await?);
     }
