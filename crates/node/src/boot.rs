@@ -31,7 +31,7 @@ use crate::{VERSION, harden, listener, telemetry};
 /// Entries between two snapshots.
 const SNAPSHOT_INTERVAL: u64 = 50_000;
 /// How long a leader that stops waits for another to take over.
-const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+const HAND_OVER_MAX: Duration = Duration::from_secs(1);
 /// How long requests under way may take once the node stops.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
