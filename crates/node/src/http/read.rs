@@ -33,10 +33,9 @@ pub(super) fn path(head: &Parts) -> Result<Path, Failure> {
 /// What is to be done, and the query parameters. `GET ?list=true` and `?scan=true` are lists.
 pub(super) fn verb(head: &Parts) -> Result<(Verb, Vec<(String, String)>), Failure> {
     let query = query(head.uri.query().unwrap_or_default())?;
-    let asks_for = |name: &str| query.iter().any(|(known, value)| known == name && value == "true");
     let verb = match head.method {
-        Method::GET | Method::HEAD if asks_for("list") => Verb::List,
-        Method::GET | Method::HEAD if asks_for("scan") => Verb::Scan,
+        Method::GET | Method::HEAD if asks_for(&query, "list")? => Verb::List,
+        Method::GET | Method::HEAD if asks_for(&query, "scan")? => Verb::Scan,
         Method::GET | Method::HEAD => Verb::Read,
         Method::POST | Method::PUT => Verb::Write,
         Method::DELETE => Verb::Delete,
@@ -52,6 +51,16 @@ pub(super) fn verb(head: &Parts) -> Result<(Verb, Vec<(String, String)>), Failur
         _ => return Err(Failure::Method),
     };
     Ok((verb, query))
+}
+
+/// Whether a parameter is set, in the spellings that Go's `strconv.ParseBool` and so Vault knows: hvac sends `True`.
+fn asks_for(query: &[(String, String)], name: &str) -> Result<bool, Failure> {
+    let given = query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    match given.unwrap_or_default() {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+        "" | "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+        _ => Err(Failure::Header(format!("the query parameter {name} must be true or false"))),
+    }
 }
 
 pub(super) fn query(text: &str) -> Result<Vec<(String, String)>, Failure> {
@@ -182,7 +191,12 @@ mod tests {
         for (method, uri, want) in [
             ("GET", "/v1/a", Some(Verb::Read)),
             ("GET", "/v1/a?list=true", Some(Verb::List)),
+            ("GET", "/v1/a?list=True", Some(Verb::List)),
+            ("GET", "/v1/a?list=1", Some(Verb::List)),
             ("GET", "/v1/a?list=false", Some(Verb::Read)),
+            ("GET", "/v1/a?list", Some(Verb::Read)),
+            ("GET", "/v1/a?list=yes", None),
+            ("LIST", "/v1/a?list=yes", Some(Verb::List)),
             ("GET", "/v1/a?scan=true", Some(Verb::Scan)),
             ("LIST", "/v1/a", Some(Verb::List)),
             ("SCAN", "/v1/a", Some(Verb::Scan)),
