@@ -1,0 +1,94 @@
+//! One check: a command, its exit code, and what it must say. And the tally of many.
+
+use serde_json::Value;
+
+use crate::bao::Output;
+
+/// A line of a table of checks.
+pub(crate) struct Check {
+    /// A sentence, unique in its table.
+    pub(crate) name: &'static str,
+    /// Arguments of `bao`, divided by spaces.
+    pub(crate) line: &'static str,
+    /// Its exit code: 0 done, 1 wrong usage, 2 the server refused or has nothing.
+    pub(crate) code: i32,
+    /// All must hold.
+    pub(crate) wants: &'static [Want],
+}
+
+/// For tables: one line a check.
+pub(crate) const fn check(name: &'static str, line: &'static str, code: i32, wants: &'static [Want]) -> Check {
+    Check { name, line, code, wants }
+}
+
+/// What a command must say.
+#[derive(Clone, Copy)]
+pub(crate) enum Want {
+    /// Stdout is this, but for white space around it.
+    Stdout(&'static str),
+    /// Stdout holds this.
+    Says(&'static str),
+    /// Stderr holds this.
+    Warns(&'static str),
+    /// Stdout is JSON, with this JSON at this pointer (RFC 6901).
+    Json(&'static str, &'static str),
+    /// Stdout is JSON, with nothing at this pointer.
+    Absent(&'static str),
+}
+
+impl Want {
+    /// `None`, or what is wrong.
+    fn mistake(self, output: &Output) -> Option<String> {
+        let stdout = output.stdout.trim();
+        match self {
+            Want::Stdout(text) => (stdout != text).then(|| format!("stdout is not {text:?}")),
+            Want::Says(text) => (!stdout.contains(text)).then(|| format!("stdout does not say {text:?}")),
+            Want::Warns(text) => (!output.stderr.contains(text)).then(|| format!("stderr does not say {text:?}")),
+            Want::Json(pointer, text) => {
+                let want: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("the table's {text:?} is no JSON: {error}"));
+                let found = output.json();
+                (found.pointer(pointer) != Some(&want)).then(|| format!("{pointer:?} is not {text}"))
+            }
+            Want::Absent(pointer) => output.json().pointer(pointer).map(|found| format!("{pointer:?} is {found}")),
+        }
+    }
+}
+
+/// Checks that passed, and those that did not.
+#[derive(Default)]
+pub(crate) struct Tally {
+    passed: u32,
+    failed: Vec<String>,
+}
+
+impl Tally {
+    /// Judges an answer; prints one line.
+    pub(crate) fn judge(&mut self, name: &str, output: &Output, code: i32, wants: &[Want]) {
+        let mut mistakes: Vec<String> = wants.iter().filter_map(|want| want.mistake(output)).collect();
+        if output.code != Some(code) {
+            mistakes.insert(0, format!("the exit code is not {code}"));
+        }
+        self.note(name, if mistakes.is_empty() { None } else { Some(format!("{}\n{output}", mistakes.join("; "))) });
+    }
+
+    /// Counts a check whose mistake, if it has one, is known.
+    pub(crate) fn note(&mut self, name: &str, mistake: Option<String>) {
+        match mistake {
+            None => {
+                println!("ok      {name}");
+                self.passed += 1;
+            }
+            Some(mistake) => {
+                println!("FAILED  {name}: {mistake}");
+                self.failed.push(format!("{name}: {mistake}"));
+            }
+        }
+    }
+
+    /// Prints the sum. Panics if there are fewer than `least` checks, or one has failed.
+    pub(crate) fn finish(self, least: u32) {
+        println!("{} passed, {} failed", self.passed, self.failed.len());
+        assert!(self.failed.is_empty(), "{} failed:\n{}", self.failed.len(), self.failed.join("\n"));
+        assert!(self.passed >= least, "only {} checks ran, of {least} or more", self.passed);
+    }
+}

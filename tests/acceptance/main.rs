@@ -1,0 +1,18 @@
+//! Real clients judge real nodes: `bao` (OpenBao's command line) and hvac (Vault's Python client) drive clusters of three processes.
+//!
+//! Always: neighbouring checks speak to different nodes, so that each also shows that every node serves; a check that finds
+//! something else than it wants is named with all that was said; without the clients nothing is tested, and that is said ([`needs`]).
+//! Knows nothing of the server's crates.
+
+#![allow(clippy::disallowed_methods, reason = "test files need not be durable")]
+
+mod bao;
+mod ceremony;
+mod check;
+mod dev;
+mod hvac;
+mod kv;
+mod needs;
+mod openbao;
+mod operate;
+mod tls;

