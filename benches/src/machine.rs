@@ -38,13 +38,15 @@ pub(crate) struct Machine {
 #[derive(Clone, Copy, Serialize)]
 pub(crate) struct Percentiles {
     pub(crate) p50: f64,
+    pub(crate) p90: f64,
     pub(crate) p99: f64,
+    pub(crate) max: f64,
 }
 
 impl Percentiles {
     pub(crate) fn of(nanoseconds: &Histogram<u64>) -> Percentiles {
         let at = |quantile| nanoseconds.value_at_quantile(quantile) as f64 / 1e9;
-        Percentiles { p50: at(0.50), p99: at(0.99) }
+        Percentiles { p50: at(0.50), p90: at(0.90), p99: at(0.99), max: at(1.0) }
     }
 }
 

@@ -98,9 +98,9 @@ impl Report {
         say(format_args!("machine    {} x {}, Linux {}, {filesystem}", machine.processors, machine.processor, machine.kernel));
         let load = machine.load_before.map_or("-".to_owned(), |load| format!("{load:.2}"));
         say(format_args!("           load average before this run {load}; servers and load generator share the processors"));
-        let Percentiles { p50, p99 } = machine.append_sync_seconds;
+        let Percentiles { p50, p99, .. } = machine.append_sync_seconds;
         say(format_args!("limits     append 4 KiB + fdatasync    p50 {} ms   p99 {} ms", milliseconds(p50), milliseconds(p99)));
-        let Percentiles { p50, p99 } = machine.loopback_seconds;
+        let Percentiles { p50, p99, .. } = machine.loopback_seconds;
         say(format_args!("           loopback TCP, 256 B and back p50 {} ms   p99 {} ms", milliseconds(p50), milliseconds(p99)));
         for ceiling in &machine.ceilings {
             let (clients, rate, own) = (ceiling.clients, ceiling.rate, ceiling.own_seconds * 1e6);
@@ -180,7 +180,7 @@ mod tests {
     fn cell(rate: f64, p99: f64, failures: u64) -> Cell {
         Cell {
             rate,
-            latency_seconds: Percentiles { p50: p99 / 2.0, p99 },
+            latency_seconds: Percentiles { p50: p99 / 2.0, p90: p99, p99, max: p99 },
             failures,
             first_failure: (failures > 0).then(|| "503 sealed".to_owned()),
             servers_seconds: 25e-6,

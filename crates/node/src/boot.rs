@@ -16,10 +16,10 @@ use storage::datadir::DataDir;
 use storage::table::{OpenError as TableOpenError, RedbTableOptions};
 use storage::{Disk, FsDisk, Log, LogOptions, RedbTable, SnapshotStore, Table};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use types::{Clock, NodeId, SystemClock};
 
 use crate::config::{ClusterConfig, Config, TableKind};
@@ -318,12 +318,14 @@ fn peer_server(
     let server = Server::builder()
         .tls_config(tls.server())
         .map_err(RunError::PeerListener)?
-        .tcp_nodelay(true)
         .initial_stream_window_size(8 * 1024 * 1024)
         .initial_connection_window_size(16 * 1024 * 1024)
         .add_service(RaftService::server(raft.inbound(), admission.clone()))
         .add_service(CeremonyService::server(barrier.clone(), admission));
-    Ok(server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move { stop.cancelled().await }))
+    // The server's own setting is for listeners that it binds. With Nagle's algorithm an answer waits for the acknowledgement of
+    // the one before it, which the peer delays by 40 ms.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Ok(server.serve_with_incoming_shutdown(incoming, async move { stop.cancelled().await }))
 }
 
 /// A leader that stops lets another lead first, so that no election has to find out.
