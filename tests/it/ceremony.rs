@@ -64,7 +64,7 @@ async fn a_cluster_is_started_opened_used_and_sealed_by_hand() {
     // As Vault's: the metadata tells that it is deleted, and the value is not there.
     let deleted = with(0, "kv get -format=json secret/app/db").run().expect_code(0);
     assert!(!deleted.stdout.contains("second") && deleted.stdout.contains("deletion_time"), "{deleted:?}");
-    with(0, "kv get -field=password secret/app/db").run().expect_code(1);
+    with(0, "kv get -field=password secret/app/db").run().expect_code(2);
     with(2, "kv undelete -versions=2 secret/app/db").run().expect_code(0);
     assert_eq!(read(0), "second");
 
