@@ -2,6 +2,11 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "test files need not be durable; a test may unwrap")]
 
+mod audit;
 mod bad_input;
 mod ceremony;
 mod failures;
+mod full_disk;
+mod peers;
+mod secrecy;
+mod startup;

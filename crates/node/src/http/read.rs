@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use std::fmt;
+
 use axum::body::Body;
 use crypto::SecretBytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::IgnoredAny;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use tokio::sync::OwnedSemaphorePermit;
 use types::Path;
 use types::capability::Verb;
@@ -168,11 +170,63 @@ pub(crate) fn check_json(bytes: &[u8], limits: &Limits) -> Result<(), Failure> {
         return Ok(());
     }
     json::check_limits(bytes, &limits.json)?;
-    serde_json::from_slice::<IgnoredAny>(bytes)
+    serde_json::from_slice::<Wellformed>(bytes)
         .map_err(|error| Failure::Body(format!("failed to parse JSON input: line {}, column {}", error.line(), error.column())))?;
     match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => Ok(()),
         _ => Err(Failure::Body("failed to parse JSON input: the body must be a JSON object".into())),
+    }
+}
+
+/// A JSON document whose every string and number can be read: nothing is kept of it. (`IgnoredAny` skips over lone surrogates
+/// and numbers out of range; stored, they could be neither read nor audited.)
+struct Wellformed;
+
+impl<'de> Deserialize<'de> for Wellformed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Wellformed, D::Error> {
+        deserializer.deserialize_any(Wellformed)
+    }
+}
+
+impl<'de> Visitor<'de> for Wellformed {
+    type Value = Wellformed;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Wellformed, E> {
+        Ok(Wellformed)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Wellformed, E> {
+        Ok(Wellformed)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Wellformed, E> {
+        Ok(Wellformed)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Wellformed, E> {
+        Ok(Wellformed)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Wellformed, E> {
+        Ok(Wellformed)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Wellformed, E> {
+        Ok(Wellformed)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Wellformed, A::Error> {
+        while elements.next_element::<Wellformed>()?.is_some() {}
+        Ok(Wellformed)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Wellformed, A::Error> {
+        while entries.next_entry::<Wellformed, Wellformed>()?.is_some() {}
+        Ok(Wellformed)
     }
 }
 
@@ -249,9 +303,21 @@ mod tests {
             json: json::JsonLimits::default(),
             bodies: Arc::new(tokio::sync::Semaphore::new(1)),
         };
-        for (body, fits) in
-            [("", true), (" ", true), ("{}", true), (" {\"a\": 1} ", true), ("[]", false), ("1", false), ("{", false), ("{bad", false)]
-        {
+        for (body, fits) in [
+            ("", true),
+            (" ", true),
+            ("{}", true),
+            (" {\"a\": 1} ", true),
+            ("[]", false),
+            ("1", false),
+            ("{", false),
+            ("{bad", false),
+            (r#"{"a": "\ud800"}"#, false),
+            (r#"{"\udc00": 1}"#, false),
+            (r#"{"a": "\ud83d\ude00"}"#, true),
+            (r#"{"a": [1e400]}"#, false),
+            (r#"{"a": 123456789012345678901234567890}"#, true),
+        ] {
             assert_eq!(check_json(body.as_bytes(), &limits).is_ok(), fits, "{body}");
         }
         let deep = format!("{}{}", "{\"a\":".repeat(500), "1".to_owned() + &"}".repeat(500));

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crypto::MacKey;
@@ -91,8 +91,9 @@ fn run(path: &Path, mut inbox: mpsc::Receiver<Line>) {
 
 fn append(path: &Path, file: &mut Option<File>, bytes: &[u8]) -> io::Result<()> {
     let open_file = match file.take() {
-        Some(file) => file,
-        None => open(path)?,
+        // A deleted file takes records that nobody will ever read. (A renamed one does not: that is how files are rotated.)
+        Some(file) if file.metadata()?.nlink() > 0 => file,
+        _ => open(path)?,
     };
     (&open_file).write_all(bytes)?;
     open_file.sync_data()?;
@@ -119,6 +120,21 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_deleted_file_is_made_again_and_a_deleted_folder_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("audit");
+        let path = folder.join("audit.log");
+        std::fs::create_dir(&folder).unwrap();
+        let device = device(&path);
+        device.write(b"one\n".to_vec()).await.unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(device.write(b"two\n".to_vec()).await.is_err());
+        std::fs::create_dir(&folder).unwrap();
+        device.write(b"three\n".to_vec()).await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"three\n");
     }
 
     #[tokio::test]
