@@ -224,7 +224,7 @@ impl Barrier {
         clock: Arc<dyn Clock>,
         facts: NodeFacts,
     ) -> Barrier {
-        let pool = Mutex::new(Pool::new());
+        let pool = Mutex::new(Pool::new(Arc::clone(&rng)));
         let inner = Inner { raft, changes, peers, rng, clock, facts, pool, tasks: TaskTracker::new(), stop: CancellationToken::new() };
         let barrier = Barrier { inner: Arc::new(inner) };
         let following = barrier.clone();
@@ -594,7 +594,8 @@ impl Barrier {
         }
     }
 
-    pub(crate) fn peer_submit(&self, request: peer::SubmitRequest) -> Result<peer::Progress, ShareError> {
+    /// What another node asks: takes the shares that were entered there, and opens the cluster once they are a quorum.
+    pub fn peer_submit(&self, request: peer::SubmitRequest) -> Result<peer::Progress, ShareError> {
         let records = self.records_here()?.ok_or(ShareError::NotInitialized)?;
         let mut repeated_shares = Vec::new();
         for bytes in request.shares.iter().take(SUBMITTED_SHARES_MAX) {
@@ -613,17 +614,20 @@ impl Barrier {
         Ok(peer::Progress { repeated_shares, open: opened, ..self.peer_progress() })
     }
 
-    pub(crate) fn peer_reset(&self) -> peer::Progress {
+    /// What another node asks: throws the shares away.
+    pub fn peer_reset(&self) -> peer::Progress {
         self.pool().reset();
         self.peer_progress()
     }
 
-    pub(crate) fn peer_progress(&self) -> peer::Progress {
+    /// What another node asks: how many shares are here.
+    pub fn peer_progress(&self) -> peer::Progress {
         let (shares, nonce) = self.own_progress();
         peer::Progress { shares: shares.into(), nonce, open: shares == 0 && !self.is_sealed(), repeated_shares: Vec::new() }
     }
 
-    pub(crate) fn peer_hand_over(&self, caller: &NodeId, request: peer::HandOverRequest) -> Result<(), HandOverError> {
+    /// What the coordinator asks: takes the root key, if it is this cluster's and nobody has sealed it since.
+    pub fn peer_hand_over(&self, caller: &NodeId, request: peer::HandOverRequest) -> Result<(), HandOverError> {
         let key = Zeroizing::new(<[u8; 32]>::try_from(&request.root_key[..]).map_err(|_| HandOverError::Wrong)?);
         let root = RootKey::from_bytes(key);
         let records = self.records_here()?.ok_or(HandOverError::NotYet)?;
@@ -640,7 +644,8 @@ impl Barrier {
         Ok(())
     }
 
-    pub(crate) fn peer_status(&self) -> peer::MemberStatus {
+    /// What another node asks: what this one has to tell of itself.
+    pub fn peer_status(&self) -> peer::MemberStatus {
         let status = self.inner.raft.status();
         peer::MemberStatus {
             node_id: self.inner.facts.node_id.to_string(),

@@ -1,19 +1,24 @@
 //! Shares that wait for the rest of a quorum. Wiped when the barrier opens, or on reset.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crypto::{Quorum, Share};
-use uuid::Uuid;
+use crypto::rng::generate_bytes;
+use crypto::{Quorum, Rng, Share};
+use uuid::{Builder, Uuid};
 
 /// Distinct shares, each recognised by its digest before it came here.
 pub(crate) struct Pool {
     nonce: Uuid,
     shares: BTreeMap<u8, Share>,
+    rng: Arc<dyn Rng>,
 }
 
 impl Pool {
-    pub(crate) fn new() -> Pool {
-        Pool { nonce: Uuid::new_v4(), shares: BTreeMap::new() }
+    /// Empty; `rng` draws the names of attempts.
+    pub(crate) fn new(rng: Arc<dyn Rng>) -> Pool {
+        let nonce = Builder::from_random_bytes(generate_bytes(&*rng)).into_uuid();
+        Pool { nonce, shares: BTreeMap::new(), rng }
     }
 
     /// Adds a share; false when it was there already.
@@ -23,7 +28,7 @@ impl Pool {
 
     /// Throws everything away and names the next attempt anew.
     pub(crate) fn reset(&mut self) {
-        *self = Pool::new();
+        *self = Pool::new(Arc::clone(&self.rng));
     }
 
     /// Takes a quorum out, if there is one; the rest is thrown away.
@@ -32,8 +37,9 @@ impl Pool {
         if self.shares.len() < needed {
             return None;
         }
-        let pool = std::mem::replace(self, Pool::new());
-        Some(pool.shares.into_values().take(needed).collect())
+        let shares = std::mem::take(&mut self.shares);
+        self.reset();
+        Some(shares.into_values().take(needed).collect())
     }
 
     pub(crate) fn len(&self) -> u8 {

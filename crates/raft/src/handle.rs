@@ -13,6 +13,7 @@ use bytes::Bytes;
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError};
+use storage::log::Step;
 use storage::{Batch, Disk, Flusher, Log, Table, TableView};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -67,7 +68,10 @@ pub enum Flushing {
     /// A thread of its own, as a node does.
     Thread,
     /// A task on the same runtime, as a simulation does.
-    Task,
+    Task {
+        /// How long the disk takes to sync: what waits meanwhile is not durable, and shares the next sync.
+        latency: Duration,
+    },
 }
 
 /// What [`Raft::start`] needs.
@@ -578,7 +582,7 @@ fn millis(duration: Duration) -> u64 {
 fn drive(mut flusher: Flusher, log: &Log, flushing: Flushing, tasks: &TaskTracker, stop: &CancellationToken) -> Result<(), std::io::Error> {
     match flushing {
         Flushing::Thread => std::thread::Builder::new().name("log-flusher".into()).spawn(move || flusher.run()).map(drop),
-        Flushing::Task => {
+        Flushing::Task { latency } => {
             let wake = Arc::new(tokio::sync::Notify::new());
             let waker = Arc::clone(&wake);
             log.set_waker(Box::new(move || waker.notify_one()));
@@ -588,8 +592,9 @@ fn drive(mut flusher: Flusher, log: &Log, flushing: Flushing, tasks: &TaskTracke
                     tokio::select! {
                         biased;
                         () = stop.cancelled() => break,
-                        () = wake.notified() => flusher.step(),
-                    };
+                        () = wake.notified() => tokio::time::sleep(latency).await,
+                    }
+                    while let Step::Flushed(_) = flusher.step() {}
                 }
             });
             Ok(())
@@ -648,7 +653,7 @@ async fn flush_table(core: Arc<Core>, flushing: Flushing) {
                 Ok(result) => result,
                 Err(_) => return,
             },
-            Flushing::Task => table.flush(),
+            Flushing::Task { .. } => table.flush(),
         };
         if let Err(error) = result {
             tracing::error!(%error, "flush the table");

@@ -14,6 +14,7 @@ use types::{Path, Revision};
 pub const MOUNTS_MAX: usize = 10_000;
 
 /// One mount.
+#[derive(Clone)]
 pub struct Mount {
     /// Ends with `/`.
     pub path: String,

@@ -3,7 +3,7 @@
 //! Token → policy → permit → audit → operation → plan → commit → audit → answer. Nothing is dispatched without a [`Permit`],
 //! and nothing is told or done without its audit record.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use barrier::{AccessError, Barrier, CommitError, Generation, Name, View, ViewErr
 use crypto::{Rng, SecretBytes, rng::generate_bytes};
 use engine::{Ask, Engine, Operation, Outcome, PlanError, Reply};
 use serde_json::Value;
-use types::Clock;
 use types::capability::Verb;
+use types::{Clock, Path};
 
 use crate::audit::{AuditTable, Broker, Event, Stage, parse_body};
 use crate::mount::{Mount, MountTable, Route};
@@ -46,7 +46,8 @@ pub struct Service {
     audit: Generation,
     tables: ArcSwap<Tables>,
     turns: Vec<tokio::sync::Mutex<()>>,
-    turn_of: RandomState,
+    /// Drawn, so that nobody outside can tell which paths share a turn.
+    turn_salt: u64,
 }
 
 /// A request's operation, found but not yet allowed.
@@ -62,6 +63,7 @@ impl Service {
         let audit = barrier.generation(&AuditTable::name())?;
         let nothing_loaded =
             Tables { generations: (u64::MAX, u64::MAX), mounts: Arc::new(MountTable::empty()), audit: Arc::new(Broker::default()) };
+        let turn_salt = u64::from_le_bytes(generate_bytes(&*rng));
         Some(Service {
             barrier,
             clock,
@@ -71,7 +73,7 @@ impl Service {
             audit,
             tables: ArcSwap::from_pointee(nothing_loaded),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
-            turn_of: RandomState::new(),
+            turn_salt,
         })
     }
 
@@ -165,7 +167,7 @@ impl Service {
         let ask = Ask { verb: request.verb, path: route.rest.clone(), body, query: request.query.clone() };
         let plain = |operation| Target::Operation { check: None, operation };
         match route.mount.kind.as_str() {
-            "system" => Ok(match sys::parse(ask)? {
+            "system" => Ok(match sys::parse(ask, &*self.rng)? {
                 Prepared::Operation(operation) => plain(operation),
                 Prepared::Checked { check, operation } => Target::Operation { check: Some(check), operation },
                 Prepared::Act(act) => Target::Act(act),
@@ -215,8 +217,7 @@ impl Service {
         if first.plan.is_empty() {
             return Ok(first);
         }
-        let turn = self.turn_of.hash_one(request.path.as_str()) as usize % TURNS;
-        let turn = match self.turns[turn].try_lock() {
+        let turn = match self.turn(&request.path).try_lock() {
             // Nobody else is writing here: what was planned may well hold.
             Ok(turn) => {
                 match self.commit(&view, &root, &first).await {
@@ -226,7 +227,7 @@ impl Service {
                 }
                 turn
             }
-            Err(_) => self.turns[turn].lock().await,
+            Err(_) => self.turn(&request.path).lock().await,
         };
         for attempt in 1..ATTEMPTS_MAX {
             let (view, _) = self.fresh().await?;
@@ -239,6 +240,12 @@ impl Service {
         }
         drop(turn);
         Err(Refusal::Contended)
+    }
+
+    fn turn(&self, path: &Path) -> &tokio::sync::Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        (self.turn_salt, path.as_str()).hash(&mut hasher);
+        &self.turns[hasher.finish() as usize % TURNS]
     }
 
     fn plan(&self, operation: &dyn Operation, root: &Name, view: &View) -> Result<Outcome, Refusal> {

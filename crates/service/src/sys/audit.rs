@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use barrier::{Plan, View};
-use crypto::{OsRng, rng::generate_bytes};
+use crypto::{Rng, rng::generate_bytes};
 use engine::{Ask, AskError, Operation, Outcome, PlanError, Reply};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -54,7 +54,7 @@ fn device_path(segments: &[&str]) -> String {
 }
 
 /// Parses `PUT sys/audit/PATH`. The device must be usable on this node before the table changes.
-pub(crate) fn parse_enable(segments: &[&str], ask: &Ask) -> Result<Prepared, AskError> {
+pub(crate) fn parse_enable(segments: &[&str], ask: &Ask, rng: &dyn Rng) -> Result<Prepared, AskError> {
     let invalid = |text: String| AskError::Invalid(text);
     // EXPOSE: the body is parsed; it holds no secret, and no error repeats it.
     let body: EnableBody = serde_json::from_slice(ask.body.expose()).map_err(|_| {
@@ -80,7 +80,7 @@ pub(crate) fn parse_enable(segments: &[&str], ask: &Ask) -> Result<Prepared, Ask
     if !Path::new(&file).is_absolute() {
         return Err(invalid("option \"file_path\" must be an absolute path to a file that each node can write".into()));
     }
-    let uuid = uuid::Builder::from_random_bytes(generate_bytes(&OsRng::new())).into_uuid().to_string();
+    let uuid = uuid::Builder::from_random_bytes(generate_bytes(rng)).into_uuid().to_string();
     let device = DeviceConfig { path: device_path(segments), uuid, description: body.description, options };
     let check = Box::new(move || {
         probe(Path::new(&file)).map_err(|error| format!("sanity check failed; unable to open the file for writing: {error}"))

@@ -4,6 +4,7 @@ mod audit;
 mod mounts;
 
 use barrier::Barrier;
+use crypto::Rng;
 use engine::{Ask, AskError, Operation, Outcome, PlanError, Reply};
 use proto::http::{HaNode, HaStatus};
 use types::Timestamp;
@@ -33,7 +34,7 @@ pub(crate) enum Act {
 }
 
 /// Parses an ask below `sys/`.
-pub(crate) fn parse(ask: Ask) -> Result<Prepared, AskError> {
+pub(crate) fn parse(ask: Ask, rng: &dyn Rng) -> Result<Prepared, AskError> {
     let segments: Vec<&str> = ask.path.segments().collect();
     let operation = |operation: Box<dyn Operation>| Ok(Prepared::Operation(operation));
     match (segments.as_slice(), ask.verb) {
@@ -42,11 +43,11 @@ pub(crate) fn parse(ask: Ask) -> Result<Prepared, AskError> {
         (["mounts"], Verb::Read) => operation(Box::new(mounts::List { auth: false })),
         (["auth"], Verb::Read) => operation(Box::new(mounts::List { auth: true })),
         (["mounts", ..], Verb::Read) => operation(Box::new(mounts::Show::parse(&segments[1..]))),
-        (["mounts", ..], Verb::Write) => operation(mounts::parse_enable(&segments[1..], &ask)?),
+        (["mounts", ..], Verb::Write) => operation(mounts::parse_enable(&segments[1..], &ask, rng)?),
         (["internal", "ui", "mounts"], Verb::Read) => operation(Box::new(mounts::Overview)),
         (["internal", "ui", "mounts", ..], Verb::Read) => operation(Box::new(mounts::Holding::parse(&segments[3..])?)),
         (["audit"], Verb::Read) => operation(Box::new(audit::List)),
-        (["audit", ..], Verb::Write) => audit::parse_enable(&segments[1..], &ask),
+        (["audit", ..], Verb::Write) => audit::parse_enable(&segments[1..], &ask, rng),
         (["audit", ..], Verb::Delete) => operation(Box::new(audit::Disable::parse(&segments[1..]))),
         (["seal" | "ha-status" | "mounts" | "auth"] | ["audit", ..] | ["internal", "ui", "mounts", ..], _) => {
             Err(AskError::UnsupportedOperation)

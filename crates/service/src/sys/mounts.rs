@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use barrier::{Plan, View};
-use crypto::OsRng;
+use crypto::Rng;
 use engine::{Ask, AskError, Operation, Outcome, PlanError, Reply};
 use proto::http;
 use serde::Deserialize;
@@ -138,15 +138,10 @@ struct EnableBody {
 }
 
 /// Mounts an engine.
-struct Enable {
-    path: String,
-    kind: String,
-    description: String,
-    options: BTreeMap<String, String>,
-}
+struct Enable(Mount);
 
 /// Parses `POST sys/mounts/PATH`.
-pub(crate) fn parse_enable(segments: &[&str], ask: &Ask) -> Result<Box<dyn Operation>, AskError> {
+pub(crate) fn parse_enable(segments: &[&str], ask: &Ask, rng: &dyn Rng) -> Result<Box<dyn Operation>, AskError> {
     let invalid = |text: String| AskError::Invalid(text);
     // EXPOSE: the body is parsed; it holds no secret, and no error repeats it.
     let body: EnableBody = serde_json::from_slice(ask.body.expose())
@@ -180,14 +175,13 @@ pub(crate) fn parse_enable(segments: &[&str], ask: &Ask) -> Result<Box<dyn Opera
         Some(other) if other != "1" => return Err(invalid(format!("kv has no version {other:?} (use \"2\")"))),
         _ => return Err(invalid("only version 2 of kv exists so far (set options.version to \"2\")".into())),
     }
-    Ok(Box::new(Enable { path, kind, description: body.description.unwrap_or_default(), options }))
+    let description = body.description.unwrap_or_default();
+    Ok(Box::new(Enable(Mount::make(&path, &kind, &description, options, rng))))
 }
 
 impl Operation for Enable {
     fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = MountTable::load(view)?;
-        let mount = Mount::make(&self.path, &self.kind, &self.description, self.options.clone(), &OsRng::new());
-        let table = table.with(mount).map_err(PlanError::Refused)?;
+        let table = MountTable::load(view)?.with(self.0.clone()).map_err(PlanError::Refused)?;
         let mut plan = Plan::new();
         table.store(&mut plan);
         Ok(Outcome { plan, reply: Reply::Done, warnings: Vec::new() })
