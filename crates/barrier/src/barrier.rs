@@ -4,6 +4,7 @@
 //! which hands the root key to every sealed member once a quorum has come. One write to the log (the seal epoch) seals all
 //! of them: each node wipes its keys when it applies it.
 
+use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -135,6 +136,9 @@ pub enum ShareError {
     /// A peer sent what is no share.
     #[error("malformed share")]
     Malformed(#[from] crypto::ShareParseError),
+    /// A seal came in between: the shares that were entered are gone.
+    #[error("the cluster was sealed meanwhile: enter the shares again")]
+    SealedMeanwhile,
     /// The records cannot be read.
     #[error("read the seal record")]
     Record(#[from] RecordError),
@@ -150,7 +154,7 @@ pub enum ShareError {
 #[derive(Debug, thiserror::Error)]
 pub enum HandOverError {
     /// This replica has not come so far yet.
-    #[error("not initialized here yet")]
+    #[error("this replica has not applied what the coordinator has")]
     NotYet,
     /// The cluster has been sealed since.
     #[error("the cluster has been sealed since")]
@@ -529,7 +533,9 @@ impl Barrier {
         drop(shares);
         let keyring = Keyring::open(&root, records.seal.cluster_id, &records.keyring)?;
         if self.is_sealed() {
-            self.keys().open(keyring, records.epoch);
+            if !self.keys().open(keyring, records.epoch) {
+                return Err(ShareError::SealedMeanwhile);
+            }
             tracing::info!("unsealed by a quorum of shares");
         }
         let root = Arc::new(root);
@@ -631,13 +637,18 @@ impl Barrier {
         let key = Zeroizing::new(<[u8; 32]>::try_from(&request.root_key[..]).map_err(|_| HandOverError::Wrong)?);
         let root = RootKey::from_bytes(key);
         let records = self.records_here()?.ok_or(HandOverError::NotYet)?;
-        if request.seal_epoch < records.epoch {
-            return Err(HandOverError::Stale);
+        match request.seal_epoch.cmp(&records.epoch) {
+            Ordering::Less => return Err(HandOverError::Stale),
+            // Taken at its word, an epoch that never was would outlive every seal.
+            Ordering::Greater => return Err(HandOverError::NotYet),
+            Ordering::Equal => {}
         }
         records.seal.authenticate(&root).map_err(|_| HandOverError::Wrong)?;
         let keyring = Keyring::open(&root, records.seal.cluster_id, &records.keyring).map_err(|_| HandOverError::Wrong)?;
         if self.is_sealed() {
-            self.keys().open(keyring, request.seal_epoch);
+            if !self.keys().open(keyring, request.seal_epoch) {
+                return Err(HandOverError::Stale);
+            }
             tracing::info!(from = %caller, "unsealed by the coordinator");
         }
         self.pool().reset();

@@ -26,7 +26,7 @@ impl MemoryBarrier {
         let rng = SeededRng::dangerous_from_seed(seed);
         let (keyring, _) = Keyring::generate(&RootKey::generate(&rng), ClusterId(Uuid::nil()), Timestamp(0), &rng);
         let keys = Arc::new(Keys::sealed());
-        keys.open(keyring, 1);
+        assert!(keys.open(keyring, 1), "never sealed");
         MemoryBarrier { table: MemoryTable::new(), keys, rng, next: std::sync::Mutex::new(1) }
     }
 

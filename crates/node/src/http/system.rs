@@ -174,6 +174,7 @@ fn share_failure(error: &ShareError) -> Failure {
         | ShareError::Unknown { .. }
         | ShareError::Repeated { .. }
         | ShareError::Malformed(_)
+        | ShareError::SealedMeanwhile
         | ShareError::Refused(_) => Failure::Ceremony(error.to_string()),
         ShareError::NoCoordinator => Failure::Unavailable(error.to_string()),
         ShareError::Unseal(_) | ShareError::Keyring(_) | ShareError::Record(_) => internal(error),
