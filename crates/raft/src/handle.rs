@@ -423,7 +423,8 @@ impl Raft {
             Err(Some(ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_))) => {
                 unreachable!("a batch changes no membership and has no precondition")
             }
-            Err(None) => Err(ProposeError::Stopped),
+            // It may lie in the log, and be committed by others or after a restart.
+            Err(None) => Err(ProposeError::Indeterminate("raft has stopped".into())),
         }
     }
 }
