@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{Clock, Index, NodeId, Revision, Term};
 
-use crate::codec;
-use crate::config::{Answer, LogId, Member, Proposal, TypeConfig};
+use crate::codec::{self, CodecError};
+use crate::config::{Answer, LogId, Member, Proposal, SnapshotMeta, TypeConfig, Vote};
 use crate::forward::Forwarder;
 use crate::inbound::{self, Inbound};
 use crate::log_store::LogStore;
@@ -219,6 +219,8 @@ pub(crate) struct Core {
     applied: watch::Receiver<Option<Index>>,
     disk: (Arc<dyn Disk>, PathBuf),
     disk_is_full: AtomicBool,
+    /// Ends the receiving of a snapshot when another begins to arrive.
+    receiving: Mutex<CancellationToken>,
 }
 
 /// Raft on this node. Cheap to clone; ends with [`Raft::shutdown`].
@@ -273,6 +275,7 @@ impl Raft {
             applied,
             disk: parts.disk,
             disk_is_full: AtomicBool::new(false),
+            receiving: Mutex::default(),
         });
         core.look_at_disk();
         core.tasks.spawn(watch_disk(Arc::clone(&core)));
@@ -495,6 +498,34 @@ impl Core {
             (false, true) => tracing::error!(free_bytes = free, "the disk is almost full: no writes until there is room"),
             (true, false) => tracing::info!(free_bytes = free, "the disk has room again"),
             _ => {}
+        }
+    }
+
+    /// Refuses a peer's vote of an absurd term.
+    pub(crate) fn plausible(&self, vote: &Vote) -> Result<(), CodecError> {
+        codec::check_leap(vote, self.raft.metrics().borrow_watched().current_term)
+    }
+
+    /// Gives up the snapshot that is arriving, if there is one; answers what tells that the next one is given up.
+    pub(crate) fn supersede_snapshot(&self) -> CancellationToken {
+        let token = self.stop.child_token();
+        std::mem::replace(&mut *self.receiving.lock().unwrap_or_else(PoisonError::into_inner), token.clone()).cancel();
+        token
+    }
+
+    /// Refuses a snapshot that the sender of `vote` cannot have made: openraft would take it for a broken invariant, and end.
+    pub(crate) fn check_snapshot(&self, vote: &Vote, meta: &SnapshotMeta) -> Result<(), CodecError> {
+        let invalid = |problem: &str| CodecError::Invalid { field: "snapshot", problem: problem.to_owned() };
+        let Some(last) = &meta.last_log_id else {
+            return Err(CodecError::Missing("snapshot position"));
+        };
+        if codec::position_of(last).term.0 > codec::term_of(vote) {
+            return Err(invalid("of a later term than the sender's"));
+        }
+        let metrics = self.raft.metrics();
+        match &metrics.borrow_watched().local_committed {
+            Some(committed) if last > committed && last.index() <= committed.index() => Err(invalid("contradicts what is committed here")),
+            _ => Ok(()),
         }
     }
 
