@@ -238,6 +238,8 @@ impl Raft {
         let (log, flusher) = parts.log;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
+        let began = Instant::now();
+        let has_voted = log.vote().is_some();
         drive(flusher, &log, parts.flushing, &tasks, &stop).map_err(StartError::Flusher)?;
 
         let snapshots = Arc::new(Snapshots::new(parts.snapshots));
@@ -259,6 +261,11 @@ impl Raft {
             ..openraft::Config::default()
         };
         let config = Arc::new(config.validate().map_err(StartError::Timing)?);
+        if has_voted {
+            // Before it ended, this node may have answered a leader that counts on it for a lease's time. Openraft forgets that,
+            // and would vote at once: the old leader could then serve reads while a new one takes writes.
+            tokio::time::sleep_until(began + Duration::from_millis(config.election_timeout_max)).await;
+        }
         let raft = OpenRaft::new(parts.node_id.clone(), config, Network::new(Arc::clone(&parts.transport)), LogStore::new(log), machine)
             .await
             .map_err(|error| state(Box::new(error)))?;
