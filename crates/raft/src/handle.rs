@@ -665,7 +665,12 @@ async fn flush_table(core: Arc<Core>, flushing: Flushing) {
             Flushing::Task => table.flush(),
         };
         if let Err(error) = result {
-            tracing::error!(%error, "flush the table");
+            // What a later sync would claim cannot be believed: the process ends, and the next one rebuilds the table.
+            tracing::error!(%error, "the table's flush failed");
+            if core.raft.shutdown().await.is_err() {
+                tracing::warn!("raft did not stop cleanly");
+            }
+            return;
         }
     }
 }
