@@ -315,11 +315,19 @@ impl Barrier {
                 Err(ProposeError::DiskFull) => return Err(InitError::DiskFull),
                 Err(error @ (ProposeError::Stopped | ProposeError::Malformed(_))) => return Err(InitError::Failed(error.to_string())),
                 // The keys exist only here: whether they were written must be found out, not guessed.
-                Err(ProposeError::Conflict { .. } | ProposeError::Indeterminate(_)) => match self.records().await? {
-                    Some(records) if records.seal.encode() == seal.encode() => break,
-                    Some(_) => return Err(InitError::AlreadyInitialized),
-                    None => {}
-                },
+                Err(ProposeError::Conflict { .. } | ProposeError::Indeterminate(_)) => {
+                    let found = match self.inner.raft.read().await {
+                        Ok(table) => records::read(&*table)?,
+                        // Nobody can tell yet. The same batch again does no harm: it takes effect once at most.
+                        Err(ReadError::NoLeader) => None,
+                        Err(error) => return Err(InitError::Failed(error.to_string())),
+                    };
+                    match found {
+                        Some(records) if records.seal.encode() == seal.encode() => break,
+                        Some(_) => return Err(InitError::AlreadyInitialized),
+                        None => {}
+                    }
+                }
             }
         }
         tracing::info!(cluster = %cluster_id, shares = quorum.shares(), threshold = quorum.threshold(), "initialized");
@@ -383,11 +391,17 @@ impl Barrier {
         Ok(self.status().await?)
     }
 
-    /// Seals every node of the cluster: by an entry in the log, at which each wipes its keys. This node is sealed in any case.
+    /// Seals this node at once, and then every other, by an entry in the log at which each wipes its keys.
+    ///
+    /// When the call is dropped half-way, the sealing goes on: this node is sealed in any case.
     pub async fn seal(&self) -> Result<(), SealError> {
-        let sealed = self.seal_all().await;
         self.keys().seal();
         self.pool().reset();
+        let barrier = self.clone();
+        let sealing = self.inner.tasks.spawn(async move { barrier.seal_all().await });
+        let sealed = sealing.await.unwrap_or_else(|_| Err(SealError::OnlyThisNode("the node is stopping".into())));
+        // Keys that a ceremony handed over before the entry was applied are gone as well.
+        self.keys().seal();
         tracing::info!(all = sealed.is_ok(), "sealed");
         sealed
     }

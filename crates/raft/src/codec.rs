@@ -16,6 +16,12 @@ use types::{Index, NodeId, Position, Term, Timestamp};
 
 use crate::config::{Entry, LogId, Member, Membership, Proposal, StoredMembership, TypeConfig, Vote};
 
+/// The highest term and index that are believed: what is counted up from there does not overflow.
+const COUNT_MAX: u64 = u64::MAX / 2;
+/// By how much a peer's term may lie above the one it is compared with. Elections raise a term by one each, a few a second at
+/// most; a peer that claims more would use terms up, so that one day none is left for an election.
+const TERM_LEAP_MAX: u64 = 1 << 32;
+
 /// Why bytes from a peer or from the log are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
@@ -49,8 +55,35 @@ pub(crate) fn position_to_peer(id: &LogId) -> peer::Position {
     peer::Position { term: position.term.0, index: position.index.0 }
 }
 
-pub(crate) fn position_from_peer(position: &peer::Position) -> LogId {
-    log_id_of(Position { term: Term(position.term), index: Index(position.index) })
+pub(crate) fn position_from_peer(position: &peer::Position) -> Result<LogId, CodecError> {
+    if position.index > COUNT_MAX || position.term > COUNT_MAX {
+        return Err(invalid("position", "no log gets so far"));
+    }
+    Ok(log_id_of(Position { term: Term(position.term), index: Index(position.index) }))
+}
+
+fn optional_position(position: Option<&peer::Position>) -> Result<Option<LogId>, CodecError> {
+    position.map(position_from_peer).transpose()
+}
+
+/// A position in the log of whoever sends `vote`: of no later term.
+fn position_of_sender(position: Option<&peer::Position>, vote: &Vote) -> Result<Option<LogId>, CodecError> {
+    if position.is_some_and(|position| position.term > vote.leader_id.term()) {
+        return Err(invalid("position", "of a later term than the sender's"));
+    }
+    optional_position(position)
+}
+
+pub(crate) fn term_of(vote: &Vote) -> u64 {
+    vote.leader_id.term()
+}
+
+/// Refuses a peer's vote whose term lies absurdly far above `known`.
+pub(crate) fn check_leap(vote: &Vote, known: u64) -> Result<(), CodecError> {
+    if term_of(vote) > known.saturating_add(TERM_LEAP_MAX) {
+        return Err(invalid("vote.term", "far above any term that elections can have come to"));
+    }
+    Ok(())
 }
 
 pub(crate) fn vote_to_peer(vote: &Vote) -> peer::Vote {
@@ -59,6 +92,9 @@ pub(crate) fn vote_to_peer(vote: &Vote) -> peer::Vote {
 
 pub(crate) fn vote_from_peer(vote: Option<&peer::Vote>) -> Result<Vote, CodecError> {
     let vote = vote.ok_or(CodecError::Missing("vote"))?;
+    if vote.term > COUNT_MAX {
+        return Err(invalid("vote.term", "no election gets so far"));
+    }
     let node_id = node_id(&vote.node_id, "vote.node_id")?;
     Ok(if vote.committed { Vote::new_committed(vote.term, node_id) } else { Vote::new(vote.term, node_id) })
 }
@@ -157,7 +193,8 @@ pub(crate) fn append_to_peer(request: &AppendEntriesRequest<TypeConfig>) -> peer
 
 pub(crate) fn append_from_peer(request: peer::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
     let vote = vote_from_peer(request.vote.as_ref())?;
-    let prev_log_id = request.previous.as_ref().map(position_from_peer);
+    let prev_log_id = position_of_sender(request.previous.as_ref(), &vote)?;
+    let leader_commit = position_of_sender(request.committed.as_ref(), &vote)?;
     let mut next = request.previous.map_or(0, |position| position.index.saturating_add(1));
     let mut entries = Vec::with_capacity(request.entries.len());
     for entry in request.entries {
@@ -165,10 +202,10 @@ pub(crate) fn append_from_peer(request: peer::AppendRequest) -> Result<AppendEnt
         if position.index != next || position.term > vote.leader_id.term() {
             return Err(invalid("entries.position", "not consecutive, or of a later term than the sender's"));
         }
-        next = next.checked_add(1).ok_or_else(|| invalid("entries.position", "the index overflows"))?;
-        entries.push(decode_entry(Position { term: Term(position.term), index: Index(position.index) }, entry.payload)?);
+        next += 1;
+        entries.push(decode_entry(position_of(&position_from_peer(&position)?), entry.payload)?);
     }
-    Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit: request.committed.as_ref().map(position_from_peer) })
+    Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
 }
 
 pub(crate) fn appended_to_peer(result: &StreamAppendResult<TypeConfig>) -> peer::AppendResponse {
@@ -184,8 +221,8 @@ pub(crate) fn appended_to_peer(result: &StreamAppendResult<TypeConfig>) -> peer:
 pub(crate) fn appended_from_peer(response: peer::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, CodecError> {
     use peer::append_response::Outcome;
     Ok(match response.outcome.ok_or(CodecError::Missing("outcome"))? {
-        Outcome::Success(done) => Ok(done.last.as_ref().map(position_from_peer)),
-        Outcome::Conflict(at) => Err(StreamAppendError::Conflict(position_from_peer(&at))),
+        Outcome::Success(done) => Ok(optional_position(done.last.as_ref())?),
+        Outcome::Conflict(at) => Err(StreamAppendError::Conflict(position_from_peer(&at)?)),
         Outcome::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote_from_peer(Some(&vote))?)),
     })
 }
@@ -202,7 +239,7 @@ pub(crate) fn vote_request_to_peer(request: &VoteRequest<TypeConfig>, pre_vote: 
 pub(crate) fn vote_request_from_peer(request: &peer::VoteRequest) -> Result<VoteRequest<TypeConfig>, CodecError> {
     Ok(VoteRequest {
         vote: vote_from_peer(request.vote.as_ref())?,
-        last_log_id: request.last.as_ref().map(position_from_peer),
+        last_log_id: optional_position(request.last.as_ref())?,
         leadership_transfer: request.leadership_transfer,
     })
 }
@@ -219,7 +256,7 @@ pub(crate) fn vote_response_from_peer(response: &peer::VoteResponse) -> Result<V
     Ok(VoteResponse {
         vote: vote_from_peer(response.vote.as_ref())?,
         vote_granted: response.granted,
-        last_log_id: response.last.as_ref().map(position_from_peer),
+        last_log_id: optional_position(response.last.as_ref())?,
     })
 }
 
@@ -233,5 +270,58 @@ pub(crate) fn transfer_to_peer(request: &TransferLeaderRequest<TypeConfig>) -> p
 
 pub(crate) fn transfer_from_peer(request: &peer::TransferLeaderRequest) -> Result<TransferLeaderRequest<TypeConfig>, CodecError> {
     let from = vote_from_peer(request.from.as_ref())?;
-    Ok(TransferLeaderRequest::new(from, node_id(&request.to, "to")?, request.last.as_ref().map(position_from_peer)))
+    Ok(TransferLeaderRequest::new(from, node_id(&request.to, "to")?, optional_position(request.last.as_ref())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vote(term: u64) -> Option<peer::Vote> {
+        Some(peer::Vote { term, node_id: "n2".into(), committed: true })
+    }
+
+    fn at(term: u64, index: u64) -> peer::Position {
+        peer::Position { term, index }
+    }
+
+    fn append(vote_term: u64, previous: Option<peer::Position>, entries: &[peer::Position]) -> peer::AppendRequest {
+        let payload = Bytes::from(stored::Entry { change: Some(stored::entry::Change::Blank(stored::Blank {})) }.encode_to_vec());
+        let entries = entries.iter().map(|position| peer::Entry { position: Some(*position), payload: payload.clone() }).collect();
+        peer::AppendRequest { vote: vote(vote_term), previous, entries, committed: None }
+    }
+
+    #[test]
+    fn positions_that_would_overflow_are_refused() {
+        assert!(append_from_peer(append(3, Some(at(3, 7)), &[at(3, 8), at(3, 9)])).is_ok());
+        let refused = [
+            append(u64::MAX, None, &[]),
+            append(3, Some(at(3, u64::MAX)), &[]),
+            append(3, Some(at(3, u64::MAX)), &[at(3, u64::MAX)]),
+            append(3, Some(at(4, 7)), &[]),
+            append(3, Some(at(3, 7)), &[at(3, 9)]),
+            append(3, Some(at(3, 7)), &[at(4, 8)]),
+            peer::AppendRequest { committed: Some(at(3, u64::MAX)), ..append(3, None, &[]) },
+            peer::AppendRequest { committed: Some(at(4, 1)), ..append(3, None, &[]) },
+            peer::AppendRequest { vote: None, ..append(3, None, &[]) },
+        ];
+        for (case, bad) in refused.into_iter().enumerate() {
+            assert!(append_from_peer(bad).is_err(), "case {case}");
+        }
+        for outcome in [
+            peer::append_response::Outcome::Success(peer::Done { last: Some(at(1, u64::MAX)) }),
+            peer::append_response::Outcome::Conflict(at(u64::MAX, 1)),
+            peer::append_response::Outcome::HigherVote(vote(u64::MAX).unwrap()),
+        ] {
+            assert!(appended_from_peer(peer::AppendResponse { outcome: Some(outcome) }).is_err());
+        }
+        assert!(vote_from_peer(vote(u64::MAX).as_ref()).is_err());
+    }
+
+    #[test]
+    fn terms_cannot_be_used_up_by_one_message() {
+        let at_term = |term| vote_from_peer(vote(term).as_ref()).unwrap();
+        assert!(check_leap(&at_term(5 + TERM_LEAP_MAX), 5).is_ok());
+        assert!(check_leap(&at_term(6 + TERM_LEAP_MAX), 5).is_err());
+    }
 }

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{Clock, Index, NodeId, Revision, Term};
 
-use crate::codec;
-use crate::config::{Answer, LogId, Member, Proposal, TypeConfig};
+use crate::codec::{self, CodecError};
+use crate::config::{Answer, LogId, Member, Proposal, SnapshotMeta, TypeConfig, Vote};
 use crate::forward::Forwarder;
 use crate::inbound::{self, Inbound};
 use crate::log_store::LogStore;
@@ -223,6 +223,8 @@ pub(crate) struct Core {
     applied: watch::Receiver<Option<Index>>,
     disk: (Arc<dyn Disk>, PathBuf),
     disk_is_full: AtomicBool,
+    /// Ends the receiving of a snapshot when another begins to arrive.
+    receiving: Mutex<CancellationToken>,
 }
 
 /// Raft on this node. Cheap to clone; ends with [`Raft::shutdown`].
@@ -240,6 +242,8 @@ impl Raft {
         let (log, flusher) = parts.log;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
+        let began = Instant::now();
+        let has_voted = log.vote().is_some();
         drive(flusher, &log, parts.flushing, &tasks, &stop).map_err(StartError::Flusher)?;
 
         let snapshots = Arc::new(Snapshots::new(parts.snapshots));
@@ -261,6 +265,11 @@ impl Raft {
             ..openraft::Config::default()
         };
         let config = Arc::new(config.validate().map_err(StartError::Timing)?);
+        if has_voted {
+            // Before it ended, this node may have answered a leader that counts on it for a lease's time. Openraft forgets that,
+            // and would vote at once: the old leader could then serve reads while a new one takes writes.
+            tokio::time::sleep_until(began + Duration::from_millis(config.election_timeout_max)).await;
+        }
         let raft = OpenRaft::new(parts.node_id.clone(), config, Network::new(Arc::clone(&parts.transport)), LogStore::new(log), machine)
             .await
             .map_err(|error| state(Box::new(error)))?;
@@ -277,6 +286,7 @@ impl Raft {
             applied,
             disk: parts.disk,
             disk_is_full: AtomicBool::new(false),
+            receiving: Mutex::default(),
         });
         core.look_at_disk();
         core.tasks.spawn(watch_disk(Arc::clone(&core)));
@@ -428,7 +438,8 @@ impl Raft {
             Err(Some(ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_))) => {
                 unreachable!("a batch changes no membership and has no precondition")
             }
-            Err(None) => Err(ProposeError::Stopped),
+            // It may lie in the log, and be committed by others or after a restart.
+            Err(None) => Err(ProposeError::Indeterminate("raft has stopped".into())),
         }
     }
 }
@@ -499,6 +510,34 @@ impl Core {
             (false, true) => tracing::error!(free_bytes = free, "the disk is almost full: no writes until there is room"),
             (true, false) => tracing::info!(free_bytes = free, "the disk has room again"),
             _ => {}
+        }
+    }
+
+    /// Refuses a peer's vote of an absurd term.
+    pub(crate) fn plausible(&self, vote: &Vote) -> Result<(), CodecError> {
+        codec::check_leap(vote, self.raft.metrics().borrow_watched().current_term)
+    }
+
+    /// Gives up the snapshot that is arriving, if there is one; answers what tells that the next one is given up.
+    pub(crate) fn supersede_snapshot(&self) -> CancellationToken {
+        let token = self.stop.child_token();
+        std::mem::replace(&mut *self.receiving.lock().unwrap_or_else(PoisonError::into_inner), token.clone()).cancel();
+        token
+    }
+
+    /// Refuses a snapshot that the sender of `vote` cannot have made: openraft would take it for a broken invariant, and end.
+    pub(crate) fn check_snapshot(&self, vote: &Vote, meta: &SnapshotMeta) -> Result<(), CodecError> {
+        let invalid = |problem: &str| CodecError::Invalid { field: "snapshot", problem: problem.to_owned() };
+        let Some(last) = &meta.last_log_id else {
+            return Err(CodecError::Missing("snapshot position"));
+        };
+        if codec::position_of(last).term.0 > codec::term_of(vote) {
+            return Err(invalid("of a later term than the sender's"));
+        }
+        let metrics = self.raft.metrics();
+        match &metrics.borrow_watched().local_committed {
+            Some(committed) if last > committed && last.index() <= committed.index() => Err(invalid("contradicts what is committed here")),
+            _ => Ok(()),
         }
     }
 
@@ -656,7 +695,12 @@ async fn flush_table(core: Arc<Core>, flushing: Flushing) {
             Flushing::Task { .. } => table.flush(),
         };
         if let Err(error) = result {
-            tracing::error!(%error, "flush the table");
+            // What a later sync would claim cannot be believed: the process ends, and the next one rebuilds the table.
+            tracing::error!(%error, "the table's flush failed");
+            if core.raft.shutdown().await.is_err() {
+                tracing::warn!("raft did not stop cleanly");
+            }
+            return;
         }
     }
 }

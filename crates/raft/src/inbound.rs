@@ -1,6 +1,7 @@
 //! What peers may ask of this node. The gRPC service and the simulator's network both end here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -13,7 +14,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::codec::{self, CodecError};
 use crate::config::{Answer, TypeConfig};
 use crate::handle::Core;
+use crate::machine::blocking;
 
+/// A snapshot of which nothing arrives for so long is given up.
+const SNAPSHOT_CHUNK_STALL: Duration = Duration::from_secs(30);
 /// Append requests of one peer that wait for the log, at most.
 const APPENDS_PENDING_MAX: usize = 64;
 
@@ -49,10 +53,19 @@ impl Inbound {
         E: std::fmt::Display + Send,
     {
         let (sender, receiver) = mpsc::channel(APPENDS_PENDING_MAX);
+        let core = Arc::clone(&self.core);
         let decode = async move {
             let mut requests = std::pin::pin!(requests);
-            while let Some(Ok(request)) = requests.next().await {
-                match codec::append_from_peer(request) {
+            loop {
+                // A peer that is paused keeps its stream open and silent; that must not keep this task.
+                let request = tokio::select! {
+                    biased;
+                    () = core.stop.cancelled() => break,
+                    () = sender.closed() => break,
+                    Some(Ok(request)) = requests.next() => request,
+                    else => break,
+                };
+                match codec::append_from_peer(request).and_then(|request| core.plausible(&request.vote).map(|()| request)) {
                     Ok(request) => {
                         if sender.send(request).await.is_err() {
                             break;
@@ -76,6 +89,7 @@ impl Inbound {
     /// Answers a candidate.
     pub async fn vote(&self, request: peer::VoteRequest) -> Result<peer::VoteResponse, InboundError> {
         let vote = codec::vote_request_from_peer(&request)?;
+        self.core.plausible(&vote.vote)?;
         let response = if request.pre_vote { self.core.raft.pre_vote(vote).await } else { self.core.raft.vote(vote).await };
         response.map(|response| codec::vote_response_to_peer(&response)).map_err(|_| InboundError::Stopped)
     }
@@ -92,16 +106,28 @@ impl Inbound {
             return Err(CodecError::Missing("snapshot header").into());
         };
         let vote = codec::vote_from_peer(header.vote.as_ref())?;
+        self.core.plausible(&vote)?;
         let refuse = |error: std::io::Error| InboundError::Snapshot(Box::new(error));
+        // One at a time: a newer one is of a newer leader, or of the same leader's next attempt.
+        let superseded = self.core.supersede_snapshot();
         let mut incoming = self.core.snapshots.receive(header.size_bytes).map_err(refuse)?;
-        while let Some(chunk) = chunks.next().await {
-            match chunk {
-                Ok(peer::SnapshotChunk { part: Some(Part::Data(bytes)) }) => incoming.write(&bytes).map_err(refuse)?,
-                Ok(_) => return Err(CodecError::Missing("snapshot data").into()),
-                Err(error) => return Err(InboundError::Snapshot(error.to_string().into())),
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = superseded.cancelled() => return Err(InboundError::Snapshot("another one is being received".into())),
+                next = tokio::time::timeout(SNAPSHOT_CHUNK_STALL, chunks.next()) => next,
+            };
+            match next {
+                Ok(None) => break,
+                Ok(Some(Ok(peer::SnapshotChunk { part: Some(Part::Data(bytes)) }))) => incoming.write(&bytes).map_err(refuse)?,
+                Ok(Some(Ok(_))) => return Err(CodecError::Missing("snapshot data").into()),
+                Ok(Some(Err(error))) => return Err(InboundError::Snapshot(error.to_string().into())),
+                Err(_) => return Err(InboundError::Snapshot("it stopped arriving".into())),
             }
         }
-        let snapshot = incoming.finish().map_err(refuse)?;
+        // The whole file is synced and read: not on a thread that answers heartbeats.
+        let snapshot = blocking(move || incoming.finish()).await.map_err(refuse)?;
+        self.core.check_snapshot(&vote, &snapshot.meta)?;
         let response = self.core.raft.install_full_snapshot(vote, snapshot).await.map_err(|_| InboundError::Stopped)?;
         Ok(peer::SnapshotResponse { vote: Some(codec::vote_to_peer(&response.vote)) })
     }
@@ -110,6 +136,7 @@ impl Inbound {
     pub async fn transfer_leader(&self, request: peer::TransferLeaderRequest) -> Result<peer::TransferLeaderResponse, InboundError> {
         use peer::transfer_leader_response::Outcome;
         let request = codec::transfer_from_peer(&request)?;
+        self.core.plausible(request.from_leader())?;
         let response = self.core.raft.handle_transfer_leader(request).await.map_err(|_| InboundError::Stopped)?;
         let outcome = match response {
             Ok(()) => Outcome::Accepted(peer::Accepted {}),

@@ -140,9 +140,13 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: Snapshot) -> Result<(), io::Error> {
-        let mut reader = self.snapshots.checked(snapshot)?;
-        self.snapshots.store().keep(&reader).map_err(io::Error::other)?;
-        self.table.replace(&mut reader).map_err(io::Error::other)?;
+        let (table, snapshots) = (Arc::clone(&self.table), Arc::clone(&self.snapshots));
+        blocking(move || {
+            let mut reader = snapshots.checked(snapshot)?;
+            snapshots.store().keep(&reader).map_err(io::Error::other)?;
+            table.replace(&mut reader).map_err(io::Error::other)
+        })
+        .await?;
         let applied = self.table.applied();
         if let Some(position) = applied.position {
             self.table.note_snapshot(position);
@@ -155,6 +159,15 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<openraft::type_config::alias::SnapshotOf<TypeConfig, Snapshot>>, io::Error> {
         self.snapshots.current()
+    }
+}
+
+/// Runs what waits for the disk, on a thread for such work if the runtime has several.
+pub(crate) async fn blocking<T: Send + 'static>(act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    if tokio::runtime::Handle::current().runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread {
+        tokio::task::spawn_blocking(act).await.map_err(io::Error::other)?
+    } else {
+        act()
     }
 }
 
@@ -188,11 +201,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             }
             Ok(())
         };
-        if tokio::runtime::Handle::current().runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread {
-            tokio::task::spawn_blocking(build).await.map_err(io::Error::other)??;
-        } else {
-            build()?;
-        }
+        blocking(build).await?;
         self.snapshots.current()?.ok_or_else(|| io::Error::other("the snapshot just made is gone"))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::Either;
@@ -11,8 +12,8 @@ use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption, RaftNetworkFactory};
 use openraft::raft::{
-    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult, TransferLeaderError, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use proto::peer;
 use types::NodeId;
@@ -66,6 +67,15 @@ fn malformed(error: CodecError) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::new(&error))
 }
 
+/// The answer to an append request that was sent in `term`.
+fn appended(response: peer::AppendResponse, term: u64) -> Result<StreamAppendResult<TypeConfig>, CodecError> {
+    let result = codec::appended_from_peer(response)?;
+    if let Err(StreamAppendError::HigherVote(vote)) = &result {
+        codec::check_leap(vote, term)?;
+    }
+    Ok(result)
+}
+
 impl Connection {
     fn too_late(&self, call: &'static str) -> RPCError<TypeConfig> {
         RPCError::Network(NetworkError::from_string(format!("{}: no answer to {call} in time", self.peer.id)))
@@ -77,10 +87,13 @@ impl Connection {
         option: RPCOption,
         pre_vote: bool,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let term = codec::term_of(&request.vote);
         let request = codec::vote_request_to_peer(&request, pre_vote);
         let call = self.transport.vote(Arc::clone(&self.peer), request);
         let response = tokio::time::timeout(option.soft_ttl(), call).await.map_err(|_| self.too_late("vote"))?.map_err(rpc_error)?;
-        codec::vote_response_from_peer(&response).map_err(malformed)
+        let response = codec::vote_response_from_peer(&response).map_err(malformed)?;
+        codec::check_leap(&response.vote, term).map_err(malformed)?;
+        Ok(response)
     }
 }
 
@@ -102,17 +115,24 @@ impl NetStreamAppend<TypeConfig> for Connection {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        let requests = input.map(|request| codec::append_to_peer(&request)).boxed();
+        let sent_term = Arc::new(AtomicU64::new(0));
+        let term = Arc::clone(&sent_term);
+        let requests = input
+            .map(move |request| {
+                term.store(codec::term_of(&request.vote), Ordering::Relaxed);
+                codec::append_to_peer(&request)
+            })
+            .boxed();
         let call = self.transport.append(Arc::clone(&self.peer), requests);
         let peer = self.peer.id.clone();
         async move {
             let responses = call.await.map_err(rpc_error)?;
             let results = futures::stream::unfold(Some(responses), move |state| {
-                let peer = peer.clone();
+                let (peer, sent_term) = (peer.clone(), Arc::clone(&sent_term));
                 async move {
                     let mut responses = state?;
                     match tokio::time::timeout(APPEND_STALL, responses.next()).await {
-                        Ok(Some(Ok(response))) => match codec::appended_from_peer(response) {
+                        Ok(Some(Ok(response))) => match appended(response, sent_term.load(Ordering::Relaxed)) {
                             Ok(result) => Some((Ok(result), Some(responses))),
                             Err(error) => Some((Err(malformed(error)), None)),
                         },
@@ -171,7 +191,9 @@ impl NetSnapshot<TypeConfig> for Connection {
             Either::Left((Err(_), _)) => return Err(self.too_late("snapshot").into()),
             Either::Right((closed, _)) => return Err(StreamingError::Closed(closed)),
         };
+        let sent_term = codec::term_of(&vote);
         let vote = codec::vote_from_peer(response.vote.as_ref()).map_err(malformed)?;
+        codec::check_leap(&vote, sent_term).map_err(malformed)?;
         Ok(SnapshotResponse::new(vote))
     }
 }
@@ -194,7 +216,7 @@ impl NetTransferLeader<TypeConfig> for Connection {
             }),
             Outcome::LogBehind(behind) => Err(TransferLeaderError::LogNotFlushed {
                 expected: req.last_log_id().cloned(),
-                actual: behind.last.as_ref().map(codec::position_from_peer),
+                actual: behind.last.as_ref().map(codec::position_from_peer).transpose().map_err(malformed)?,
             }),
         })
     }

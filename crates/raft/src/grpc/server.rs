@@ -5,6 +5,7 @@ use futures::stream::BoxStream;
 use proto::peer;
 use proto::peer::raft_server::{Raft, RaftServer};
 use tonic::{Request, Response, Status, Streaming};
+use types::NodeId;
 
 use super::{Admission, MESSAGE_BYTES_MAX};
 use crate::inbound::{Inbound, InboundError};
@@ -32,31 +33,57 @@ fn status(error: InboundError) -> Status {
     }
 }
 
+/// Refuses a message in another node's name: a vote is only ever sent by the node that it is for.
+fn speaks_for_itself(caller: &NodeId, vote: Option<&peer::Vote>) -> Result<(), Status> {
+    match vote {
+        Some(vote) if vote.node_id != caller.as_str() => {
+            tracing::warn!(%caller, "a peer speaks in another's name");
+            Err(Status::permission_denied("the vote is not the caller's"))
+        }
+        // One that is missing is refused as malformed.
+        _ => Ok(()),
+    }
+}
+
 #[tonic::async_trait]
 impl Raft for RaftService {
     type AppendStream = BoxStream<'static, Result<peer::AppendResponse, Status>>;
 
     async fn append(&self, request: Request<Streaming<peer::AppendRequest>>) -> Result<Response<Self::AppendStream>, Status> {
-        self.admission.admit(&request)?;
-        let responses = self.inbound.append(request.into_inner());
+        let caller = self.admission.admit(&request)?;
+        let requests = request.into_inner().map(move |request| {
+            let request = request?;
+            speaks_for_itself(&caller, request.vote.as_ref()).map(|()| request)
+        });
+        let responses = self.inbound.append(requests);
         Ok(Response::new(responses.map(|response| response.map_err(status)).boxed()))
     }
 
     async fn vote(&self, request: Request<peer::VoteRequest>) -> Result<Response<peer::VoteResponse>, Status> {
-        self.admission.admit(&request)?;
+        let caller = self.admission.admit(&request)?;
+        speaks_for_itself(&caller, request.get_ref().vote.as_ref())?;
         self.inbound.vote(request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn snapshot(&self, request: Request<Streaming<peer::SnapshotChunk>>) -> Result<Response<peer::SnapshotResponse>, Status> {
-        self.admission.admit(&request)?;
-        self.inbound.snapshot(request.into_inner()).await.map(Response::new).map_err(status)
+        let caller = self.admission.admit(&request)?;
+        let chunks = request.into_inner().map(move |chunk| {
+            let chunk = chunk?;
+            match &chunk.part {
+                Some(peer::snapshot_chunk::Part::Header(header)) => speaks_for_itself(&caller, header.vote.as_ref())?,
+                Some(peer::snapshot_chunk::Part::Data(_)) | None => {}
+            }
+            Ok::<_, Status>(chunk)
+        });
+        self.inbound.snapshot(chunks).await.map(Response::new).map_err(status)
     }
 
     async fn transfer_leader(
         &self,
         request: Request<peer::TransferLeaderRequest>,
     ) -> Result<Response<peer::TransferLeaderResponse>, Status> {
-        self.admission.admit(&request)?;
+        let caller = self.admission.admit(&request)?;
+        speaks_for_itself(&caller, request.get_ref().from.as_ref())?;
         self.inbound.transfer_leader(request.into_inner()).await.map(Response::new).map_err(status)
     }
 
@@ -68,5 +95,19 @@ impl Raft for RaftService {
     async fn propose(&self, request: Request<peer::ProposeRequest>) -> Result<Response<peer::ProposeResponse>, Status> {
         self.admission.admit(&request)?;
         self.inbound.propose(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_speaks_for_itself_only() {
+        let caller = NodeId::parse("n2").unwrap();
+        let vote = |node_id: &str| peer::Vote { term: 7, node_id: node_id.into(), committed: true };
+        assert!(speaks_for_itself(&caller, Some(&vote("n2"))).is_ok());
+        assert!(speaks_for_itself(&caller, Some(&vote("n3"))).is_err());
+        assert!(speaks_for_itself(&caller, Some(&vote(""))).is_err());
     }
 }
