@@ -12,6 +12,7 @@ use tests::{Cluster, eventually, fields};
 
 /// Room for a node's files and the reserve (64 MiB) that it keeps free.
 const DISK_BYTES: usize = 100 << 20;
+const RESERVE_BYTES: u64 = 64 << 20;
 /// How soon a node must see that its disk is full, or has room again.
 const NOTICE_MAX: Duration = Duration::from_secs(10);
 
@@ -43,6 +44,15 @@ impl SmallDisk {
         }
     }
 
+    /// Writes zeroes until half of a node's reserve is left.
+    fn fill_into_the_reserve(&self) {
+        let mut file = OpenOptions::new().create(true).append(true).open(self.ballast()).unwrap();
+        let free = || rustix::fs::statvfs(&self.0).map(|room| room.f_bavail * room.f_frsize).unwrap();
+        while free() > RESERVE_BYTES / 2 {
+            file.write_all(&vec![0; 1 << 20]).unwrap();
+        }
+    }
+
     fn free(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
@@ -69,7 +79,7 @@ async fn full_disks_stop_writes_only_and_room_brings_them_back() {
     client.kv("secret").put("app", fields(json!({"x": "before"})), None).await.unwrap();
 
     // All of them.
-    disks.iter().for_each(SmallDisk::fill);
+    disks.iter().for_each(SmallDisk::fill_into_the_reserve);
     for at in 0..3 {
         let node = cluster.client_at(at);
         let full = eventually("a write is refused", NOTICE_MAX, async || {
@@ -85,10 +95,20 @@ async fn full_disks_stop_writes_only_and_room_brings_them_back() {
         assert_eq!(read.data.unwrap().expose()["x"], json!("before"));
     }
     let versions = client.kv("secret").get("full").await.map(|secret| secret.version.number).unwrap_or(0);
-    // A ceremony needs no room: an operator can still seal and open.
+    // That is what the reserve is for: an operator can still seal, and open.
     client.sys().seal().await.unwrap_or_else(|error| panic!("seal with full disks: {error}"));
     cluster.await_sealed(&[0, 1, 2], true, NOTICE_MAX).await;
     cluster.unseal_everywhere().await;
+    cluster.assert_sound();
+
+    // Now to the last byte: still nobody dies, and reads go on.
+    disks.iter().for_each(SmallDisk::fill);
+    for at in 0..3 {
+        let node = cluster.client_at(at);
+        let refused = node.kv("secret").put("full", fields(json!({"x": 1})), None).await.err().expect("there is no room");
+        assert_eq!(refused.status(), Some(507), "{refused}");
+        node.kv("secret").get("app").await.unwrap_or_else(|error| panic!("reads go on: {error}"));
+    }
     cluster.assert_sound();
 
     disks.iter().for_each(SmallDisk::free);
@@ -101,7 +121,7 @@ async fn full_disks_stop_writes_only_and_room_brings_them_back() {
     // Only a follower: the others go on. Only the leader: its writes are refused, or another leads.
     let leader = cluster.leader().await;
     for (what, at) in [("a follower", (leader + 1) % 3), ("the leader", leader)] {
-        disks[at].fill();
+        disks[at].fill_into_the_reserve();
         let mut acknowledged = 0;
         let until = Instant::now() + Duration::from_secs(3);
         while Instant::now() < until {

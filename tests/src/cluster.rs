@@ -230,7 +230,7 @@ impl Cluster {
     async fn answers_or_port_is_taken(&mut self) -> bool {
         let deadline = Instant::now() + START_TIMEOUT;
         for at in 0..self.nodes.len() {
-            while self.client_at(at).sys().initialized().await.is_err() {
+            while self.client_at(at).sys().seal_status().await.is_err() {
                 if !self.nodes[at].is_running() {
                     assert!(self.nodes[at].trace().contains("cannot listen"), "{} has ended", self.nodes[at].id);
                     return false;
@@ -248,13 +248,13 @@ impl Cluster {
         self.await_answer(at).await;
     }
 
-    /// Waits until the node at `at` answers.
+    /// Waits until the node at `at` answers; it needs no other for that.
     pub async fn await_answer(&mut self, at: usize) {
         let client = self.client_at(at);
         let node = &mut self.nodes[at];
         eventually(&format!("{} answers", node.id), START_TIMEOUT, async || {
             assert!(node.is_running(), "{} has ended", node.id);
-            client.sys().initialized().await
+            client.sys().seal_status().await
         })
         .await;
     }

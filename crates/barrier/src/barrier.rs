@@ -277,9 +277,10 @@ impl Barrier {
         })
     }
 
-    /// Whether the cluster has keys: asks the leader if there is one, else answers from what this node has.
+    /// Whether the cluster has keys: asks the leader if there is one, else answers from what this node has. Keys that were
+    /// seen once stay, so that a node which has them needs nobody to ask.
     pub async fn is_initialized(&self) -> Result<bool, RecordError> {
-        Ok(self.records().await?.is_some())
+        Ok(self.records_here()?.is_some() || self.records().await?.is_some())
     }
 
     /// Draws the cluster's keys and writes them together with what `found` plans, all or nothing. The barrier stays sealed.
@@ -417,7 +418,8 @@ impl Barrier {
                 writes: vec![Write { key: records::epoch_key(), value: Some(records::encode_epoch(records.epoch + 1)) }],
             };
             let encoded = batch.encode().map_err(|error| SealError::OnlyThisNode(error.to_string()))?;
-            match self.inner.raft.propose(encoded).await {
+            // A full disk must not keep a cluster open.
+            match self.inner.raft.propose_from_reserve(encoded).await {
                 Ok(_) => return Ok(()),
                 Err(ProposeError::Conflict { .. }) => {}
                 Err(error) => return Err(SealError::OnlyThisNode(error.to_string())),

@@ -23,6 +23,7 @@ const CALLS_MAX: usize = 16;
 struct Forwarded {
     leader: Arc<Peer>,
     batch: Bytes,
+    from_reserve: bool,
     reply: oneshot::Sender<Result<Attempt, ProposeError>>,
 }
 
@@ -40,9 +41,9 @@ impl Forwarder {
         Forwarder { queue }
     }
 
-    pub(crate) async fn propose(&self, leader: Arc<Peer>, batch: Bytes) -> Result<Attempt, ProposeError> {
+    pub(crate) async fn propose(&self, leader: Arc<Peer>, batch: Bytes, from_reserve: bool) -> Result<Attempt, ProposeError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Forwarded { leader, batch, reply }).await.map_err(|_| ProposeError::Stopped)?;
+        self.queue.send(Forwarded { leader, batch, from_reserve, reply }).await.map_err(|_| ProposeError::Stopped)?;
         answer.await.map_err(|_| ProposeError::Indeterminate("the node is stopping".into()))?
     }
 }
@@ -71,7 +72,7 @@ async fn run(core: Arc<Core>, mut inbox: mpsc::Receiver<Forwarded>) {
     }
 }
 
-/// Takes from the front what may travel together: the same leader, within the limits.
+/// Takes from the front what may travel together: the same leader, the same room, within the limits.
 fn take_call(waiting: &mut Vec<Forwarded>) -> Vec<Forwarded> {
     let mut bytes = 0;
     let together = waiting
@@ -79,7 +80,7 @@ fn take_call(waiting: &mut Vec<Forwarded>) -> Vec<Forwarded> {
         .take_while(|forwarded| {
             let fits = bytes == 0 || bytes + forwarded.batch.len() <= BYTES_PER_CALL_MAX;
             bytes += forwarded.batch.len();
-            fits && forwarded.leader.id == waiting[0].leader.id
+            fits && forwarded.leader.id == waiting[0].leader.id && forwarded.from_reserve == waiting[0].from_reserve
         })
         .count();
     waiting.drain(..together).collect()
@@ -87,7 +88,8 @@ fn take_call(waiting: &mut Vec<Forwarded>) -> Vec<Forwarded> {
 
 async fn forward(core: &Core, call: Vec<Forwarded>) {
     let leader = Arc::clone(&call[0].leader);
-    let request = peer::ProposeRequest { batches: call.iter().map(|forwarded| forwarded.batch.clone()).collect() };
+    let batches = call.iter().map(|forwarded| forwarded.batch.clone()).collect();
+    let request = peer::ProposeRequest { batches, from_reserve: call[0].from_reserve };
     match core.transport.propose(leader, request).await {
         Ok(response) => {
             let mut outcomes = response.outcomes.into_iter();

@@ -313,16 +313,26 @@ impl Raft {
     ///
     /// Waits up to [`LEADER_WAIT_MAX`] for a leader. When the call is dropped half-way, the batch may still take effect.
     pub async fn propose(&self, batch: Bytes) -> Result<Index, ProposeError> {
+        self.propose_into(batch, false).await
+    }
+
+    /// As [`Raft::propose`], but also when disks are almost full: it may use the [`DISK_RESERVE_BYTES`]. For the few small
+    /// batches that must not wait for room, such as one that seals the cluster.
+    pub async fn propose_from_reserve(&self, batch: Bytes) -> Result<Index, ProposeError> {
+        self.propose_into(batch, true).await
+    }
+
+    async fn propose_into(&self, batch: Bytes, from_reserve: bool) -> Result<Index, ProposeError> {
         // Apply stops the replica at a batch it cannot read, so none may get that far.
         Batch::decode(&batch)?;
-        if self.core.is_disk_full() {
+        if self.core.is_disk_full() && !from_reserve {
             return Err(ProposeError::DiskFull);
         }
         let deadline = Instant::now() + LEADER_WAIT_MAX;
         loop {
             let attempt = match self.core.route() {
                 Route::Here => self.propose_here(batch.clone()).await?,
-                Route::There(leader) => self.forwarder.propose(leader, batch.clone()).await?,
+                Route::There(leader) => self.forwarder.propose(leader, batch.clone(), from_reserve).await?,
                 Route::Nowhere => Attempt::NotProposed,
             };
             match attempt {

@@ -160,7 +160,7 @@ impl Inbound {
 
     /// Proposes a follower's batches; each succeeds, conflicts or fails by itself.
     pub async fn propose(&self, request: peer::ProposeRequest) -> Result<peer::ProposeResponse, InboundError> {
-        if self.core.is_disk_full() {
+        if self.core.is_disk_full() && !request.from_reserve {
             let full = || peer::ProposeOutcome { outcome: Some(peer::propose_outcome::Outcome::DiskFull(peer::DiskFull {})) };
             return Ok(peer::ProposeResponse { outcomes: request.batches.iter().map(|_| full()).collect() });
         }

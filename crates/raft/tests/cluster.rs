@@ -13,9 +13,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use proto::peer;
-use raft::{
-    AppendStream, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, Role, Timing, Transport, TransportError,
-};
+use raft::{AppendStream, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, Role, Timing, Transport, TransportError};
 use storage::{Batch, Disk, Expectation, Log, LogOptions, MemoryDisk, MemoryTable, SnapshotStore, TableView, Write};
 use types::{NodeId, Revision, SystemClock};
 
@@ -80,11 +78,7 @@ impl Transport for Switchboard {
         self.call(&to, |inbound| async move { Ok(inbound.read_index().await) })
     }
 
-    fn propose(
-        &self,
-        to: Arc<Peer>,
-        request: peer::ProposeRequest,
-    ) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
+    fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         self.call(&to, |inbound| async move { inbound.propose(request).await })
     }
 }
@@ -191,7 +185,7 @@ async fn bytes_that_are_no_batch_reach_no_log() {
     nodes[0].propose(put("k", "v", None)).await.unwrap();
     let before = nodes[0].status().committed;
     assert!(matches!(nodes[0].propose(Bytes::from_static(b"\xffnonsense")).await, Err(ProposeError::Malformed(_))));
-    let request = peer::ProposeRequest { batches: vec![Bytes::from_static(b"nonsense")] };
+    let request = peer::ProposeRequest { batches: vec![Bytes::from_static(b"nonsense")], from_reserve: false };
     assert!(nodes[0].inbound().propose(request).await.is_err(), "a peer's nonsense");
     assert_eq!(nodes[0].status().committed, before);
 }

@@ -102,6 +102,8 @@ impl DataDir {
     pub fn open(disk: Arc<dyn Disk>, path: &Path, node: &NodeId, cluster: Option<ClusterId>) -> Result<DataDir, OpenError> {
         let io = |source| OpenError::Io { dir: path.to_owned(), source };
         disk.create_dir_all(path).map_err(io)?;
+        // Before the lock, so that nothing is left in somebody else's folder.
+        refuse_foreign(&*disk, path)?;
         let lock = lock(&*disk, path)?;
         let identity_file = path.join(IDENTITY_FILE);
         let found = match disk.exists(&identity_file).map_err(io)? {
@@ -110,10 +112,6 @@ impl DataDir {
                 Identity::decode(&bytes, &identity_file)?
             }
             false => {
-                let ours = |name: &String| name == LOCK_FILE || name == "lost+found" || name.ends_with(TEMPORARY_SUFFIX);
-                if let Some(name) = disk.list(path).map_err(io)?.into_iter().find(|name| !ours(name)) {
-                    return Err(OpenError::Foreign { dir: path.to_owned(), name });
-                }
                 let identity = Identity { node: node.clone(), cluster };
                 write_whole(&*disk, &identity_file, identity.encode().as_bytes()).map_err(io)?;
                 identity
@@ -179,6 +177,19 @@ impl DataDir {
     /// The folder of snapshots.
     pub fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
+    }
+}
+
+/// A folder without an identity may hold only what a start that was cut off has left.
+fn refuse_foreign(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let names = disk.list(dir).map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
+    let ours = |name: &String| name == LOCK_FILE || name == "lost+found" || name.ends_with(TEMPORARY_SUFFIX);
+    if names.iter().any(|name| name == IDENTITY_FILE) {
+        return Ok(());
+    }
+    match names.into_iter().find(|name| !ours(name)) {
+        Some(name) => Err(OpenError::Foreign { dir: dir.to_owned(), name }),
+        None => Ok(()),
     }
 }
 
