@@ -2,7 +2,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use tokio::sync::watch;
+use raft::watch;
 
 use crate::keyring::Keyring;
 

@@ -12,6 +12,7 @@ use std::time::Instant;
 use clap::Parser;
 use sim::disk::Honesty;
 use sim::scenario::{self, Options};
+use sim::trace::Shown;
 use tracing_subscriber::EnvFilter;
 
 /// Runs the simulated cluster.
@@ -42,6 +43,9 @@ struct Arguments {
     /// Shows events as they happen; with RUST_LOG, the product's own traces too. For one seed.
     #[arg(long)]
     trace: bool,
+    /// Shows every message between nodes as well.
+    #[arg(long)]
+    messages: bool,
 }
 
 fn main() -> ExitCode {
@@ -58,7 +62,11 @@ fn main() -> ExitCode {
         clients: arguments.clients,
         faults: arguments.faults,
         honesty: if arguments.lying_disks { Honesty::Lying } else { Honesty::Honest },
-        printed: arguments.trace,
+        shown: match arguments {
+            Arguments { messages: true, .. } => Shown::Messages,
+            Arguments { trace: true, .. } => Shown::Events,
+            _ => Shown::Nothing,
+        },
     };
     let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZero::get);
 
