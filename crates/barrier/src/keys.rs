@@ -4,7 +4,7 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tokio::sync::watch;
+use raft::watch;
 
 use crate::keyring::Keyring;
 

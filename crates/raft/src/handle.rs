@@ -15,7 +15,6 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError};
 use storage::log::Step;
 use storage::{Batch, Disk, Flusher, Log, Table, TableView};
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,6 +30,7 @@ use crate::network::Network;
 use crate::read_index::ReadIndexer;
 use crate::snapshots::{SharedSnapshots, Snapshots};
 use crate::transport::{Peer, Transport};
+use crate::watch;
 
 /// How long a proposal or a read waits for a leader before it gives up.
 pub const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);

@@ -18,6 +18,7 @@ mod snapshots;
 #[cfg(test)]
 mod suite;
 mod transport;
+pub mod watch;
 
 pub use codec::CodecError;
 pub use config::Member;

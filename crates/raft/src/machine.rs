@@ -10,12 +10,12 @@ use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use storage::{Batch, Change, Committed, Outcome, Table, TableView};
-use tokio::sync::watch;
 use types::{Index, Position};
 
 use crate::codec;
 use crate::config::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::snapshots::{SharedSnapshots, Snapshot};
+use crate::watch;
 
 /// Entries applied in one transaction of the table, at most.
 const APPLY_ENTRIES_MAX: usize = 1024;

@@ -1,4 +1,5 @@
-//! The asynchronous runtime that openraft runs on: tokio, with election jitter that a simulation can seed.
+//! The asynchronous runtime that openraft runs on: tokio, with election jitter that a simulation can seed and
+//! watches that it can repeat.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -9,6 +10,8 @@ use std::time::Duration;
 use openraft::AsyncRuntime;
 use openraft::OptionalSend;
 use openraft::impls::TokioRuntime;
+
+use crate::watch::OrderedWatch;
 
 thread_local! {
     static JITTER: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
@@ -64,7 +67,7 @@ impl AsyncRuntime for Runtime {
     type Timeout<R, T: Future<Output = R> + OptionalSend> = <Inner as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = ElectionJitter;
     type Mpsc = <Inner as AsyncRuntime>::Mpsc;
-    type Watch = <Inner as AsyncRuntime>::Watch;
+    type Watch = OrderedWatch;
     type Oneshot = <Inner as AsyncRuntime>::Oneshot;
     type Mutex<T: OptionalSend + 'static> = <Inner as AsyncRuntime>::Mutex<T>;
 

@@ -7,12 +7,12 @@ use openraft::errors::ErrorSource;
 use openraft::testing::log::{StoreBuilder, Suite};
 use storage::table::RedbTableOptions;
 use storage::{Batch, Disk, FsDisk, Log, LogOptions, MemoryDisk, MemoryTable, RedbTable, SnapshotStore, Table, TableView};
-use tokio::sync::watch;
 
 use crate::config::TypeConfig;
 use crate::log_store::LogStore;
 use crate::machine::{Machine, Observer};
 use crate::snapshots::Snapshots;
+use crate::watch;
 
 struct Deaf;
 

@@ -9,9 +9,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use sim::disk::Honesty;
 use sim::scenario::{self, Options};
+use sim::trace::Shown;
 use tracing_subscriber::EnvFilter;
 
 /// Runs the simulated cluster.
@@ -36,12 +37,26 @@ struct Arguments {
     /// Scenarios at once [default: one for each processor].
     #[arg(long)]
     jobs: Option<NonZero<usize>>,
-    /// Disks that only pretend to sync: the positive control, which must fail.
-    #[arg(long)]
-    lying_disks: bool,
+    /// What disks do when asked to sync. All but `honest` are positive controls, which must fail.
+    #[arg(long, value_enum, default_value = "honest")]
+    disks: Disks,
     /// Shows events as they happen; with RUST_LOG, the product's own traces too. For one seed.
     #[arg(long)]
     trace: bool,
+    /// Shows every message between nodes as well.
+    #[arg(long)]
+    messages: bool,
+}
+
+/// What disks do when asked to sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Disks {
+    /// Sync.
+    Honest,
+    /// Nothing.
+    Lying,
+    /// Sync later.
+    Lagging,
 }
 
 fn main() -> ExitCode {
@@ -57,8 +72,16 @@ fn main() -> ExitCode {
         nodes: arguments.nodes,
         clients: arguments.clients,
         faults: arguments.faults,
-        honesty: if arguments.lying_disks { Honesty::Lying } else { Honesty::Honest },
-        printed: arguments.trace,
+        honesty: match arguments.disks {
+            Disks::Honest => Honesty::Honest,
+            Disks::Lying => Honesty::Lying,
+            Disks::Lagging => Honesty::Lagging,
+        },
+        shown: match arguments {
+            Arguments { messages: true, .. } => Shown::Messages,
+            Arguments { trace: true, .. } => Shown::Events,
+            _ => Shown::Nothing,
+        },
     };
     let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZero::get);
 
@@ -117,8 +140,10 @@ fn differences(arguments: &Arguments) -> String {
             text.push_str(&format!(" --{name} {value}"));
         }
     }
-    if arguments.lying_disks {
-        text.push_str(" --lying-disks");
+    match arguments.disks {
+        Disks::Honest => {}
+        Disks::Lying => text.push_str(" --disks lying"),
+        Disks::Lagging => text.push_str(" --disks lagging"),
     }
     text
 }

@@ -92,7 +92,7 @@ impl Node {
     async fn try_start(&self, fate: Fate, network: &SimNetwork, witness: &Witness) -> anyhow::Result<Arc<Life>> {
         let down = CancellationToken::new();
         let peers = Arc::new(network.peers(self.id.clone(), down.clone()));
-        let disk = self.disk.as_disk();
+        let disk = self.disk.open();
         let rng: Arc<dyn Rng> = Arc::new(SeededRng::dangerous_from_seed(fate.rng_seed));
         let clock = Arc::new(self.clock.clone());
         let data_dir = DataDir::open(Arc::clone(&disk), Path::new(DATA_FOLDER), &self.id, None)?;
@@ -142,7 +142,7 @@ impl Node {
         life.doom();
         life.down.cancel();
         network.disconnect(&self.id);
-        self.disk.memory().crash(seed);
+        self.disk.crash(seed);
         // From here on it can reach nothing. Its tasks are told to end, so that they do not pile up.
         let end = async {
             life.barrier.shutdown().await;

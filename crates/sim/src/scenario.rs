@@ -17,7 +17,7 @@ use crate::linearizability::check_by_key;
 use crate::linearizability::register::Register;
 use crate::network::Weather;
 use crate::panics;
-use crate::trace::Trace;
+use crate::trace::{Shown, Trace};
 use crate::witness::{Invariant, Violation};
 use crate::workload::Clients;
 
@@ -41,13 +41,13 @@ pub struct Options {
     pub faults: usize,
     /// Of all disks.
     pub honesty: Honesty,
-    /// Shows events on standard error as they happen.
-    pub printed: bool,
+    /// What is shown as it happens.
+    pub shown: Shown,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { nodes: 3, clients: 5, faults: 6, honesty: Honesty::Honest, printed: false }
+        Options { nodes: 3, clients: 5, faults: 6, honesty: Honesty::Honest, shown: Shown::Nothing }
     }
 }
 
@@ -158,7 +158,7 @@ struct Scenario {
 impl Scenario {
     async fn run(seed: u64, options: &Options) -> Result<Report, Violation> {
         let started = Instant::now();
-        let trace = Trace::new(options.printed);
+        let trace = Trace::new(options.shown);
         let cluster = Cluster::start(options.nodes, options.honesty, Dice::new(seed), trace.clone()).await?;
         let mut scenario = Scenario { cluster, history: History::default() };
         scenario.cluster.initialize().await?;

@@ -2,10 +2,12 @@
 //!
 //! Every message on the wire goes into the hash with all its bytes, every event with its text; each with its moment.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crypto::digest::Sha256;
+use crypto::digest::{Sha256, sha256};
 use tokio::time::Instant;
+use types::NodeId;
 
 /// A trace. Clones write into the same one.
 #[derive(Clone)]
@@ -15,27 +17,40 @@ struct Inner {
     started: Instant,
     digest: Sha256,
     events: u64,
-    printed: bool,
+    shown: Shown,
+}
+
+/// How much of a trace is shown on standard error as it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shown {
+    /// Nothing.
+    Nothing,
+    /// What is done to the cluster, and what it comes to.
+    Events,
+    /// Every message too: from, to, call, length and the beginning of its SHA-256.
+    Messages,
 }
 
 impl Trace {
-    /// An empty trace that begins now; `printed`: events (not messages) are shown on standard error.
-    pub fn new(printed: bool) -> Trace {
-        Trace(Arc::new(Mutex::new(Inner { started: Instant::now(), digest: Sha256::new(), events: 0, printed })))
+    /// An empty trace that begins now.
+    pub fn new(shown: Shown) -> Trace {
+        Trace(Arc::new(Mutex::new(Inner { started: Instant::now(), digest: Sha256::new(), events: 0, shown })))
     }
 
     /// Notes an event.
     pub fn event(&self, what: &str) {
         let mut inner = self.lock();
-        if inner.printed {
-            eprintln!("{:>10.3}s {what}", inner.started.elapsed().as_secs_f64());
-        }
+        inner.show(Shown::Events, format_args!("{what}"));
         inner.note(what.as_bytes());
     }
 
-    /// Notes bytes that went over the wire.
-    pub fn message(&self, bytes: &[u8]) {
-        self.lock().note(bytes);
+    /// Notes what went over the wire.
+    pub fn message(&self, from: &NodeId, to: &NodeId, call: &str, bytes: &[u8]) {
+        let mut inner = self.lock();
+        let digest = sha256(bytes);
+        inner.show(Shown::Messages, format_args!("{from} > {to} {call} {} {}", bytes.len(), hex::encode(&digest[..4])));
+        inner.note(format!("{from} {to} {call}").as_bytes());
+        inner.note(&digest);
     }
 
     /// The hash of everything so far.
@@ -54,6 +69,12 @@ impl Trace {
 }
 
 impl Inner {
+    fn show(&self, level: Shown, what: fmt::Arguments<'_>) {
+        if level <= self.shown {
+            eprintln!("{:>12.6}s {what}", self.started.elapsed().as_secs_f64());
+        }
+    }
+
     fn note(&mut self, bytes: &[u8]) {
         let elapsed = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.digest.update(&elapsed.to_le_bytes());

@@ -18,7 +18,8 @@ use barrier::Barrier;
 use bytes::Bytes;
 use prost::Message;
 use raft::Inbound;
-use tokio::sync::{oneshot, watch};
+use raft::watch;
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -153,8 +154,7 @@ impl SimNetwork {
     fn transmit(&self, from: &NodeId, to: &NodeId, call: &'static str, message: &impl Message) -> Bytes {
         let bytes = Bytes::from(message.encode_to_vec());
         self.witness.saw_message(call, &bytes);
-        self.trace.message(format!("{from} {to} {call}").as_bytes());
-        self.trace.message(&bytes);
+        self.trace.message(from, to, call, &bytes);
         bytes
     }
 
