@@ -195,14 +195,13 @@ pub(crate) fn append_from_peer(request: peer::AppendRequest) -> Result<AppendEnt
     let vote = vote_from_peer(request.vote.as_ref())?;
     let prev_log_id = position_of_sender(request.previous.as_ref(), &vote)?;
     let leader_commit = position_of_sender(request.committed.as_ref(), &vote)?;
-    let mut next = request.previous.map_or(0, |position| position.index.saturating_add(1));
+    let first = request.previous.map_or(0, |position| position.index.saturating_add(1));
     let mut entries = Vec::with_capacity(request.entries.len());
-    for entry in request.entries {
+    for (index, entry) in (first..).zip(request.entries) {
         let position = entry.position.ok_or(CodecError::Missing("entries.position"))?;
-        if position.index != next || position.term > vote.leader_id.term() {
+        if position.index != index || position.term > vote.leader_id.term() {
             return Err(invalid("entries.position", "not consecutive, or of a later term than the sender's"));
         }
-        next += 1;
         entries.push(decode_entry(position_of(&position_from_peer(&position)?), entry.payload)?);
     }
     Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })

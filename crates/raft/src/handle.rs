@@ -13,6 +13,7 @@ use bytes::Bytes;
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError};
+use openraft::vote::RaftLeaderId;
 use storage::log::Step;
 use storage::{Batch, Disk, Flusher, Log, Table, TableView};
 use tokio::time::Instant;
@@ -373,7 +374,7 @@ impl Raft {
 
     /// Waits until the leader, as this node knows it, is another than `known`; answers the new one.
     pub async fn leader_changed(&self, known: Option<&NodeId>) -> Option<NodeId> {
-        let mut metrics = self.core.raft.metrics();
+        let mut metrics = self.core.raft.server_metrics();
         loop {
             let leader = metrics.borrow_watched().current_leader.clone();
             if leader.as_ref() != known || metrics.changed().await.is_err() {
@@ -382,17 +383,14 @@ impl Raft {
         }
     }
 
-    /// Waits until Raft fails for good (a disk that does not sync, a broken invariant) and answers why. The process must end.
+    /// Waits until Raft ends (a disk that does not sync, a broken invariant) and answers why. The process must end.
     pub async fn failed(&self) -> String {
-        let mut metrics = self.core.raft.metrics();
-        loop {
-            let state = metrics.borrow_watched().running_state.clone();
-            if let Err(fatal) = state {
-                return fatal.to_string();
-            }
-            if metrics.changed().await.is_err() {
-                return "raft has stopped".into();
-            }
+        // These metrics change with elections only, so that waiting here costs no write anything; they end with Raft.
+        let mut metrics = self.core.raft.server_metrics();
+        while metrics.changed().await.is_ok() {}
+        match &self.core.raft.metrics().borrow_watched().running_state {
+            Err(fatal) => fatal.to_string(),
+            Ok(()) => "raft has stopped".into(),
         }
     }
 
@@ -552,7 +550,7 @@ impl Core {
     }
 
     pub(crate) fn route(&self) -> Route {
-        let metrics = self.raft.metrics();
+        let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         match &metrics.current_leader {
             None => Route::Nowhere,
@@ -565,7 +563,7 @@ impl Core {
     }
 
     pub(crate) fn peer(&self, id: &NodeId) -> Option<Arc<Peer>> {
-        let metrics = self.raft.metrics();
+        let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         metrics.membership_config.get_node(id).map(|member| Arc::new(Peer { id: id.clone(), member: member.clone() }))
     }
@@ -573,7 +571,7 @@ impl Core {
     /// Pauses, then waits until a leader is known; false when the deadline came first.
     pub(crate) async fn wait_for_leader(&self, deadline: Instant) -> bool {
         tokio::time::sleep_until(deadline.min(Instant::now() + RETRY_PAUSE)).await;
-        let mut metrics = self.raft.metrics();
+        let mut metrics = self.raft.server_metrics();
         while metrics.borrow_watched().current_leader.is_none() {
             match tokio::time::timeout_at(deadline, metrics.changed()).await {
                 Ok(Ok(())) => {}
@@ -653,12 +651,12 @@ fn drive(mut flusher: Flusher, log: &Log, flushing: Flushing, tasks: &TaskTracke
 
 /// Tells in the traces who leads, at each change.
 async fn trace_leader(core: Arc<Core>) {
-    let mut metrics = core.raft.metrics();
+    let mut metrics = core.raft.server_metrics();
     let mut told = (0, None);
     loop {
         let now = {
             let metrics = metrics.borrow_watched();
-            (metrics.current_term, metrics.current_leader.clone())
+            (metrics.vote.leader_id.term(), metrics.current_leader.clone())
         };
         if now != told {
             match &now {
