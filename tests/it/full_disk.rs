@@ -105,7 +105,7 @@ async fn full_disks_stop_writes_only_and_room_brings_them_back() {
     disks.iter().for_each(SmallDisk::fill);
     for at in 0..3 {
         let node = cluster.client_at(at);
-        let refused = node.kv("secret").put("full", fields(json!({"x": 1})), None).await.err().expect("there is no room");
+        let refused = node.kv("secret").put("full", fields(json!({"x": 1})), None).await.expect_err("there is no room");
         assert_eq!(refused.status(), Some(507), "{refused}");
         node.kv("secret").get("app").await.unwrap_or_else(|error| panic!("reads go on: {error}"));
     }
@@ -167,7 +167,7 @@ async fn a_full_audit_disk_stops_answers_until_there_is_room() {
         let read = client.kv("secret").get("app").await.err().expect("without a record there is no answer");
         assert_eq!(read.status(), Some(500), "{read}");
         let write = client.kv("secret").put("app", fields(json!({"x": "unrecorded"})), None).await;
-        assert_eq!(write.err().expect("without a record nothing changes").status(), Some(500));
+        assert_eq!(write.expect_err("without a record nothing changes").status(), Some(500));
     }
     disk.free();
     let secret = eventually("requests are answered again", NOTICE_MAX, async || client.kv("secret").get("app").await).await;
