@@ -16,7 +16,7 @@ use crate::dice::Dice;
 use crate::disk::{Honesty, SimDisk};
 use crate::history::Acknowledged;
 use crate::linearizability::register::Action;
-use crate::network::SimNetwork;
+use crate::network::{SimNetwork, Weather};
 use crate::node::{Fate, Life, Node, address};
 use crate::trace::Trace;
 use crate::witness::{Invariant, Violation, Witness};
@@ -29,6 +29,8 @@ const CEREMONY_MAX: Duration = Duration::from_secs(60);
 const CONVERGENCE_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at the cluster.
 const PAUSE: Duration = Duration::from_millis(100);
+/// So many of a hundred ceremonies are held in foul weather.
+const FOUL_WEATHER_PERCENT: u64 = 30;
 const SHARES: u64 = 5;
 const THRESHOLD: u64 = 3;
 /// The longest sync of a simulated disk.
@@ -204,7 +206,12 @@ impl Cluster {
         for at in 0..self.nodes.len() {
             self.restart(at).await?;
         }
+        // A ceremony must not need fair weather.
+        if self.dice.chance(FOUL_WEATHER_PERCENT) {
+            self.network.set_weather(Weather::foul());
+        }
         self.unseal().await?;
+        self.network.set_weather(Weather::fair());
         let client = self.client();
         let nodes = Arc::clone(&self.nodes);
         let deadline = Instant::now() + HEALING_MAX;
