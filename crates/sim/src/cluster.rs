@@ -27,6 +27,8 @@ const HEALING_MAX: Duration = Duration::from_secs(30);
 const CEREMONY_MAX: Duration = Duration::from_secs(60);
 /// How long replicas may take to catch up once nothing is written any more.
 const CONVERGENCE_MAX: Duration = Duration::from_secs(30);
+/// How long tasks may take to end once all nodes have crashed.
+const STOP_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at the cluster.
 const PAUSE: Duration = Duration::from_millis(100);
 /// So many of a hundred ceremonies are held in foul weather.
@@ -297,12 +299,21 @@ impl Cluster {
         Ok(())
     }
 
-    /// Cuts every node's power, for good.
+    /// Cuts every node's power, for good. Nothing may be left running in this thread's runtime.
     pub async fn stop(&mut self) -> Result<(), Violation> {
         for at in 0..self.nodes.len() {
             self.crash(at).await?;
         }
-        Ok(())
+        // Some tasks learn only by and by that those they served are gone.
+        let deadline = Instant::now() + STOP_MAX;
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        while tasks() > 0 && Instant::now() < deadline {
+            sleep(PAUSE).await;
+        }
+        match tasks() {
+            0 => Ok(()),
+            left => Err(Violation::new(Invariant::CrashedNodesLeaveNothing, format_args!("{left} tasks"))),
+        }
     }
 
     /// The dice of whoever drives this cluster.

@@ -125,11 +125,20 @@ fn a_replica_that_stays_away_is_seen() {
 }
 
 #[test]
-fn a_crashed_node_leaves_no_task_behind() {
+fn crashed_nodes_leave_no_task_behind() {
     with_cluster(async |cluster| {
-        let metrics = tokio::runtime::Handle::current().metrics();
-        assert!(metrics.num_alive_tasks() > 20, "the cluster runs in tasks");
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        assert!(tasks() > 20, "the cluster runs in tasks");
         cluster.stop().await.unwrap();
-        assert_eq!(metrics.num_alive_tasks(), 0);
+        assert_eq!(tasks(), 0);
+    });
+}
+
+#[test]
+fn a_task_that_outlives_its_node_is_seen() {
+    with_cluster(async |cluster| {
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(std::future::pending::<()>());
+        assert_eq!(broken(cluster.stop().await), Some(Invariant::CrashedNodesLeaveNothing));
     });
 }
