@@ -102,7 +102,8 @@ impl Client {
         }
     }
 
-    fn path(&self, key: usize) -> String {
+    /// The path of a register: a secret of its own.
+    pub fn path(&self, key: usize) -> String {
         format!("{MOUNT}/data/team/{}-{key}", self.marker)
     }
 

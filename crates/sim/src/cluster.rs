@@ -16,7 +16,7 @@ use crate::dice::Dice;
 use crate::disk::{Honesty, SimDisk};
 use crate::history::Acknowledged;
 use crate::linearizability::register::Action;
-use crate::network::SimNetwork;
+use crate::network::{SimNetwork, Weather};
 use crate::node::{Fate, Life, Node, address};
 use crate::trace::Trace;
 use crate::witness::{Invariant, Violation, Witness};
@@ -27,8 +27,12 @@ const HEALING_MAX: Duration = Duration::from_secs(30);
 const CEREMONY_MAX: Duration = Duration::from_secs(60);
 /// How long replicas may take to catch up once nothing is written any more.
 const CONVERGENCE_MAX: Duration = Duration::from_secs(30);
+/// How long tasks may take to end once all nodes have crashed.
+const STOP_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at the cluster.
 const PAUSE: Duration = Duration::from_millis(100);
+/// So many of a hundred ceremonies are held in foul weather.
+const FOUL_WEATHER_PERCENT: u64 = 30;
 const SHARES: u64 = 5;
 const THRESHOLD: u64 = 3;
 /// The longest sync of a simulated disk.
@@ -204,7 +208,12 @@ impl Cluster {
         for at in 0..self.nodes.len() {
             self.restart(at).await?;
         }
+        // A ceremony must not need fair weather.
+        if self.dice.chance(FOUL_WEATHER_PERCENT) {
+            self.network.set_weather(Weather::foul());
+        }
         self.unseal().await?;
+        self.network.set_weather(Weather::fair());
         let client = self.client();
         let nodes = Arc::clone(&self.nodes);
         let deadline = Instant::now() + HEALING_MAX;
@@ -290,12 +299,21 @@ impl Cluster {
         Ok(())
     }
 
-    /// Cuts every node's power, for good.
+    /// Cuts every node's power, for good. Nothing may be left running in this thread's runtime.
     pub async fn stop(&mut self) -> Result<(), Violation> {
         for at in 0..self.nodes.len() {
             self.crash(at).await?;
         }
-        Ok(())
+        // Some tasks learn only by and by that those they served are gone.
+        let deadline = Instant::now() + STOP_MAX;
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        while tasks() > 0 && Instant::now() < deadline {
+            sleep(PAUSE).await;
+        }
+        match tasks() {
+            0 => Ok(()),
+            left => Err(Violation::new(Invariant::CrashedNodesLeaveNothing, format_args!("{left} tasks"))),
+        }
     }
 
     /// The dice of whoever drives this cluster.

@@ -2,7 +2,6 @@
 //! and every [`Invariant`] must hold.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use storage::disk::{Fault, FaultPoint};
@@ -27,6 +26,8 @@ const SIMULATED_TIME_MAX: Duration = Duration::from_secs(3600);
 const CALM: Duration = Duration::from_millis(500);
 /// A fault lasts this long.
 const FAULT: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(2500);
+/// So many of a hundred faults happen in foul weather.
+const FOUL_WEATHER_PERCENT: u64 = 30;
 /// Operations on the disk that succeed before it fails under a writing node.
 const OPERATIONS_BEFORE_FAULT: u64 = 40;
 
@@ -170,6 +171,9 @@ impl Scenario {
         for _ in 0..options.faults {
             let act = *scenario.cluster.dice().pick(ACTS);
             trace.event(&format!("fault: {act:?}"));
+            if scenario.cluster.dice().chance(FOUL_WEATHER_PERCENT) {
+                scenario.cluster.network.set_weather(Weather::foul());
+            }
             scenario.carry_out(act).await?;
             scenario.cluster.heal().await?;
             scenario.check_step().await?;
@@ -190,7 +194,8 @@ impl Scenario {
             None => usize::try_from(cluster.dice().within(0..count as u64)).expect("there are few nodes"),
         };
         let others: Vec<usize> = (0..count).filter(|at| *at != leader).collect();
-        let other = *cluster.dice().pick(&others);
+        // A single node is its own other.
+        let other = if others.is_empty() { leader } else { *cluster.dice().pick(&others) };
         let lasting = cluster.dice().duration(FAULT);
         let id = |cluster: &Cluster, at: usize| cluster.nodes[at].id.clone();
         match act {
@@ -308,11 +313,4 @@ impl Scenario {
             trace_hash: trace.hash(),
         })
     }
-}
-
-/// For tests: a scenario in a thread of its own, so that nothing another one left in this thread is seen.
-pub fn run_in_thread(seed: u64, options: &Options) -> Result<Report, Violation> {
-    let options = Arc::new(options.clone());
-    let thread = std::thread::Builder::new().name(format!("seed {seed}")).spawn(move || run(seed, &options));
-    thread.expect("a thread can be made").join().expect("panics are caught inside")
 }

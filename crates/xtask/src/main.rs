@@ -13,7 +13,7 @@ const HELP: &str = "usage: cargo xtask COMMAND
 
   tidy              the house rules: floors, lints, file heads, left-overs, links, decision records
   check             before a push: fmt, clippy, tidy, cargo-deny (if installed), tests
-  sim [ARG]...      the simulated cluster's tests; `sim --seed N` replays one seed
+  sim [ARG]...      the simulated cluster: `sim --seed N` replays one seed, `sim --histories N` runs many, `sim --help` tells more
 ";
 
 fn main() -> ExitCode {
@@ -53,21 +53,11 @@ fn check() -> Result<()> {
     run("cargo", &["test", "--workspace", "--locked"])
 }
 
+/// The simulator knows its own arguments, and says what is wrong with them.
 fn sim(arguments: &[&str]) -> Result<()> {
-    let mut command = vec!["test", "--package", "sim", "--locked"];
-    match arguments {
-        ["--seed", seed, rest @ ..] => {
-            seed.parse::<u64>().with_context(|| format!("{seed:?} is no seed (write a whole number)"))?;
-            command.extend(["--", "--nocapture"]);
-            command.extend(rest);
-            run_with("cargo", &command, &[("CONCLAVE_SIM_SEED", seed)])
-        }
-        rest => {
-            command.push("--");
-            command.extend(rest);
-            run("cargo", &command)
-        }
-    }
+    let mut command = vec!["run", "--quiet", "--package", "sim", "--bin", "sim", "--locked", "--"];
+    command.extend(arguments);
+    run("cargo", &command)
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<()> {

@@ -52,6 +52,11 @@ impl Weather {
     pub fn fair() -> Weather {
         Weather { delay: Duration::from_micros(100)..Duration::from_millis(2), loss_percent: 0 }
     }
+
+    /// As between continents, on a bad day.
+    pub fn foul() -> Weather {
+        Weather { delay: Duration::from_millis(1)..Duration::from_millis(60), loss_percent: 4 }
+    }
 }
 
 /// A running node, as the network reaches it.
