@@ -84,6 +84,14 @@ impl Service {
         Response { id: request.id, outcome, warnings }
     }
 
+    /// Whether there is such a token now. For limits that depend on it; what it may do is for [`Service::handle`] to say.
+    pub async fn knows(&self, token: &SecretBytes) -> bool {
+        match self.fresh().await {
+            Ok((view, _)) => matches!(self.find(&view, token), Ok(Some(_))),
+            Err(_) => false,
+        }
+    }
+
     async fn try_handle(&self, request: &Request, warnings: &mut Vec<String>) -> Result<Answer, Refusal> {
         let (view, tables) = self.fresh().await?;
         let caller = self.caller(&view, request)?;
@@ -137,7 +145,13 @@ impl Service {
     }
 
     fn caller(&self, view: &View, request: &Request) -> Result<Option<Arc<Caller>>, Refusal> {
-        let Some(text) = &request.token else { return Ok(None) };
+        match &request.token {
+            Some(text) => self.find(view, text),
+            None => Ok(None),
+        }
+    }
+
+    fn find(&self, view: &View, text: &SecretBytes) -> Result<Option<Arc<Caller>>, Refusal> {
         // EXPOSE: a token is looked up by its keyed hash.
         let tag = view.token_tag(text.expose()).ok_or(Refusal::Sealed)?;
         let copy = SecretBytes::with_len(text.len(), |buffer| buffer.copy_from_slice(text.expose()));
