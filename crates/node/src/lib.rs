@@ -8,6 +8,7 @@ mod http;
 mod lifecycle;
 mod listener;
 mod peers;
+mod room;
 mod telemetry;
 
 pub use boot::{RunError, run};

@@ -1,6 +1,10 @@
 //! The client listener: TCP, TLS, time limits; HTTP/1.1, HTTP/2 and gRPC on one port.
 
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::handler::Handler;
@@ -10,6 +14,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -21,7 +26,8 @@ use types::json::JsonLimits;
 use crate::boot::RunError;
 use crate::config::{ListenerConfig, TlsFiles, TlsVersion};
 use crate::grpc::KvService;
-use crate::http::{BODIES_BYTES_MAX, BODY_UNIT_BYTES, Edge, Limits};
+use crate::http::{Edge, Limits};
+use crate::room::Room;
 
 /// Connections at once, at most; further ones wait in the system's queue.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -44,7 +50,7 @@ pub(crate) fn limits(config: &ListenerConfig) -> Limits {
         body_bytes_max: usize::try_from(config.request_size_bytes_max).unwrap_or(usize::MAX),
         duration_max: config.request_duration_max,
         json: JsonLimits::default(),
-        bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / BODY_UNIT_BYTES)),
+        room: Room::default(),
     }
 }
 
@@ -78,8 +84,11 @@ pub(crate) fn serve<H: Health>(
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<H> {
     let kv = KvService::server(edge.clone());
-    let grpc = tonic::service::Routes::new(health).add_service(kv).into_axum_router();
-    let router = grpc.fallback_service(crate::http::handle.with_state(Arc::new(edge)));
+    let edge = Arc::new(edge);
+    let limit = axum::middleware::from_fn_with_state(Arc::clone(&edge), crate::grpc::limit);
+    let grpc = tonic::service::Routes::new(health).add_service(kv).into_axum_router().layer(limit);
+    let router = grpc.fallback_service(crate::http::handle.with_state(edge));
+    let preface_max = config.header_read_timeout;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(config.header_read_timeout).max_buf_size(HEADER_BUFFER_BYTES_MAX);
     builder
@@ -104,9 +113,14 @@ pub(crate) fn serve<H: Health>(
             let (tls, server, watcher) = (tls.clone(), Arc::clone(&server), graceful.watcher());
             connections.spawn(async move {
                 let served = match tls {
-                    None => watcher.watch(server.serve_connection(TokioIo::new(stream), service).into_owned()).await,
+                    None => {
+                        watcher.watch(server.serve_connection(TokioIo::new(Prompt::new(stream, preface_max)), service).into_owned()).await
+                    }
                     Some(tls) => match tokio::time::timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => watcher.watch(server.serve_connection(TokioIo::new(stream), service).into_owned()).await,
+                        Ok(Ok(stream)) => {
+                            let stream = Prompt::new(stream, preface_max);
+                            watcher.watch(server.serve_connection(TokioIo::new(stream), service).into_owned()).await
+                        }
                         Ok(Err(error)) => return tracing::debug!(%error, %remote, "TLS handshake"),
                         Err(_) => return tracing::debug!(%remote, "TLS handshake took too long"),
                     },
@@ -125,6 +139,73 @@ pub(crate) fn serve<H: Health>(
     }
 }
 
+/// How an HTTP/2 connection begins (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A connection on which it must be clear in time whether it speaks HTTP/1.1 or HTTP/2: until then, no other limit runs.
+struct Prompt<S> {
+    stream: S,
+    /// `None` once it is clear.
+    deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Bytes of the preface that have come.
+    matched: usize,
+}
+
+impl<S> Prompt<S> {
+    fn new(stream: S, within: Duration) -> Prompt<S> {
+        Prompt { stream, deadline: Some(Box::pin(tokio::time::sleep(within))), matched: 0 }
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        let rest = &PREFACE[self.matched..];
+        let compared = rest.len().min(bytes.len());
+        self.matched += compared;
+        if self.matched == PREFACE.len() || rest[..compared] != bytes[..compared] {
+            self.deadline = None;
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if let Some(deadline) = &mut this.deadline {
+            match &polled {
+                Poll::Pending if deadline.as_mut().poll(context).is_ready() => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no request came")));
+                }
+                Poll::Ready(Ok(())) => this.note(&buffer.filled()[before..]),
+                Poll::Pending | Poll::Ready(Err(_)) => {}
+            }
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+}
+
 type Accepted = (TcpStream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accepted> {
@@ -140,6 +221,38 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accep
             tracing::warn!(%error, "accept");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// What a reader gets that waits for `sent` and more: bytes, or the error's kind.
+    async fn read(sent: &[u8]) -> Result<usize, io::ErrorKind> {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let mut server = Prompt::new(server, Duration::from_millis(50));
+        client.write_all(sent).await.unwrap();
+        let mut got = 0;
+        loop {
+            match tokio::time::timeout(Duration::from_millis(300), server.read(&mut [0; 7])).await {
+                Ok(Ok(count)) => got += count,
+                Ok(Err(error)) => return Err(error.kind()),
+                Err(_) => return Ok(got),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_does_not_keep_its_place() {
+        for silent in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+            assert_eq!(read(silent).await, Err(io::ErrorKind::TimedOut), "{silent:?}");
+        }
+        for clear in [PREFACE, b"G", b"GET / HTTP/1.0\r\n\r\n", b"PRI * HTTP/1.1"] {
+            assert_eq!(read(clear).await, Ok(clear.len()), "{clear:?}: other limits hold from here on");
         }
     }
 }

@@ -84,6 +84,14 @@ impl Service {
         Response { id: request.id, outcome, warnings }
     }
 
+    /// Whether there is such a token now. For limits that depend on it; what it may do is for [`Service::handle`] to say.
+    pub async fn knows(&self, token: &SecretBytes) -> bool {
+        match self.fresh().await {
+            Ok((view, _)) => matches!(self.find(&view, token), Ok(Some(_))),
+            Err(_) => false,
+        }
+    }
+
     async fn try_handle(&self, request: &Request, warnings: &mut Vec<String>) -> Result<Answer, Refusal> {
         let (view, tables) = self.fresh().await?;
         let caller = self.caller(&view, request)?;
@@ -93,7 +101,9 @@ impl Service {
             None => Err(Refusal::Denied),
         };
 
-        let body = if tables.audit.is_empty() { Value::Null } else { parse_body(request.body.expose()) };
+        // What an unknown caller sends is not worth a parser's memory; that it came is recorded all the same.
+        let is_shown = caller.is_some() && !tables.audit.is_empty();
+        let body = if is_shown { parse_body(request.body.expose()) } else { Value::Null };
         let mount = route.as_ref().map(|route| (route.mount.path.as_str(), route.mount.kind.as_str()));
         let permit = permitted.as_ref().ok().map(|(permit, _)| permit);
         let event = |stage| Event { time: self.clock.now(), request, body: &body, caller: caller.as_deref(), permit, mount, stage };
@@ -110,8 +120,7 @@ impl Service {
         };
         *warnings = more;
         let response = Response { id: request.id, outcome, warnings: Vec::new() };
-        // A device that was enabled by this very request records its answer already.
-        let tables = self.tables.load_full();
+        // The devices that have the request's record get the answer's too, also when this very request disabled one.
         tables.audit.record(&event(Stage::Response(&response))).await.map_err(|_| Refusal::Audit)?;
         response.outcome
     }
@@ -131,13 +140,20 @@ impl Service {
         }
         let mounts = Arc::new(MountTable::load(&view).map_err(|error| refusal(&error))?);
         let audit = AuditTable::load(&view).map_err(|error| refusal(&error))?;
-        let renewed = Arc::new(Tables { generations, mounts, audit: Arc::new(known.audit.renew(&audit, &self.barrier)) });
+        let audit = known.audit.renew(&audit, &self.barrier).ok_or(Refusal::Sealed)?;
+        let renewed = Arc::new(Tables { generations, mounts, audit: Arc::new(audit) });
         self.tables.store(Arc::clone(&renewed));
         Ok((view, renewed))
     }
 
     fn caller(&self, view: &View, request: &Request) -> Result<Option<Arc<Caller>>, Refusal> {
-        let Some(text) = &request.token else { return Ok(None) };
+        match &request.token {
+            Some(text) => self.find(view, text),
+            None => Ok(None),
+        }
+    }
+
+    fn find(&self, view: &View, text: &SecretBytes) -> Result<Option<Arc<Caller>>, Refusal> {
         // EXPOSE: a token is looked up by its keyed hash.
         let tag = view.token_tag(text.expose()).ok_or(Refusal::Sealed)?;
         let copy = SecretBytes::with_len(text.len(), |buffer| buffer.copy_from_slice(text.expose()));
@@ -152,12 +168,13 @@ impl Service {
             Some(route) => self.target(request, caller, route),
             None => Err(Refusal::NoRoute(request.path.as_str().to_owned())),
         };
-        let mut is_create = false;
-        if let (Ok(Target::Operation { operation, .. }), Some(route), Verb::Write) = (&target, route, request.verb) {
-            let existing = operation.is_create(&view.below(&route.mount.root())).map_err(|error| refusal(&error))?;
-            is_create = existing.unwrap_or(false);
-        }
+        let existing = match (&target, route, request.verb) {
+            (Ok(Target::Operation { operation, .. }), Some(route), Verb::Write) => operation.is_create(&view.below(&route.mount.root())),
+            _ => Ok(None),
+        };
+        let is_create = matches!(existing, Ok(Some(true)));
         let permit = acl.check(request.verb, is_create, &request.path).map_err(|_| Refusal::Denied)?;
+        existing.map_err(|error| refusal(&error))?;
         Ok((permit, target?))
     }
 

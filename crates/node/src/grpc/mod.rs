@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
+use axum::extract::State;
+use axum::middleware::Next;
 use crypto::{SecretBytes, Zeroizing};
 use engine::AskError;
+use futures::TryStreamExt;
 use proto::kv;
 use proto::kv::kv_server::{Kv, KvServer};
 use serde::Deserialize;
@@ -14,6 +18,7 @@ use types::capability::Verb;
 use types::{Path, RequestId};
 
 use crate::http::{Edge, Remote};
+use crate::room::{BodyError, FREE_BYTES, Framing, Gate};
 
 /// Serves `conclave.kv.v1.Kv`.
 pub(crate) struct KvService {
@@ -45,9 +50,29 @@ impl KvService {
         let token = crate::http::token(call.metadata().as_ref()).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
         let remote = call.extensions().get::<Remote>().map(|Remote(remote)| *remote);
         let request = service::Request { id: RequestId::generate(), verb, path, body, query, token, remote };
-        let handled = tokio::time::timeout(self.edge.limits.duration_max, service.handle(request)).await;
-        let response = handled.map_err(|_| Status::deadline_exceeded("the request took too long"))?;
+        let response = service.handle(request).await;
         response.outcome.map_err(|refusal| status(&refusal))
+    }
+}
+
+/// Holds every gRPC call to the limits of all requests, before its message is read: its room in memory, and its time.
+pub(crate) async fn limit(State(edge): State<Arc<Edge>>, call: axum::extract::Request, next: Next) -> axum::response::Response {
+    let (head, body) = call.into_parts();
+    let (bytes_max, gate): (usize, Gate) = match crate::http::token(&head.headers) {
+        Ok(Some(token)) => (edge.limits.body_bytes_max, edge.knows(&token)),
+        // Nothing will be done for this caller, so little is read from it.
+        Ok(None) => (FREE_BYTES, Box::pin(async { false })),
+        Err(failure) => return Status::invalid_argument(failure.to_string()).into_http(),
+    };
+    let (stream, _held) = edge.limits.room.meter(body, bytes_max, Framing::Grpc, gate);
+    let body = Body::from_stream(stream.map_err(|error| match error {
+        BodyError::UnknownCaller => Status::permission_denied(error.to_string()),
+        BodyError::NoRoom | BodyError::TooLarge(_) => Status::resource_exhausted(error.to_string()),
+        BodyError::Lost => Status::cancelled(error.to_string()),
+    }));
+    match tokio::time::timeout(edge.limits.duration_max, next.run(axum::extract::Request::from_parts(head, body))).await {
+        Ok(response) => response,
+        Err(_) => Status::deadline_exceeded("the request took too long; if it was a write, read before you try again").into_http(),
     }
 }
 

@@ -6,6 +6,8 @@ use service::Refusal;
 use types::PathError;
 use types::json::JsonLimitError;
 
+use crate::room::BodyError;
+
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -24,12 +26,9 @@ pub(crate) enum Failure {
     /// A header is too long.
     #[error("header {0} is too long")]
     HeaderTooLong(&'static str),
-    /// The body is larger than allowed.
-    #[error("the request body is larger than {0} bytes")]
-    BodyTooLarge(usize),
-    /// The body did not arrive.
-    #[error("the request body did not arrive whole")]
-    BodyLost,
+    /// The body was not taken.
+    #[error("{0}")]
+    Upload(BodyError),
     /// The body is JSON of an unreasonable shape.
     #[error("{0}")]
     JsonLimit(#[from] JsonLimitError),
@@ -59,13 +58,14 @@ pub(crate) enum Failure {
 /// The status of a failure of the edge itself.
 pub(crate) fn status_of_failure(failure: &Failure) -> StatusCode {
     match failure {
-        Failure::Path(_) | Failure::Header(_) | Failure::Body(_) | Failure::BodyLost | Failure::JsonLimit(_) | Failure::Ceremony(_) => {
-            StatusCode::BAD_REQUEST
-        }
+        Failure::Path(_) | Failure::Header(_) | Failure::Body(_) | Failure::JsonLimit(_) | Failure::Ceremony(_) => StatusCode::BAD_REQUEST,
         Failure::NotFound => StatusCode::NOT_FOUND,
         Failure::Method => StatusCode::METHOD_NOT_ALLOWED,
         Failure::HeaderTooLong(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Failure::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        Failure::Upload(BodyError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+        Failure::Upload(BodyError::NoRoom) => StatusCode::SERVICE_UNAVAILABLE,
+        Failure::Upload(BodyError::UnknownCaller) => StatusCode::FORBIDDEN,
+        Failure::Upload(BodyError::Lost) => StatusCode::BAD_REQUEST,
         Failure::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Failure::Sealed | Failure::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         Failure::TookTooLong => StatusCode::GATEWAY_TIMEOUT,

@@ -13,13 +13,13 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use barrier::Barrier;
-use crypto::Rng;
+use crypto::{Rng, SecretBytes};
 use raft::Raft;
-use tokio::sync::Semaphore;
 use types::json::JsonLimits;
 use types::{Clock, NodeId, RequestId};
 
 use crate::lifecycle::Serving;
+use crate::room::{BodyError, Gate, Held, Room};
 
 pub(crate) use error::Failure;
 pub(crate) use read::{check_json, token};
@@ -30,16 +30,12 @@ pub(crate) struct Limits {
     pub(crate) body_bytes_max: usize,
     pub(crate) duration_max: Duration,
     pub(crate) json: JsonLimits,
-    /// Room for the bodies of all requests together, in [`BODY_UNIT_BYTES`]: a body is read once there is room for it.
-    pub(crate) bodies: Arc<Semaphore>,
+    /// Room for the bodies of all requests together.
+    pub(crate) room: Room,
 }
 
-/// In which room for bodies is counted.
-pub(crate) const BODY_UNIT_BYTES: usize = 64 * 1024;
-/// Bytes of bodies that are held in memory at once, for all requests together (one body may be larger by itself).
-pub(crate) const BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The largest body of a route that is served without a token.
-const SYSTEM_BODY_BYTES_MAX: usize = 64 * 1024;
+const SYSTEM_BODY_BYTES_MAX: usize = crate::room::FREE_BYTES;
 
 /// What listeners hold of the floors below.
 #[derive(Clone)]
@@ -52,6 +48,21 @@ pub(crate) struct Edge {
     pub(crate) limits: Limits,
     pub(crate) cluster_name: String,
     pub(crate) node_id: NodeId,
+}
+
+impl Edge {
+    /// Finds out, when asked, whether there is such a token.
+    pub(crate) fn knows(&self, token: &SecretBytes) -> Gate {
+        let serving = self.serving.clone();
+        // EXPOSE: a copy of the token, to be looked up when the body turns out to be large.
+        let token = SecretBytes::with_len(token.len(), |buffer| buffer.copy_from_slice(token.expose()));
+        Box::pin(async move {
+            match serving.service() {
+                Some(service) => service.knows(&token).await,
+                None => false,
+            }
+        })
+    }
 }
 
 /// Where a connection comes from.
@@ -75,19 +86,28 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request)
     let (head, body) = request.into_parts();
     let path = read::path(&head)?;
     if let Some(route) = system::find(&path) {
-        let (body, _room) = read::body(&head, body, SYSTEM_BODY_BYTES_MAX.min(edge.limits.body_bytes_max), &edge.limits).await?;
+        let bytes_max = SYSTEM_BODY_BYTES_MAX.min(edge.limits.body_bytes_max);
+        let (body, _held) = read::body(&head, body, bytes_max, &edge.limits, Box::pin(async { false })).await?;
         return system::handle(edge, route, &head, &body).await;
     }
     // Refused before the body is read: a sealed node holds nothing in memory for anybody.
-    let service = edge.serving.service().ok_or(Failure::Sealed)?;
+    if edge.serving.service().is_none() {
+        return Err(Failure::Sealed);
+    }
     read::unsupported_headers(&head.headers)?;
     let (verb, query) = read::verb(&head)?;
     let token = read::token(&head.headers)?;
-    let (body, _room) = match token {
-        Some(_) => read::body(&head, body, edge.limits.body_bytes_max, &edge.limits).await?,
+    let (body, _held) = match &token {
+        Some(token) => match read::body(&head, body, edge.limits.body_bytes_max, &edge.limits, edge.knows(token)).await {
+            // Denied as any unknown caller is, and recorded.
+            Err(Failure::Upload(BodyError::UnknownCaller)) => (engine::no_body(), Held::default()),
+            read => read?,
+        },
         // Nothing will be done for this caller, so nothing is read from it.
-        None => (engine::no_body(), None),
+        None => (engine::no_body(), Held::default()),
     };
+    // Taken only now: a slow body must not keep the service, and its keys, beyond a seal.
+    let service = edge.serving.service().ok_or(Failure::Sealed)?;
     let path = if matches!(verb, types::capability::Verb::List | types::capability::Verb::Scan) { path.as_folder() } else { path };
     let is_top_level = render::is_top_level(&path);
     let request = service::Request { id, verb, path, body, query, token, remote: Some(remote) };

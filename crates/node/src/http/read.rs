@@ -1,22 +1,21 @@
 //! Reads what came over HTTP: path, verb, token, body. Limits first; nothing here is known to be from anybody yet.
 
-use std::sync::Arc;
-
 use std::fmt;
 
 use axum::body::Body;
+use bytes::Bytes;
 use crypto::SecretBytes;
+use futures::TryStreamExt;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, Method};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use tokio::sync::OwnedSemaphorePermit;
 use types::Path;
 use types::capability::Verb;
 use types::json;
 
-use super::{BODIES_BYTES_MAX, BODY_UNIT_BYTES, Failure, Limits};
+use super::{Failure, Limits};
+use crate::room::{BodyError, Framing, Gate, Held};
 
 /// Under which every path of the API lies.
 const PREFIX: &str = "/v1/";
@@ -133,40 +132,36 @@ pub(super) fn unsupported_headers(headers: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
-/// The body, and its share of the room for all bodies: within `bytes_max` and the JSON limits, and a JSON object if there is one.
-pub(super) async fn body(
-    head: &Parts,
-    body: Body,
-    bytes_max: usize,
-    limits: &Limits,
-) -> Result<(SecretBytes, Option<OwnedSemaphorePermit>), Failure> {
+/// The body, and the room that it takes: within `bytes_max` and the JSON limits, and a JSON object if there is one. A body that
+/// is larger than [`FREE_BYTES`](crate::room::FREE_BYTES) is taken only if `gate` lets it.
+pub(super) async fn body(head: &Parts, body: Body, bytes_max: usize, limits: &Limits, gate: Gate) -> Result<(SecretBytes, Held), Failure> {
     if matches!(head.method, Method::GET | Method::HEAD | Method::DELETE) || head.method.as_str() == "LIST" {
         // Such a body means nothing; it is not read.
-        return Ok((engine::no_body(), None));
+        return Ok((engine::no_body(), Held::default()));
     }
     let declared = head.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|declared| declared > bytes_max) {
-        return Err(Failure::BodyTooLarge(bytes_max));
+        return Err(Failure::Upload(BodyError::TooLarge(bytes_max)));
     }
-    let room = room(declared.unwrap_or(bytes_max), limits).await?;
-    let collected = Limited::new(body, bytes_max).collect().await.map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() { Failure::BodyTooLarge(bytes_max) } else { Failure::BodyLost }
-    })?;
-    let bytes = SecretBytes::from(Vec::from(collected.to_bytes()));
+    let (stream, held) = limits.room.meter(body, bytes_max, Framing::Plain, gate);
+    let chunks: Vec<Bytes> = stream.try_collect().await.map_err(Failure::Upload)?;
+    // One buffer of the final size: one that grows leaves copies behind.
+    let bytes = SecretBytes::with_len(chunks.iter().map(Bytes::len).sum(), |buffer| {
+        let mut rest = buffer;
+        for chunk in &chunks {
+            let (place, after) = rest.split_at_mut(chunk.len());
+            place.copy_from_slice(chunk);
+            rest = after;
+        }
+    });
+    drop(chunks);
     // EXPOSE: the body's shape is checked.
     if bytes.expose().trim_ascii() == b"null" {
         // What `bao write -f` sends: there is nothing to say.
-        return Ok((engine::no_body(), None));
+        return Ok((engine::no_body(), Held::default()));
     }
     check_json(bytes.expose(), limits)?;
-    Ok((bytes, Some(room)))
-}
-
-/// Waits until a body of that length may be held in memory.
-async fn room(bytes: usize, limits: &Limits) -> Result<OwnedSemaphorePermit, Failure> {
-    let units = bytes.div_ceil(BODY_UNIT_BYTES).clamp(1, BODIES_BYTES_MAX / BODY_UNIT_BYTES);
-    let units = u32::try_from(units).map_err(|_| Failure::Internal)?;
-    Arc::clone(&limits.bodies).acquire_many_owned(units).await.map_err(|_| Failure::Internal)
+    Ok((bytes, held))
 }
 
 pub(crate) fn check_json(bytes: &[u8], limits: &Limits) -> Result<(), Failure> {
@@ -305,7 +300,7 @@ mod tests {
             body_bytes_max: 1024,
             duration_max: std::time::Duration::from_secs(1),
             json: json::JsonLimits::default(),
-            bodies: Arc::new(tokio::sync::Semaphore::new(1)),
+            room: crate::room::Room::default(),
         };
         for (body, fits) in [
             ("", true),

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crypto::MacKey;
@@ -53,13 +53,27 @@ pub(crate) fn probe(path: &Path) -> io::Result<()> {
     open(path).map(drop)
 }
 
+/// Opens the file so that the next line begins at the start of one, and so that the file itself outlives a power loss.
 fn open(path: &Path) -> io::Result<File> {
-    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(no_follow).open(path)?;
-    let kind = file.metadata()?.file_type();
-    // A pipe without a reader would block for ever; a device file is not a record.
+    use rustix::fs::OFlags;
+    // A link is not followed; a pipe without a reader is an error at once, instead of a wait for ever.
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).map_err(io::Error::other)?;
+    let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    let kind = metadata.file_type();
     if kind.is_fifo() || kind.is_block_device() || kind.is_char_device() || kind.is_socket() {
         return Err(io::Error::other("not a regular file"));
+    }
+    if metadata.len() == 0 {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()?;
+    } else {
+        let mut last = [0];
+        file.read_exact_at(&mut last, metadata.len() - 1)?;
+        if last != *b"\n" {
+            // A line was cut off by a full disk or a crash: it must not swallow the next one.
+            (&file).write_all(b"\n")?;
+        }
     }
     Ok(file)
 }
@@ -97,7 +111,7 @@ fn append(path: &Path, file: &mut Option<File>, bytes: &[u8]) -> io::Result<()> 
     };
     (&open_file).write_all(bytes)?;
     open_file.sync_data()?;
-    // Only a file that works is kept open; after an error it is opened anew, and a torn line ends there.
+    // Only a file that works is kept open; after an error it is opened anew, which ends a torn line.
     *file = Some(open_file);
     Ok(())
 }
@@ -145,5 +159,24 @@ mod tests {
         let (target, link) = (dir.path().join("target"), dir.path().join("link"));
         std::os::unix::fs::symlink(&target, &link).unwrap();
         assert!(device(&link).write(b"x\n".to_vec()).await.is_err(), "a link is not followed");
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(probe(&pipe).is_err()));
+        assert_eq!(receiver.recv_timeout(std::time::Duration::from_secs(5)), Ok(true));
+    }
+
+    #[tokio::test]
+    async fn a_line_after_a_torn_one_stands_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        OpenOptions::new().create(true).append(true).open(&path).unwrap().write_all(b"{\"torn").unwrap();
+        device(&path).write(b"{}\n".to_vec()).await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"{\"torn\n{}\n");
     }
 }

@@ -119,8 +119,8 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Opens what is new, keeps what stays, drops the rest.
-    pub(crate) fn renew(&self, table: &AuditTable, barrier: &Barrier) -> Broker {
+    /// Opens what is new, keeps what stays, drops the rest. `None` when sealed: a device left out would record nothing.
+    pub(crate) fn renew(&self, table: &AuditTable, barrier: &Barrier) -> Option<Broker> {
         let open = |config: &DeviceConfig| {
             let kept = self.devices.iter().find(|(known, _)| known.uuid == config.uuid).map(|(_, device)| Arc::clone(device));
             let device = match kept {
@@ -132,7 +132,7 @@ impl Broker {
             };
             Some((config.clone(), device))
         };
-        Broker { devices: table.devices.iter().filter_map(open).collect() }
+        Some(Broker { devices: table.devices.iter().map(open).collect::<Option<_>>()? })
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -42,14 +42,14 @@ pub(crate) fn parse(ask: Ask, rng: &dyn Rng) -> Result<Prepared, AskError> {
         (["ha-status"], Verb::Read) => Ok(Prepared::Act(Act::Members)),
         (["mounts"], Verb::Read) => operation(Box::new(mounts::List { auth: false })),
         (["auth"], Verb::Read) => operation(Box::new(mounts::List { auth: true })),
-        (["mounts", ..], Verb::Read) => operation(Box::new(mounts::Show::parse(&segments[1..]))),
-        (["mounts", ..], Verb::Write) => operation(mounts::parse_enable(&segments[1..], &ask, rng)?),
+        (["mounts", _, ..], Verb::Read) => operation(Box::new(mounts::Show::parse(&segments[1..]))),
+        (["mounts", _, ..], Verb::Write) => operation(mounts::parse_enable(&segments[1..], &ask, rng)?),
         (["internal", "ui", "mounts"], Verb::Read) => operation(Box::new(mounts::Overview)),
-        (["internal", "ui", "mounts", ..], Verb::Read) => operation(Box::new(mounts::Holding::parse(&segments[3..])?)),
+        (["internal", "ui", "mounts", _, ..], Verb::Read) => operation(Box::new(mounts::Holding::parse(&segments[3..])?)),
         (["audit"], Verb::Read) => operation(Box::new(audit::List)),
-        (["audit", ..], Verb::Write) => audit::parse_enable(&segments[1..], &ask, rng),
-        (["audit", ..], Verb::Delete) => operation(Box::new(audit::Disable::parse(&segments[1..]))),
-        (["seal" | "ha-status" | "mounts" | "auth"] | ["audit", ..] | ["internal", "ui", "mounts", ..], _) => {
+        (["audit", _, ..], Verb::Write) => audit::parse_enable(&segments[1..], &ask, rng),
+        (["audit", _, ..], Verb::Delete) => operation(Box::new(audit::Disable::parse(&segments[1..]))),
+        (["seal" | "ha-status" | "auth"] | ["mounts" | "audit", ..] | ["internal", "ui", "mounts", ..], _) => {
             Err(AskError::UnsupportedOperation)
         }
         _ => Err(AskError::UnsupportedPath),
@@ -86,4 +86,27 @@ async fn members(barrier: &Barrier, now: Timestamp) -> HaStatus {
         term: status.as_ref().map(|status| status.term),
     });
     HaStatus { nodes: nodes.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::Path;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_mounted_or_recorded_at_no_path() {
+        let bodies = [("mounts", r#"{"type":"kv-v2"}"#), ("audit", r#"{"type":"file","options":{"file_path":"/var/log/audit.log"}}"#)];
+        for (area, body) in bodies {
+            let parsed = |path: String| {
+                let body = crypto::SecretBytes::from(body.as_bytes().to_vec());
+                let ask = Ask { verb: Verb::Write, path: Path::parse(&path).unwrap(), body, query: Vec::new() };
+                parse(ask, &crypto::SeededRng::dangerous_from_seed(1))
+            };
+            assert!(parsed(format!("{area}/some")).is_ok(), "{area}");
+            for path in [area.to_owned(), format!("{area}/")] {
+                assert!(matches!(parsed(path), Err(AskError::UnsupportedOperation)), "{area}");
+            }
+        }
+    }
 }
