@@ -38,6 +38,8 @@ pub const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// With less room than this on its disk, a node takes no writes: an append that does not fit ends the process, since nobody
 /// can tell what of it is durable.
 pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// With less room than this the table is not made durable: it copies what it changes, and fails for good when there is no room.
+const FLUSH_ROOM_BYTES: u64 = 16 * 1024 * 1024;
 /// How often a node looks how much room there is.
 const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the table is made durable while there is something new in it.
@@ -506,6 +508,12 @@ impl Core {
         self.disk_is_full.load(Ordering::Relaxed)
     }
 
+    /// Asks anew: others may have filled the disk a moment ago.
+    fn has_room_for_flush(&self) -> bool {
+        let (disk, folder) = &self.disk;
+        disk.free_bytes(folder).is_ok_and(|free| free >= FLUSH_ROOM_BYTES)
+    }
+
     fn look_at_disk(&self) {
         let (disk, folder) = &self.disk;
         let free = match disk.free_bytes(folder) {
@@ -691,7 +699,8 @@ async fn flush_table(core: Arc<Core>, flushing: Flushing) {
             () = core.stop.cancelled() => return,
             () = tokio::time::sleep(TABLE_FLUSH_INTERVAL) => {}
         }
-        if core.table.durable() == core.table.applied().position {
+        // Waiting loses nothing: what the table lacks after a crash is in the log.
+        if core.table.durable() == core.table.applied().position || !core.has_room_for_flush() {
             continue;
         }
         let table = Arc::clone(&core.table);

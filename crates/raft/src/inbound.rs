@@ -58,13 +58,13 @@ impl Inbound {
             let mut requests = std::pin::pin!(requests);
             loop {
                 // A peer that is paused keeps its stream open and silent; that must not keep this task.
-                let request = tokio::select! {
+                let next = tokio::select! {
                     biased;
                     () = core.stop.cancelled() => break,
                     () = sender.closed() => break,
-                    Some(Ok(request)) = requests.next() => request,
-                    else => break,
+                    next = requests.next() => next,
                 };
+                let Some(Ok(request)) = next else { break };
                 match codec::append_from_peer(request).and_then(|request| core.plausible(&request.vote).map(|()| request)) {
                     Ok(request) => {
                         if sender.send(request).await.is_err() {
