@@ -151,7 +151,7 @@ impl DiskFile for FalseFile {
         if self.honesty == Honesty::Lagging {
             self.file.sync_data()?;
             let mut state = lock(&self.state);
-            if state.syncs % LAG_SYNCS == 0 {
+            if state.syncs.is_multiple_of(LAG_SYNCS) {
                 state.medium = Some(state.memory.fork());
             }
             state.syncs += 1;
