@@ -16,7 +16,7 @@ use sim::witness::{Invariant, Violation};
 fn run_all(seeds: impl IntoIterator<Item = u64>, options: &Options) -> Vec<(u64, Result<Report, Violation>)> {
     thread::scope(|threads| {
         let running: Vec<_> = seeds.into_iter().map(|seed| (seed, threads.spawn(move || run(seed, options)))).collect();
-        running.into_iter().map(|(seed, thread)| (seed, thread.join().unwrap())).collect()
+        running.into_iter().map(|(seed, thread)| (seed, thread.join().expect("panics are caught inside"))).collect()
     })
 }
 
@@ -78,11 +78,11 @@ fn disks_that_sync_later_are_caught() {
 
 /// Lends a healthy cluster to `check`.
 fn with_cluster(check: impl AsyncFnOnce(&mut Cluster)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     runtime.block_on(async {
-        let mut cluster = Cluster::start(3, Honesty::Honest, Dice::new(9), Trace::new(Shown::Nothing)).await.unwrap();
-        cluster.initialize().await.unwrap();
-        cluster.heal().await.unwrap();
+        let mut cluster = Cluster::start(3, Honesty::Honest, Dice::new(9), Trace::new(Shown::Nothing)).await.expect("it starts");
+        cluster.initialize().await.expect("it can be initialised");
+        cluster.heal().await.expect("it serves");
         check(&mut cluster).await;
     });
 }
