@@ -3,6 +3,8 @@
 //! What is promised here: batches are applied once and everywhere, reads on every node are linearizable, learners catch up
 //! (by snapshot if the log no longer reaches back), membership changes jointly, leadership is handed over.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
