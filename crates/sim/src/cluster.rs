@@ -104,10 +104,12 @@ impl Cluster {
                 token = Some(text);
                 plan
             };
-            match life.barrier.initialize(quorum, "simulated", found).await {
-                Ok(initialized) => break (initialized.shares, token.expect("initialised with what was found")),
-                Err(error) if Instant::now() > deadline => return Err(Violation::new(Invariant::ServesAgainWhenHealed, error)),
-                Err(_) => sleep(PAUSE).await,
+            let stuck = |why: &dyn std::fmt::Display| Violation::new(Invariant::ServesAgainWhenHealed, format_args!("init: {why}"));
+            match timeout_at(deadline, life.barrier.initialize(quorum, "simulated", found)).await {
+                Ok(Ok(initialized)) => break (initialized.shares, token.expect("initialised with what was found")),
+                Err(elapsed) => return Err(stuck(&elapsed)),
+                Ok(Err(error)) if Instant::now() > deadline => return Err(stuck(&error)),
+                Ok(Err(_)) => sleep(PAUSE).await,
             }
         };
         self.trace.event("initialized");

@@ -21,7 +21,7 @@ use crate::witness::{Invariant, Violation};
 use crate::workload::Clients;
 
 /// Simulated time that one scenario may take.
-const SIMULATED_TIME_MAX: Duration = Duration::from_secs(3600);
+const SIMULATED_TIME_MAX: Duration = Duration::from_secs(600);
 /// How long clients work before the first fault, and after the last.
 const CALM: Duration = Duration::from_millis(500);
 /// A fault lasts this long.
