@@ -106,7 +106,7 @@ impl NetBackoff<TypeConfig> for Connection {
 impl NetStreamAppend<TypeConfig> for Connection {
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         _option: RPCOption,
     ) -> futures::future::BoxFuture<
         's,
@@ -117,16 +117,17 @@ impl NetStreamAppend<TypeConfig> for Connection {
     {
         let sent_term = Arc::new(AtomicU64::new(0));
         let term = Arc::clone(&sent_term);
-        let requests = input
-            .map(move |request| {
-                term.store(codec::term_of(&request.vote), Ordering::Relaxed);
-                codec::append_to_peer(&request)
-            })
-            .boxed();
-        let call = self.transport.append(Arc::clone(&self.peer), requests);
+        let (transport, to) = (Arc::clone(&self.transport), Arc::clone(&self.peer));
         let peer = self.peer.id.clone();
         async move {
-            let responses = call.await.map_err(rpc_error)?;
+            // Openraft waits between its attempts inside this stream: so a request is taken from it before the peer is called.
+            // A call that fails before it looked at the stream would be tried again at once, without end.
+            let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
+            let requests = futures::stream::iter([first]).chain(input).map(move |request| {
+                term.store(codec::term_of(&request.vote), Ordering::Relaxed);
+                codec::append_to_peer(&request)
+            });
+            let responses = transport.append(to, requests.boxed()).await.map_err(rpc_error)?;
             let results = futures::stream::unfold(Some(responses), move |state| {
                 let (peer, sent_term) = (peer.clone(), Arc::clone(&sent_term));
                 async move {

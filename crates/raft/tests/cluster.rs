@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who can be called.
 #[derive(Clone, Default)]
-struct Switchboard(Arc<Mutex<BTreeMap<NodeId, Inbound>>>);
+struct Switchboard(Arc<Mutex<BTreeMap<NodeId, Inbound>>>, Arc<AtomicU64>);
 
 impl Switchboard {
     fn call<R, F>(&self, to: &Arc<Peer>, call: impl FnOnce(Inbound) -> F) -> BoxFuture<'static, Result<R, TransportError>>
@@ -34,6 +35,7 @@ impl Switchboard {
     {
         let peer = to.id.clone();
         let Some(inbound) = self.0.lock().unwrap().get(&peer).cloned() else {
+            self.1.fetch_add(1, Ordering::Relaxed);
             let error = TransportError::Unreachable { peer, reason: "not there".into() };
             return futures::future::ready(Err(error)).boxed();
         };
@@ -264,4 +266,20 @@ async fn two_survivors_of_three_go_on_without_the_leader() {
     assert_eq!(value(survivor, "k").await.as_deref(), Some("v"));
     survivor.propose(put("k", "w", None)).await.unwrap();
     assert_eq!(value(&nodes[(dead + 2) % 3], "k").await.as_deref(), Some("w"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_is_not_there_is_called_now_and_then_not_without_pause() {
+    let (switchboard, nodes) = cluster(3, 10_000).await;
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    eventually("somebody leads", || leader(&nodes).is_some()).await;
+    let absent = (leader(&nodes).unwrap() + 1) % 3;
+    switchboard.0.lock().unwrap().remove(&id(absent as u64 + 1));
+    nodes[absent].shutdown().await;
+    nodes[(absent + 1) % 3].propose(put("k", "w", None)).await.unwrap();
+    switchboard.1.store(0, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // A heartbeat each 50 ms, and a try at replication each half second.
+    let calls = switchboard.1.load(Ordering::Relaxed);
+    assert!((1..200).contains(&calls), "{calls} calls in two seconds");
 }
