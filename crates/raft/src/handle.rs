@@ -416,8 +416,16 @@ impl Raft {
         self.core.raft.change_membership(voters, keep).await.map(drop).map_err(membership_error)
     }
 
-    /// Asks the leader, this node, to hand over to `to`. Answers once asked; watch [`Raft::leader_changed`] for the outcome.
+    /// Asks the leader, this node, to hand over to `to`, a voter. Answers once asked; watch [`Raft::leader_changed`] for the
+    /// outcome. A leader that is to hand over to itself goes on leading.
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), MembershipError> {
+        if to == self.core.node_id {
+            return Ok(());
+        }
+        // Openraft would step down for whomever it is told to, and nobody would lead.
+        if !self.core.status().members.iter().any(|member| member.voter && member.id == to) {
+            return Err(MembershipError::Refused(format!("{to} is no voter")));
+        }
         self.core.raft.trigger().transfer_leader(to).await.map_err(|_| MembershipError::Stopped)
     }
 

@@ -124,6 +124,24 @@ fn a_replica_that_stays_away_is_seen() {
     });
 }
 
+/// Openraft steps down for whomever it is told to, and never leads again if that is no other voter. Found by seed 302 with one node.
+#[test]
+fn leadership_goes_to_another_voter_or_nowhere() {
+    with_cluster(async |cluster| {
+        let leader = cluster.leader().expect("a healthy cluster has a leader");
+        let life = cluster.nodes[leader].life().expect("it runs");
+        life.raft.transfer_leader(cluster.nodes[leader].id.clone()).await.expect("it leads already");
+        let stranger = types::NodeId::parse("stranger").expect("an id");
+        assert!(matches!(life.raft.transfer_leader(stranger).await, Err(raft::MembershipError::Refused(_))));
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        assert_eq!(cluster.leader(), Some(leader), "nothing has changed");
+        let follower = (leader + 1) % cluster.nodes.len();
+        life.raft.transfer_leader(cluster.nodes[follower].id.clone()).await.expect("it is a voter");
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        assert_eq!(cluster.leader(), Some(follower));
+    });
+}
+
 #[test]
 fn crashed_nodes_leave_no_task_behind() {
     with_cluster(async |cluster| {
