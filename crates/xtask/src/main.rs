@@ -55,7 +55,12 @@ fn check() -> Result<()> {
 
 /// The simulator knows its own arguments, and says what is wrong with them.
 fn sim(arguments: &[&str]) -> Result<()> {
-    let mut command = vec!["run", "--quiet", "--package", "sim", "--bin", "sim", "--locked", "--"];
+    let mut command = vec!["run", "--quiet", "--package", "sim", "--bin", "sim", "--locked"];
+    // Many histories pay for the optimiser; one does not.
+    if arguments.iter().any(|argument| argument.starts_with("--histories")) {
+        command.extend(["--profile", "sim"]);
+    }
+    command.push("--");
     command.extend(arguments);
     run("cargo", &command)
 }
