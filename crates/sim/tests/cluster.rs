@@ -27,14 +27,14 @@ fn expect_no_violation(seeds: impl IntoIterator<Item = u64>, options: &Options) 
                 println!("seed {seed}: {report}");
                 assert!(report.acknowledged > 20, "seed {seed} tries too little to prove anything: {report}");
             }
-            Err(violation) => panic!("seed {seed}: {violation} (replay: cargo xtask sim --seed {seed} --trace)"),
+            Err(violation) => panic!("seed {seed}: {violation} (replay: cargo xtask sim --seed {seed} --trace, with {options:?})"),
         }
     }
 }
 
 #[test]
 fn three_nodes_keep_their_promises() {
-    expect_no_violation(1..=3, &Options::default());
+    expect_no_violation(1..=3, &Options { faults: 4, ..Options::default() });
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn five_nodes_keep_their_promises() {
 
 #[test]
 fn a_single_node_keeps_its_promises() {
-    expect_no_violation([6], &Options { nodes: 1, ..Options::default() });
+    expect_no_violation([6], &Options { nodes: 1, faults: 4, ..Options::default() });
 }
 
 #[test]
