@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{Clock, ClusterId, Index, NodeId};
 
-use crate::changes::{Changes, Generation};
+use crate::changes::Changes;
 use crate::keyring::{Keyring, KeyringError};
 use crate::keys::Keys;
 use crate::name::Name;
@@ -203,6 +203,9 @@ pub enum CommitError {
     /// It is larger than an entry may be; nothing was written.
     #[error("the write is too large")]
     TooLarge(#[from] EncodeError),
+    /// The table cannot be read; nothing was written.
+    #[error("read the table")]
+    Table(#[from] storage::table::ReadError),
     /// No leader was found in time; nothing was written.
     #[error("no leader")]
     NoLeader,
@@ -435,14 +438,16 @@ impl Barrier {
         Ok(View::new(table, Arc::clone(self.keys())))
     }
 
-    /// Carries a plan out, all or nothing, if everything it expects still holds. `view` is what it was made from.
+    /// Carries a plan out, all or nothing, if everything it expects still holds. `view` is what it was made from; when the
+    /// cluster was sealed since, nothing is written.
     ///
     /// When the call is dropped half-way, the plan may still be carried out.
     pub async fn commit(&self, view: &View, plan: &Plan) -> Result<Index, CommitError> {
-        let batch = view.seal(plan, &*self.inner.rng).map_err(|error| match error {
+        let mut batch = view.seal(plan, &*self.inner.rng).map_err(|error| match error {
             ViewError::Sealed => CommitError::Sealed,
             _ => unreachable!("sealing a plan reads nothing"),
         })?;
+        batch.expectations.push(view.epoch_expectation()?);
         let encoded = batch.encode()?;
         self.inner.raft.propose(encoded).await.map_err(|error| match error {
             ProposeError::Conflict { .. } => CommitError::Conflict,
@@ -452,12 +457,6 @@ impl Barrier {
             ProposeError::Stopped => CommitError::Stopped,
             ProposeError::Malformed(_) => unreachable!("the batch was encoded here"),
         })
-    }
-
-    /// Counts the changes below `name`, from now on; `None` when sealed.
-    pub fn generation(&self, name: &Name) -> Option<Generation> {
-        let prefix = self.keys().with(|keyring| keyring.seal_name(name))?;
-        Some(self.inner.changes.watch(prefix))
     }
 
     /// Borrows the keyring for one call; `None` when sealed.

@@ -4,6 +4,7 @@
 //! Knows nothing of mounts, tokens or HTTP.
 
 mod barrier;
+mod cache;
 mod changes;
 mod key;
 mod keyring;
@@ -17,11 +18,12 @@ pub mod testing;
 mod view;
 
 pub use barrier::{AccessError, Barrier, CommitError, HandOverError, InitError, Initialized, NodeFacts, SealError, SealStatus, ShareError};
-pub use changes::{Changes, Generation};
+pub use cache::{Cache, Cached};
+pub use changes::Changes;
 pub use key::{AREA_CLEAR, AREA_SEALED};
 pub use keyring::{Keyring, KeyringError, VALUE_FORMAT, ValueError};
 pub use name::Name;
 pub use peers::{CeremonyPeers, CeremonyService, GrpcCeremonyPeers, PeerCallError};
-pub use plan::Plan;
+pub use plan::{Plan, SealedKey};
 pub use records::{RecordError, UnsealError};
 pub use view::{CHILDREN_MAX, Child, Found, View, ViewError};

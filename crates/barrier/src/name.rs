@@ -6,6 +6,12 @@ use crypto::Zeroizing;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Name(Zeroizing<String>);
 
+impl std::hash::Hash for Name {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
 impl Name {
     /// The root, which is the parent of all.
     pub fn root() -> Name {

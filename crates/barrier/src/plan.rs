@@ -1,5 +1,6 @@
 //! A plan: what an engine read, and what it wants written, in plaintext. The barrier turns it into a batch.
 
+use bytes::Bytes;
 use crypto::SecretBytes;
 use types::Revision;
 
@@ -10,7 +11,13 @@ use crate::name::Name;
 pub struct Plan {
     pub(crate) expectations: Vec<(Name, Revision)>,
     pub(crate) writes: Vec<(Name, Option<SecretBytes>)>,
+    /// Records to delete whose names nobody needs to read.
+    pub(crate) erased: Vec<SealedKey>,
 }
+
+/// The storage key of a record that was found, not named: enough to delete it. See [`View::keys_below`](crate::View::keys_below).
+#[derive(Clone)]
+pub struct SealedKey(pub(crate) Bytes);
 
 impl Plan {
     /// Nothing read, nothing to write.
@@ -33,8 +40,36 @@ impl Plan {
         self.writes.push((name, None));
     }
 
+    /// Deletes a record that was found by its storage key.
+    pub fn erase(&mut self, key: SealedKey) {
+        self.erased.push(key);
+    }
+
     /// Whether nothing is to be written: such a plan needs no commit.
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        self.writes.is_empty() && self.erased.is_empty()
+    }
+
+    /// How many records it writes or deletes.
+    pub fn len(&self) -> usize {
+        self.writes.len() + self.erased.len()
+    }
+
+    /// The same plan, seen from further out: every name continues `root`.
+    #[must_use]
+    pub fn below(self, root: &Name) -> Plan {
+        let moved = |name: Name| root.join(name.as_str());
+        Plan {
+            expectations: self.expectations.into_iter().map(|(name, revision)| (moved(name), revision)).collect(),
+            writes: self.writes.into_iter().map(|(name, value)| (moved(name), value)).collect(),
+            erased: self.erased,
+        }
+    }
+
+    /// Both plans as one: they are carried out together or not at all. Of two writes to one record the later holds.
+    pub fn append(&mut self, more: Plan) {
+        self.expectations.extend(more.expectations);
+        self.writes.extend(more.writes);
+        self.erased.extend(more.erased);
     }
 }

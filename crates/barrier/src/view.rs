@@ -8,11 +8,12 @@ use storage::table::ReadError;
 use storage::{Batch, Expectation, TableView, Write};
 use types::Revision;
 
+use crate::cache::{Cache, Cached, Entry};
 use crate::key;
 use crate::keyring::{Keyring, ValueError};
 use crate::keys::Keys;
 use crate::name::Name;
-use crate::plan::Plan;
+use crate::plan::{Plan, SealedKey};
 
 /// Names that one listing may return, at most.
 pub const CHILDREN_MAX: usize = 1_000_000;
@@ -29,6 +30,9 @@ pub enum ViewError {
     /// A name does not open: damage, or a forgery.
     #[error("a name does not open")]
     Name(#[source] crypto::OpenError),
+    /// The record opened, and makes no sense.
+    #[error("a stored record is malformed")]
+    Malformed,
     /// The folder holds more than [`CHILDREN_MAX`] names.
     #[error("more than {CHILDREN_MAX} names in one folder")]
     TooMany,
@@ -93,6 +97,71 @@ impl View {
         })
     }
 
+    /// Reads one record through `cache`: decoded once for each revision. `decode` answers `None` for what makes no sense.
+    ///
+    /// The answer is that of this view, whatever the cache has seen before.
+    pub fn read_cached<T>(&self, cache: &Cache<T>, name: &Name, decode: impl FnOnce(&[u8]) -> Option<T>) -> Result<Cached<T>, ViewError> {
+        self.with(|keyring| {
+            let name = self.root.join(name.as_str());
+            let known = cache.find(&name);
+            let key = known.as_ref().map_or_else(|| keyring.seal_name(&name), |known| known.key.clone());
+            let Some(cell) = self.table.get(&key)? else {
+                return Ok(Cached { revision: Revision::ABSENT, value: None });
+            };
+            if let Some(known) = known
+                && known.revision == cell.revision
+            {
+                return Ok(Cached { revision: known.revision, value: Some(known.value) });
+            }
+            let opened = keyring.open_value(&key, &cell.value).map_err(ViewError::Value)?;
+            // EXPOSE: the record is decoded.
+            let value = Arc::new(decode(opened.expose()).ok_or(ViewError::Malformed)?);
+            cache.keep(name, Entry { key, revision: cell.revision, value: Arc::clone(&value) });
+            Ok(Cached { revision: cell.revision, value: Some(value) })
+        })
+    }
+
+    /// The storage keys of at most `limit` records below `name`, at any depth, `name` itself not among them. In no order that
+    /// means anything: for deleting what is there.
+    pub fn keys_below(&self, name: &Name, limit: usize) -> Result<Vec<SealedKey>, ViewError> {
+        self.with(|keyring| {
+            let prefix = keyring.seal_name(&self.root.join(name.as_str()));
+            let end = key::after_prefix(&prefix);
+            let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let cells = self.table.scan(Bound::Excluded(&prefix), end, limit)?;
+            Ok(cells.into_iter().map(|(key, _)| SealedKey(key)).collect())
+        })
+    }
+
+    /// At most `limit` records below `name`, at any depth: their names from `name` on, in no order that means anything.
+    pub fn names_below(&self, name: &Name, limit: usize) -> Result<Vec<Name>, ViewError> {
+        self.with(|keyring| {
+            let prefix = keyring.seal_name(&self.root.join(name.as_str()));
+            let end = key::after_prefix(&prefix);
+            let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut names = Vec::new();
+            let mut failed = None;
+            if limit == 0 {
+                return Ok(names);
+            }
+            self.table.visit(Bound::Excluded(&prefix), end, &mut |key, _, _| {
+                match open_name(keyring, key, prefix.len()) {
+                    Ok(name) => names.push(name),
+                    Err(error) => failed = Some(error),
+                }
+                if failed.is_some() || names.len() == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            failed.map_or(Ok(names), Err)
+        })
+    }
+
+    /// The seal epoch's record at this state: a batch that expects it is void once the cluster was sealed.
+    pub(crate) fn epoch_expectation(&self) -> Result<Expectation, ReadError> {
+        let key = crate::records::epoch_key();
+        let revision = self.table.get(&key)?.map_or(Revision::ABSENT, |cell| cell.revision);
+        Ok(Expectation { key, revision })
+    }
+
     /// Whether there is a record of this name. Cheaper than [`View::read`]: the value stays sealed.
     pub fn contains(&self, name: &Name) -> Result<bool, ViewError> {
         self.with(|keyring| Ok(self.table.get(&keyring.seal_name(&self.root.join(name.as_str())))?.is_some()))
@@ -142,6 +211,11 @@ impl View {
         self.keys.with(|keyring| keyring.token_tag(token))
     }
 
+    /// Borrows the keyring for one call; `None` when sealed.
+    pub fn with_keyring<T>(&self, act: impl FnOnce(&Keyring) -> T) -> Option<T> {
+        self.keys.with(act)
+    }
+
     /// Seals a plan made from this view: what it expects and what it writes, as the state machine takes it.
     pub fn seal(&self, plan: &Plan, rng: &dyn crypto::Rng) -> Result<Batch, ViewError> {
         self.with(|keyring| Ok(seal_plan(keyring, &self.root, plan, rng)))
@@ -150,6 +224,19 @@ impl View {
     fn with<T>(&self, act: impl FnOnce(&Keyring) -> Result<T, ViewError>) -> Result<T, ViewError> {
         self.keys.with(act).ok_or(ViewError::Sealed)?
     }
+}
+
+/// The whole name behind the first `prefix` bytes of `key`.
+fn open_name(keyring: &Keyring, key: &[u8], prefix: usize) -> Result<Name, ViewError> {
+    let mut name = Name::root();
+    let mut at = prefix;
+    while at < key.len() {
+        let segment = keyring.open_child(key, at).map_err(ViewError::Name)?;
+        // EXPOSE: names go to the caller of this view.
+        name = name.join(&String::from_utf8_lossy(segment.name.expose()));
+        at = segment.end;
+    }
+    Ok(name)
 }
 
 fn child(keyring: &Keyring, key: &[u8], prefix: usize) -> Result<(Child, usize), ViewError> {
@@ -177,6 +264,7 @@ pub(crate) fn seal_plan(keyring: &Keyring, root: &Name, plan: &Plan, rng: &dyn c
             let value = value.as_ref().map(|value| keyring.seal_value(&key, value.expose(), rng).into());
             Write { key, value }
         })
+        .chain(plan.erased.iter().map(|key| Write { key: key.0.clone(), value: None }))
         .collect();
     Batch { expectations, writes }
 }

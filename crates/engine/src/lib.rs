@@ -10,6 +10,7 @@ use types::capability::Verb;
 use types::{Path, Timestamp};
 
 pub mod kv;
+pub mod route;
 
 /// What is asked of an engine. Confidential: no `Debug`.
 pub struct Ask {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use barrier::Barrier;
 use crypto::Rng;
-use service::Service;
+use service::{Service, Settings};
 use storage::DataDir;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
@@ -38,11 +38,10 @@ pub(crate) async fn follow(parts: Follow) {
     let mut open = parts.barrier.watch_open();
     loop {
         let is_open = *open.borrow_and_update();
-        let service = if is_open {
-            Service::new(parts.barrier.clone(), Arc::clone(&parts.clock), Arc::clone(&parts.rng)).map(Arc::new)
-        } else {
-            None
-        };
+        let service = is_open.then(|| {
+            let (clock, rng) = (Arc::clone(&parts.clock), Arc::clone(&parts.rng));
+            Arc::new(Service::new(parts.barrier.clone(), clock, rng, Settings::default()))
+        });
         let status = if service.is_some() { ServingStatus::Serving } else { ServingStatus::NotServing };
         parts.serving.0.store(service);
         parts.health.set_service_status("", status).await;

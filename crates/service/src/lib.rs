@@ -3,12 +3,19 @@
 //! Knows nothing of sockets or status codes. [`Service::handle`] is the one way of a request.
 
 mod audit;
+mod backend;
+mod body;
+mod due;
 mod mount;
+mod namespace;
+mod outcome;
 mod pipeline;
 mod policy;
+mod records;
 mod request;
 mod sys;
 mod token;
+mod ttl;
 
 use barrier::{Keyring, Plan};
 use crypto::{Rng, Zeroizing};
@@ -16,15 +23,16 @@ use types::Timestamp;
 
 pub use audit::{AuditTable, DEVICES_MAX, DeviceConfig};
 pub use mount::{MOUNTS_MAX, Mount, MountTable};
+pub use outcome::Settings;
 pub use pipeline::{ATTEMPTS_MAX, Service};
 pub use policy::{Acl, Denied, Permit};
-pub use request::{Answer, Refusal, Request, Response};
+pub use request::{Answer, Auth, Lease, Raw, Refusal, Request, Response};
 pub use token::Caller;
 
 /// The first records of a new cluster, and its root token, which nobody can tell again.
 pub fn found(keyring: &Keyring, now: Timestamp, rng: &dyn Rng) -> (Plan, Zeroizing<String>) {
     let mut plan = Plan::new();
-    MountTable::found(rng).store(&mut plan);
+    MountTable::found(rng).store(namespace::Namespace::ROOT_ID, &mut plan);
     let root_token = token::found(keyring, now, rng, &mut plan);
     (plan, root_token)
 }

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use barrier::{Name, Plan, View};
 use crypto::{Rng, SecretBytes};
-use engine::PlanError;
 use prost::Message;
 use proto::stored;
 use types::{Path, Revision};
 
-/// Mounts in one table, at most.
+use crate::outcome::{PlanError, Settings};
+use crate::records;
+
+/// Mounts in one namespace, at most.
 pub const MOUNTS_MAX: usize = 10_000;
 
 /// One mount.
@@ -52,11 +55,19 @@ impl Mount {
 
     /// Where its records lie.
     pub(crate) fn root(&self) -> Name {
-        match self.kind.as_str() {
-            // Built-in ones see all records, and name theirs by their whole names.
-            "system" | "token" => Name::root(),
-            _ => Name::new("mount").join(&self.uuid),
-        }
+        Name::new("mount").join(&self.uuid)
+    }
+
+    /// Whether it is an auth method.
+    pub(crate) fn is_auth(&self) -> bool {
+        self.path.starts_with("auth/")
+    }
+
+    /// How long what it makes lives by default, and at most.
+    pub(crate) fn lease_ttls(&self, settings: &Settings) -> (Duration, Duration) {
+        let or = |seconds: u64, system: Duration| if seconds == 0 { system } else { Duration::from_secs(seconds) };
+        let max = or(self.lease_ttl_max_s, settings.lease_ttl_max);
+        (or(self.lease_ttl_default_s, settings.lease_ttl_default).min(max), max)
     }
 }
 
@@ -75,16 +86,11 @@ pub(crate) struct Route {
 
 impl MountTable {
     /// The record's name.
-    pub(crate) fn name() -> Name {
-        Name::new("core/mounts")
+    pub(crate) fn name(namespace_id: &str) -> Name {
+        records::of_namespace(namespace_id).join("mounts")
     }
 
-    /// Nothing mounted.
-    pub(crate) fn empty() -> MountTable {
-        MountTable { revision: Revision::ABSENT, mounts: Vec::new() }
-    }
-
-    /// What a new cluster has mounted.
+    /// What a new namespace has mounted.
     pub(crate) fn found(rng: &dyn Rng) -> MountTable {
         let system = "system endpoints used for control, policy and debugging";
         MountTable {
@@ -96,12 +102,18 @@ impl MountTable {
         }
     }
 
-    /// Reads the table.
-    pub(crate) fn load(view: &View) -> Result<MountTable, PlanError> {
-        let found = view.read(&MountTable::name())?;
+    /// Reads the table to change it: with the revision that a change expects.
+    pub(crate) fn load(view: &View, namespace_id: &str) -> Result<MountTable, PlanError> {
+        let found = view.read(&MountTable::name(namespace_id))?;
         let value = found.value.ok_or(PlanError::Malformed)?;
         // EXPOSE: the record is decoded.
-        let table = stored::MountTable::decode(value.expose()).map_err(|_| PlanError::Malformed)?;
+        let table = MountTable::decode(value.expose()).ok_or(PlanError::Malformed)?;
+        Ok(MountTable { revision: found.revision, ..table })
+    }
+
+    /// The table as it is stored; its revision is not known.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<MountTable> {
+        let table = stored::MountTable::decode(bytes).ok()?;
         let mounts = table.mounts.into_iter().map(|mount| {
             Arc::new(Mount {
                 path: mount.path,
@@ -114,11 +126,16 @@ impl MountTable {
                 lease_ttl_max_s: mount.lease_ttl_max_s,
             })
         });
-        Ok(MountTable { revision: found.revision, mounts: mounts.collect() })
+        Some(MountTable { revision: Revision::ABSENT, mounts: mounts.collect() })
+    }
+
+    /// Whether there is a mount with this accessor.
+    pub(crate) fn has_accessor(&self, accessor: &str) -> bool {
+        self.mounts.iter().any(|mount| mount.accessor == accessor)
     }
 
     /// Plans to store the table, if nobody has changed it since it was loaded.
-    pub(crate) fn store(&self, plan: &mut Plan) {
+    pub(crate) fn store(&self, namespace_id: &str, plan: &mut Plan) {
         let mounts = self.mounts.iter().map(|mount| stored::Mount {
             path: mount.path.clone(),
             kind: mount.kind.clone(),
@@ -130,8 +147,8 @@ impl MountTable {
             lease_ttl_max_s: mount.lease_ttl_max_s,
         });
         let table = stored::MountTable { mounts: mounts.collect() };
-        plan.expect(MountTable::name(), self.revision);
-        plan.put(MountTable::name(), SecretBytes::from(table.encode_to_vec()));
+        plan.expect(MountTable::name(namespace_id), self.revision);
+        plan.put(MountTable::name(namespace_id), SecretBytes::from(table.encode_to_vec()));
     }
 
     /// The mount that holds `path`: the longest prefix, segment by segment.

@@ -9,17 +9,22 @@ use types::capability::{Capability, Verb};
 
 use crate::token::Caller;
 
-/// Says that this caller may do this here. Only [`Acl::check`] makes one.
+/// Says that this may be done here. Only [`Acl::check`] makes one, and [`Permit::open`] for what everybody may.
 pub struct Permit {
-    caller: Arc<Caller>,
+    caller: Option<Arc<Caller>>,
     path: Path,
     capability: Capability,
 }
 
 impl Permit {
-    /// Who may.
-    pub fn caller(&self) -> &Arc<Caller> {
-        &self.caller
+    /// For a route that is served to everybody, with or without a token.
+    pub(crate) fn open(verb: Verb, path: &Path) -> Permit {
+        Permit { caller: None, path: path.clone(), capability: needed(verb, false) }
+    }
+
+    /// Who may; `None`: everybody.
+    pub fn caller(&self) -> Option<&Arc<Caller>> {
+        self.caller.as_ref()
     }
 
     /// Where.
@@ -53,7 +58,7 @@ impl Acl {
     /// Whether the caller may do `verb` at `path`. For a write, `is_create` says whether something new would be made.
     pub fn check(&self, verb: Verb, is_create: bool, path: &Path) -> Result<Permit, Denied> {
         let capability = needed(verb, is_create);
-        if self.is_root { Ok(Permit { caller: Arc::clone(&self.caller), path: path.clone(), capability }) } else { Err(Denied) }
+        if self.is_root { Ok(Permit { caller: Some(Arc::clone(&self.caller)), path: path.clone(), capability }) } else { Err(Denied) }
     }
 }
 
@@ -79,7 +84,9 @@ mod tests {
 
     fn acl(policies: &[&str]) -> Acl {
         let token = stored::Token { policies: policies.iter().map(ToString::to_string).collect(), ..Default::default() };
-        Acl::of(Arc::new(Caller { text: SecretBytes::from(Vec::new()), token }))
+        let namespace = crate::namespace::Namespace::root();
+        let text = SecretBytes::from(Vec::new());
+        Acl::of(Arc::new(Caller { text, tag: [0; 32], namespace, token: Arc::new(token), grounds: Vec::new() }))
     }
 
     #[test]

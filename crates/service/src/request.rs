@@ -1,9 +1,12 @@
 //! What comes in and what goes out: a request, and the answer or the refusal.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crypto::SecretBytes;
 use engine::{AskError, Json};
+use proto::stored;
 use types::capability::Verb;
 use types::{Path, RequestId};
 
@@ -13,7 +16,9 @@ pub struct Request {
     pub id: RequestId,
     /// What to do.
     pub verb: Verb,
-    /// Where: canonical, made once by the listener.
+    /// The namespace that the caller names beside the path; the root when it names none.
+    pub namespace: Path,
+    /// Where: canonical, made once by the listener. Below `namespace`; it may lead into namespaces further inside.
     pub path: Path,
     /// The body: JSON within the limits, or empty.
     pub body: SecretBytes,
@@ -23,6 +28,8 @@ pub struct Request {
     pub token: Option<SecretBytes>,
     /// Who calls.
     pub remote: Option<SocketAddr>,
+    /// For how long the answer is to be wrapped; `None`: not at all.
+    pub wrap_ttl: Option<Duration>,
 }
 
 /// What a request came to.
@@ -39,12 +46,112 @@ pub struct Response {
 pub enum Answer {
     /// A JSON value.
     Data(Json),
+    /// A JSON value that is good for a while.
+    Leased(Json, Lease),
+    /// A token, or what became of one.
+    Auth(Box<Auth>),
+    /// Not JSON: as it is.
+    Raw(Raw),
     /// Done; nothing to show.
     Done,
     /// Nothing there.
     NotFound,
     /// Deleted or destroyed: what is left to say of it.
     Gone(Json),
+}
+
+/// How long an answer is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Empty when there is nothing to renew or revoke.
+    pub id: String,
+    /// From now on.
+    pub duration: Duration,
+    /// Whether it can be renewed.
+    pub renewable: bool,
+}
+
+/// An answer that is not JSON.
+pub struct Raw {
+    /// Its media type.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: SecretBytes,
+}
+
+/// A token as its maker, or who renews it, is told of it. Confidential: no `Debug`.
+pub struct Auth {
+    /// The token's text. Empty when it is not told again.
+    pub client_token: SecretBytes,
+    /// Stands for the token where its text would be too much.
+    pub accessor: String,
+    /// What it may.
+    pub policies: Vec<String>,
+    /// For people and templates.
+    pub metadata: BTreeMap<String, String>,
+    /// From now on; zero: it never ends.
+    pub ttl: Duration,
+    /// Whether it can be renewed.
+    pub renewable: bool,
+    /// `service` or `batch`.
+    pub is_batch: bool,
+    /// Whether its end is no other token's.
+    pub orphan: bool,
+    /// Uses that are left; 0: as many as one likes.
+    pub uses: u64,
+}
+
+impl Auth {
+    /// What the record says, with the token's text.
+    pub(crate) fn of(client_token: SecretBytes, token: &stored::Token) -> Auth {
+        Auth {
+            client_token,
+            accessor: token.accessor.clone(),
+            policies: token.policies.clone(),
+            metadata: token.meta.clone().into_iter().collect(),
+            ttl: Duration::from_millis(token.ttl_ms),
+            renewable: token.renewable,
+            is_batch: token.batch,
+            orphan: token.orphan,
+            uses: token.uses_left,
+        }
+    }
+
+    /// The member `auth` of Vault's envelope. Exact size, wiped when dropped.
+    pub fn json(&self) -> Json {
+        #[derive(serde::Serialize)]
+        struct Shown<'a> {
+            client_token: &'a str,
+            accessor: &'a str,
+            policies: &'a [String],
+            token_policies: &'a [String],
+            identity_policies: Option<&'a [String]>,
+            metadata: Option<&'a BTreeMap<String, String>>,
+            lease_duration: u64,
+            renewable: bool,
+            entity_id: &'static str,
+            token_type: &'static str,
+            orphan: bool,
+            mfa_requirement: Option<&'a str>,
+            num_uses: u64,
+        }
+        engine::json(&Shown {
+            // EXPOSE: the token goes to who asked for it.
+            client_token: std::str::from_utf8(self.client_token.expose()).unwrap_or_default(),
+            accessor: &self.accessor,
+            policies: &self.policies,
+            token_policies: &self.policies,
+            identity_policies: None,
+            metadata: if self.metadata.is_empty() { None } else { Some(&self.metadata) },
+            lease_duration: self.ttl.as_secs(),
+            renewable: self.renewable,
+            entity_id: "",
+            token_type: if self.is_batch { "batch" } else { "service" },
+            orphan: self.orphan,
+            mfa_requirement: None,
+            num_uses: self.uses,
+        })
+    }
 }
 
 /// Why a request was not answered. The texts are for the caller and hold nothing secret.
@@ -62,6 +169,15 @@ pub enum Refusal {
     /// What is stored does not allow it: says how.
     #[error("{0}")]
     Refused(String),
+    /// The caller may not, and may know why.
+    #[error("{0}")]
+    Forbidden(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NoSuch(String),
+    /// Too often: later.
+    #[error("{0}")]
+    TooMany(String),
     /// Larger than an entry of the log may be; nothing was written.
     #[error("the write is too large")]
     TooLarge,

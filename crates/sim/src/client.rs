@@ -121,6 +121,8 @@ impl Client {
         let Some(life) = node.life() else { return Outcome::NothingDone("connection refused".into()) };
         let Some(service) = life.service() else { return Outcome::NothingDone("sealed".into()) };
         let request = Request {
+            namespace: Path::root(),
+            wrap_ttl: None,
             id: RequestId(uuid::Builder::from_random_bytes(generate_bytes(&self.rng as &dyn Rng)).into_uuid()),
             verb,
             path: Path::parse(path).expect("the workload's paths are canonical"),
@@ -139,12 +141,23 @@ impl Client {
             Ok(response) => match response.outcome {
                 Ok(Reply::Data(data)) => Outcome::Answered(Some(serde_json::from_slice(data.expose()).expect("an answer is JSON"))),
                 Ok(Reply::Done | Reply::NotFound) => Outcome::Answered(None),
-                Ok(Reply::Gone(_)) => panic!("nothing is ever deleted in this workload"),
+                Ok(Reply::Gone(_) | Reply::Leased(..) | Reply::Auth(_) | Reply::Raw(_)) => {
+                    panic!("{verb} {path}: this workload deletes nothing and asks for no token")
+                }
                 Err(refusal @ (Refusal::Indeterminate | Refusal::Internal | Refusal::Audit)) => Outcome::Unknown(refusal.to_string()),
                 Err(refusal @ (Refusal::Contended | Refusal::Sealed | Refusal::NoLeader | Refusal::Refused(_))) => {
                     Outcome::NothingDone(refusal.to_string())
                 }
-                Err(refusal @ (Refusal::Denied | Refusal::NoRoute(_) | Refusal::Ask(_) | Refusal::TooLarge | Refusal::DiskFull)) => {
+                Err(
+                    refusal @ (Refusal::Denied
+                    | Refusal::Forbidden(_)
+                    | Refusal::NoRoute(_)
+                    | Refusal::NoSuch(_)
+                    | Refusal::TooMany(_)
+                    | Refusal::Ask(_)
+                    | Refusal::TooLarge
+                    | Refusal::DiskFull),
+                ) => {
                     panic!("{verb} {path}: {refusal}, although this client may, and asks for what is there")
                 }
             },

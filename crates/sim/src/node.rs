@@ -11,7 +11,7 @@ use std::time::Duration;
 use barrier::{Barrier, Changes, NodeFacts};
 use crypto::{Rng, SeededRng};
 use raft::{Flushing, Parts, Raft, Timing};
-use service::Service;
+use service::{Service, Settings};
 use storage::{Applied, DataDir, Log, LogOptions, SnapshotStore, Table, TableView};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -193,7 +193,7 @@ async fn follow(life: Arc<Life>, data_dir: DataDir, clock: Arc<SimClock>, rng: A
     let mut open = life.barrier.watch_open();
     loop {
         let is_open = *open.borrow_and_update();
-        let service = is_open.then(|| Service::new(life.barrier.clone(), Arc::clone(&clock) as _, Arc::clone(&rng))).flatten();
+        let service = is_open.then(|| Service::new(life.barrier.clone(), Arc::clone(&clock) as _, Arc::clone(&rng), Settings::default()));
         life.serve(service.map(Arc::new));
         if is_open
             && let Ok(status) = life.barrier.status().await

@@ -49,7 +49,9 @@ impl KvService {
         crate::http::check_json(body.expose(), &self.edge.limits).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
         let token = crate::http::token(call.metadata().as_ref()).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
         let remote = call.extensions().get::<Remote>().map(|Remote(remote)| *remote);
-        let request = service::Request { id: RequestId::generate(), verb, path, body, query, token, remote };
+        let namespace =
+            crate::http::namespace(call.metadata().as_ref()).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
+        let request = service::Request { id: RequestId::generate(), verb, namespace, path, body, query, token, remote, wrap_ttl: None };
         let response = service.handle(request).await;
         response.outcome.map_err(|refusal| status(&refusal))
     }
@@ -80,12 +82,12 @@ pub(crate) async fn limit(State(edge): State<Arc<Edge>>, call: axum::extract::Re
 fn status(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     match refusal {
-        Refusal::Denied => Status::permission_denied(text),
-        Refusal::NoRoute(_) | Refusal::Ask(AskError::UnsupportedPath) => Status::not_found(text),
+        Refusal::Denied | Refusal::Forbidden(_) => Status::permission_denied(text),
+        Refusal::NoRoute(_) | Refusal::NoSuch(_) | Refusal::Ask(AskError::UnsupportedPath) => Status::not_found(text),
         Refusal::Ask(AskError::UnsupportedOperation) => Status::unimplemented(text),
         Refusal::Ask(AskError::Invalid(_) | AskError::UnsupportedMediaType(_)) => Status::invalid_argument(text),
         Refusal::Refused(_) => Status::failed_precondition(text),
-        Refusal::TooLarge | Refusal::DiskFull => Status::resource_exhausted(text),
+        Refusal::TooLarge | Refusal::DiskFull | Refusal::TooMany(_) => Status::resource_exhausted(text),
         Refusal::Contended => Status::aborted(text),
         Refusal::Sealed | Refusal::NoLeader => Status::unavailable(text),
         Refusal::Indeterminate => Status::unknown(text),
@@ -132,7 +134,7 @@ impl Kv for KvService {
                 Ok(Response::new(kv::GetResponse { data, version: Some(found.metadata.into()) }))
             }
             Answer::Gone(_) => Err(Status::not_found("this version is deleted")),
-            Answer::NotFound | Answer::Done => Err(Status::not_found("no such secret")),
+            _ => Err(Status::not_found("no such secret")),
         }
     }
 
@@ -153,7 +155,7 @@ impl Kv for KvService {
                 let version: VersionJson = serde_json::from_slice(data.expose()).map_err(malformed)?;
                 Ok(Response::new(kv::PutResponse { version: Some(version.into()) }))
             }
-            Answer::Done | Answer::NotFound | Answer::Gone(_) => Err(Status::internal("internal error")),
+            _ => Err(Status::internal("internal error")),
         }
     }
 
@@ -167,7 +169,7 @@ impl Kv for KvService {
         };
         match answer {
             Answer::Done | Answer::Data(_) => Ok(Response::new(kv::DeleteResponse {})),
-            Answer::NotFound | Answer::Gone(_) => Err(Status::not_found("no such secret")),
+            _ => Err(Status::not_found("no such secret")),
         }
     }
 
@@ -183,7 +185,7 @@ impl Kv for KvService {
                 let Keys { keys } = serde_json::from_slice(data.expose()).map_err(malformed)?;
                 Ok(Response::new(kv::ListResponse { keys }))
             }
-            Answer::NotFound | Answer::Done | Answer::Gone(_) => Ok(Response::new(kv::ListResponse { keys: Vec::new() })),
+            _ => Ok(Response::new(kv::ListResponse { keys: Vec::new() })),
         }
     }
 }

@@ -79,7 +79,9 @@ pub(crate) fn status_of_refusal(refusal: &Refusal) -> (StatusCode, String) {
     let text = refusal.to_string();
     match refusal {
         Refusal::Denied => (StatusCode::FORBIDDEN, format!("1 error occurred:\n\t* {text}\n\n")),
-        Refusal::NoRoute(_) => (StatusCode::NOT_FOUND, text),
+        Refusal::Forbidden(_) => (StatusCode::FORBIDDEN, text),
+        Refusal::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, text),
+        Refusal::NoRoute(_) | Refusal::NoSuch(_) => (StatusCode::NOT_FOUND, text),
         Refusal::Ask(AskError::UnsupportedPath) => (StatusCode::NOT_FOUND, format!("1 error occurred:\n\t* {text}\n\n")),
         Refusal::Ask(AskError::UnsupportedOperation) => (StatusCode::METHOD_NOT_ALLOWED, format!("1 error occurred:\n\t* {text}\n\n")),
         Refusal::Ask(AskError::Invalid(_)) | Refusal::Refused(_) => (StatusCode::BAD_REQUEST, text),

@@ -22,7 +22,7 @@ use crate::lifecycle::Serving;
 use crate::room::{BodyError, Gate, Held, Room};
 
 pub(crate) use error::Failure;
-pub(crate) use read::{check_json, token};
+pub(crate) use read::{check_json, namespace, token};
 
 /// What a request may cost before anybody is known to ask.
 #[derive(Clone)]
@@ -94,23 +94,25 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request)
     if edge.serving.service().is_none() {
         return Err(Failure::Sealed);
     }
-    read::unsupported_headers(&head.headers)?;
+    let namespace = read::namespace(&head.headers)?;
+    let wrap_ttl = read::wrap_ttl(&head.headers)?;
     let (verb, query) = read::verb(&head)?;
     let token = read::token(&head.headers)?;
-    let (body, _held) = match &token {
-        Some(token) => match read::body(&head, body, edge.limits.body_bytes_max, &edge.limits, edge.knows(token)).await {
-            // Denied as any unknown caller is, and recorded.
-            Err(Failure::Upload(BodyError::UnknownCaller)) => (engine::no_body(), Held::default()),
-            read => read?,
-        },
-        // Nothing will be done for this caller, so nothing is read from it.
-        None => (engine::no_body(), Held::default()),
+    let gate: Gate = match &token {
+        Some(token) => edge.knows(token),
+        // A login's body is small.
+        None => Box::pin(async { false }),
+    };
+    let (body, _held) = match read::body(&head, body, edge.limits.body_bytes_max, &edge.limits, gate).await {
+        // Denied as any unknown caller is, and recorded.
+        Err(Failure::Upload(BodyError::UnknownCaller)) => (engine::no_body(), Held::default()),
+        read => read?,
     };
     // Taken only now: a slow body must not keep the service, and its keys, beyond a seal.
     let service = edge.serving.service().ok_or(Failure::Sealed)?;
     let path = if matches!(verb, types::capability::Verb::List | types::capability::Verb::Scan) { path.as_folder() } else { path };
     let is_top_level = render::is_top_level(&path);
-    let request = service::Request { id, verb, path, body, query, token, remote: Some(remote) };
+    let request = service::Request { id, verb, namespace, path, body, query, token, remote: Some(remote), wrap_ttl };
     let response = service.handle(request).await;
     Ok(render::response(response, is_top_level))
 }

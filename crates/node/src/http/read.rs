@@ -1,6 +1,7 @@
 //! Reads what came over HTTP: path, verb, token, body. Limits first; nothing here is known to be from anybody yet.
 
 use std::fmt;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -115,21 +116,24 @@ pub(crate) fn token(headers: &HeaderMap) -> Result<Option<SecretBytes>, Failure>
     Ok(found.filter(|token| !token.is_empty()).map(SecretBytes::from))
 }
 
-/// Headers whose meaning is not built yet are refused rather than ignored: who sends one relies on it.
-pub(super) fn unsupported_headers(headers: &HeaderMap) -> Result<(), Failure> {
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim_matches('/').to_owned());
-    match text("x-vault-namespace") {
-        Some(namespace) if !namespace.is_empty() && namespace != "root" => {
-            return Err(Failure::Header("namespaces are not available yet (leave out X-Vault-Namespace)".into()));
-        }
-        _ => {}
-    }
-    match text("x-vault-wrap-ttl") {
-        Some(ttl) if !ttl.is_empty() && ttl != "0" => {
-            Err(Failure::Header("response wrapping is not available yet (leave out X-Vault-Wrap-TTL)".into()))
-        }
-        _ => Ok(()),
-    }
+/// The namespace that the caller names; the root when it names none.
+pub(crate) fn namespace(headers: &HeaderMap) -> Result<Path, Failure> {
+    let bad = |error: &dyn fmt::Display| Failure::Header(format!("X-Vault-Namespace is no path: {error}"));
+    let Some(value) = headers.get("x-vault-namespace") else { return Ok(Path::root()) };
+    let text = value.to_str().map_err(|error| bad(&error))?.trim_matches('/');
+    // As Vault's clients name it.
+    if text == "root" { Ok(Path::root()) } else { Path::parse(text).map_err(|error| bad(&error)) }
+}
+
+/// For how long the answer is to be wrapped: seconds, or a duration.
+pub(super) fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+    let bad = || Failure::Header("X-Vault-Wrap-TTL must be seconds or a duration, for example 300 or 5m".into());
+    let Some(value) = headers.get("x-vault-wrap-ttl") else { return Ok(None) };
+    let ttl = match value.to_str().map_err(|_| bad())? {
+        "" => Duration::ZERO,
+        text => types::duration::parse(text).map_err(|_| bad())?,
+    };
+    Ok(Some(ttl).filter(|ttl| !ttl.is_zero()))
 }
 
 /// The body, and the room that it takes: within `bytes_max` and the JSON limits, and a JSON object if there is one. A body that

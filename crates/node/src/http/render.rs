@@ -7,13 +7,16 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use proto::http::{Envelope, Errors};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use service::Answer;
+use service::{Answer, Lease};
 use types::Path;
 
 use super::error::{Failure, status_of_failure, status_of_refusal};
 
 /// Paths whose data Vault repeats at the top level of the answer.
 const TOP_LEVEL: &[&[&str]] = &[&["auth"], &["mounts"], &["policy"], &["audit"], &["capabilities"], &["key-status"], &["ha-status"]];
+
+/// The media type is exactly this: hvac compares it.
+const JSON: &str = "application/json";
 
 /// Whether clients also look for this path's data at the top level.
 pub(super) fn is_top_level(path: &Path) -> bool {
@@ -25,10 +28,10 @@ pub(super) fn is_top_level(path: &Path) -> bool {
     TOP_LEVEL.iter().any(|known| rest.starts_with(known))
 }
 
-/// A JSON answer. The media type is exactly `application/json`: hvac compares it.
+/// A JSON answer.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
-        Ok(bytes) => bytes_response(status, bytes),
+        Ok(bytes) => bytes_response(status, bytes, JSON),
         Err(error) => {
             tracing::error!(%error, "an answer does not serialise");
             failure(&Failure::Internal)
@@ -38,17 +41,17 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 
 /// No content.
 pub(super) fn no_content() -> Response {
-    bytes_response(StatusCode::NO_CONTENT, Vec::new())
+    bytes_response(StatusCode::NO_CONTENT, Vec::new(), JSON)
 }
 
-fn bytes_response(status: StatusCode, bytes: Vec<u8>) -> Response {
+fn bytes_response(status: StatusCode, bytes: Vec<u8>, content_type: &'static str) -> Response {
     let is_empty = status == StatusCode::NO_CONTENT;
     let mut response = Response::new(if is_empty { Body::empty() } else { Body::from(bytes) });
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if !is_empty {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
     response
 }
@@ -68,34 +71,63 @@ pub(super) fn failure(failure: &Failure) -> Response {
 pub(super) fn response(response: service::Response, is_top_level: bool) -> Response {
     let id = response.id.to_string();
     let warnings = if response.warnings.is_empty() { None } else { Some(response.warnings) };
-    match response.outcome {
+    let whole = |status, parts| envelope(status, id, parts, warnings.clone(), is_top_level);
+    match &response.outcome {
         Ok(Answer::Done) if warnings.is_none() => no_content(),
-        Ok(Answer::Done) => envelope(StatusCode::OK, id, None, warnings, false),
+        Ok(Answer::Done) => whole(StatusCode::OK, Parts::default()),
         // EXPOSE: the answer leaves for the caller who may have it; its audit record is durable.
-        Ok(Answer::Data(data)) => envelope(StatusCode::OK, id, Some(data.expose()), warnings, is_top_level),
-        Ok(Answer::Gone(data)) => envelope(StatusCode::NOT_FOUND, id, Some(data.expose()), warnings, false),
+        Ok(Answer::Data(data)) => whole(StatusCode::OK, Parts { data: Some(data.expose()), ..Parts::default() }),
+        // EXPOSE: as above.
+        Ok(Answer::Leased(data, lease)) => {
+            whole(StatusCode::OK, Parts { data: Some(data.expose()), lease: Some(lease), ..Parts::default() })
+        }
+        // EXPOSE: as above.
+        Ok(Answer::Auth(auth)) => whole(StatusCode::OK, Parts { auth: Some(auth.json().expose()), ..Parts::default() }),
+        // EXPOSE: as above.
+        Ok(Answer::Raw(raw)) => bytes_response(StatusCode::OK, raw.body.expose().to_vec(), raw.content_type),
+        // EXPOSE: as above.
+        Ok(Answer::Gone(data)) => whole(StatusCode::NOT_FOUND, Parts { data: Some(data.expose()), ..Parts::default() }),
         Ok(Answer::NotFound) if warnings.is_none() => errors(StatusCode::NOT_FOUND, Vec::new()),
-        Ok(Answer::NotFound) => envelope(StatusCode::NOT_FOUND, id, None, warnings, false),
+        Ok(Answer::NotFound) => whole(StatusCode::NOT_FOUND, Parts::default()),
         Err(refusal) => {
-            let (status, text) = status_of_refusal(&refusal);
+            let (status, text) = status_of_refusal(refusal);
             errors(status, vec![text])
         }
     }
 }
 
-fn envelope(status: StatusCode, request_id: String, data: Option<&[u8]>, warnings: Option<Vec<String>>, is_top_level: bool) -> Response {
-    let data = match data.map(serde_json::from_slice::<&RawValue>).transpose() {
-        Ok(data) => data,
-        Err(error) => {
+/// What fills an envelope: JSON texts.
+#[derive(Default)]
+struct Parts<'a> {
+    data: Option<&'a [u8]>,
+    auth: Option<&'a [u8]>,
+    lease: Option<&'a Lease>,
+}
+
+fn envelope(status: StatusCode, request_id: String, parts: Parts<'_>, warnings: Option<Vec<String>>, is_top_level: bool) -> Response {
+    let raw = |part: Option<&[u8]>| part.map(serde_json::from_slice::<&RawValue>).transpose().map(|part| part.map(ToOwned::to_owned));
+    let (data, auth) = match (raw(parts.data), raw(parts.auth)) {
+        (Ok(data), Ok(auth)) => (data, auth),
+        (Err(error), _) | (_, Err(error)) => {
             tracing::error!(%error, "an engine's answer is no JSON");
             return failure(&Failure::Internal);
         }
     };
-    let body: Envelope<&RawValue, &RawValue> =
-        Envelope { request_id, lease_id: String::new(), renewable: false, lease_duration: 0, data, wrap_info: None, warnings, auth: None };
-    match data {
+    let (lease_id, renewable, lease_duration) =
+        parts.lease.map(|lease| (lease.id.clone(), lease.renewable, lease.duration.as_secs())).unwrap_or_default();
+    let body: Envelope<&RawValue, &RawValue> = Envelope {
+        request_id,
+        lease_id,
+        renewable,
+        lease_duration,
+        data: data.as_deref(),
+        wrap_info: None,
+        warnings,
+        auth: auth.as_deref(),
+    };
+    match &data {
         Some(data) if is_top_level => match with_top_level(&body, data) {
-            Some(bytes) => bytes_response(status, bytes),
+            Some(bytes) => bytes_response(status, bytes, JSON),
             None => json(status, &body),
         },
         _ => json(status, &body),

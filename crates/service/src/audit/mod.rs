@@ -43,6 +43,7 @@ impl DeviceConfig {
 }
 
 /// All devices at one revision.
+#[derive(Default)]
 pub struct AuditTable {
     revision: Revision,
     devices: Vec<DeviceConfig>,
@@ -54,21 +55,27 @@ impl AuditTable {
         Name::new("core/audit")
     }
 
-    /// Reads the table; an absent record is an empty table.
+    /// Reads the table to change it; an absent record is an empty table.
     pub(crate) fn load(view: &View) -> Result<AuditTable, PlanError> {
         let found = view.read(&AuditTable::name())?;
         let table = match found.value {
             // EXPOSE: the record is decoded.
-            Some(value) => stored::AuditTable::decode(value.expose()).map_err(|_| PlanError::Malformed)?,
-            None => stored::AuditTable::default(),
+            Some(value) => AuditTable::decode(value.expose()).ok_or(PlanError::Malformed)?,
+            None => AuditTable::default(),
         };
+        Ok(AuditTable { revision: found.revision, ..table })
+    }
+
+    /// The table as it is stored; its revision is not known.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<AuditTable> {
+        let table = stored::AuditTable::decode(bytes).ok()?;
         let devices = table.devices.into_iter().map(|device| DeviceConfig {
             path: device.path,
             uuid: device.uuid,
             description: device.description,
             options: device.options.into_iter().collect(),
         });
-        Ok(AuditTable { revision: found.revision, devices: devices.collect() })
+        Some(AuditTable { revision: Revision::ABSENT, devices: devices.collect() })
     }
 
     /// Plans to store the table, if nobody has changed it since it was loaded.

@@ -112,6 +112,23 @@ fn response_part(response: &Response, key: &MacKey) -> Value {
     match &response.outcome {
         // EXPOSE: only HMACs of it are shown.
         Ok(Answer::Data(data) | Answer::Gone(data)) => json!({ "data": redact(&parse_body(data.expose()), key) }),
+        // EXPOSE: as above.
+        Ok(Answer::Leased(data, lease)) => json!({
+            "data": redact(&parse_body(data.expose()), key),
+            "secret": { "lease_id": lease.id },
+        }),
+        // EXPOSE: only HMACs of what is secret in it are shown.
+        Ok(Answer::Auth(auth)) => json!({ "auth": {
+            "client_token": hmac(key, auth.client_token.expose()),
+            "accessor": hmac(key, auth.accessor.as_bytes()),
+            "policies": auth.policies,
+            "token_policies": auth.policies,
+            "metadata": auth.metadata,
+            "token_type": if auth.is_batch { "batch" } else { "service" },
+            "token_ttl": auth.ttl.as_secs(),
+        } }),
+        // EXPOSE: only its HMAC is shown.
+        Ok(Answer::Raw(raw)) => json!({ "data": { "http_raw_body": hmac(key, raw.body.expose()), "http_content_type": raw.content_type } }),
         Ok(Answer::Done | Answer::NotFound) | Err(_) => json!({}),
     }
 }

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use barrier::{Plan, View};
-use crypto::Rng;
-use engine::{Ask, AskError, Operation, Outcome, PlanError, Reply};
+use barrier::Plan;
+use engine::AskError;
 use proto::http;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use types::{Path, Timestamp, duration};
+use types::{Path, duration};
 
+use crate::backend::Asked;
 use crate::mount::{Mount, MountTable};
+use crate::outcome::{Operation, Outcome, PlanError, planned};
+use crate::request::Answer;
 
 /// How a mount is shown.
 fn shown(mount: &Mount) -> http::Mount {
@@ -49,81 +51,50 @@ fn listing(table: &MountTable, auth: bool) -> Map<String, Value> {
     part.map(|mount| (mount.path.trim_start_matches("auth/").to_owned(), shown_value(mount))).collect()
 }
 
-/// The segments as a mount's path: joined, with a slash at the end.
-fn mount_path(segments: &[&str]) -> String {
-    let mut path = segments.join("/");
-    path.push('/');
-    path
+/// All secret engines.
+pub(crate) fn list_secrets(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    Ok(planned(|scope| Ok(Outcome::data(&listing(&*scope.records.mounts(&scope.namespace)?, false)))))
 }
 
-/// All mounts of one sort.
-pub(crate) struct List {
-    pub(crate) auth: bool,
-}
-
-impl Operation for List {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = MountTable::load(view)?;
-        Ok(Outcome::answer(Reply::Data(engine::json(&listing(&table, self.auth)))))
-    }
+/// All auth methods.
+pub(crate) fn list_auth(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    Ok(planned(|scope| Ok(Outcome::data(&listing(&*scope.records.mounts(&scope.namespace)?, true)))))
 }
 
 /// One mount.
-pub(crate) struct Show {
-    path: String,
-}
-
-impl Show {
-    pub(crate) fn parse(segments: &[&str]) -> Show {
-        Show { path: mount_path(segments) }
-    }
-}
-
-impl Operation for Show {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = MountTable::load(view)?;
-        match table.iter().find(|mount| mount.path == self.path) {
-            Some(mount) => Ok(Outcome::answer(Reply::Data(engine::json(&shown_value(mount))))),
-            None => Err(PlanError::Refused(format!("No secret engine mount at {}", self.path))),
+pub(crate) fn show(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let path = format!("{}/", asked.captures.text("path"));
+    Ok(planned(move |scope| {
+        let table = scope.records.mounts(&scope.namespace)?;
+        match table.iter().find(|mount| mount.path == path) {
+            Some(mount) => Ok(Outcome::data(&shown_value(mount))),
+            None => Err(PlanError::Refused(format!("No secret engine mount at {path}"))),
         }
-    }
+    }))
 }
 
 /// What a client may see before it knows where it is.
-pub(crate) struct Overview;
-
-impl Operation for Overview {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = MountTable::load(view)?;
-        let data = json!({ "auth": listing(&table, true), "secret": listing(&table, false) });
-        Ok(Outcome::answer(Reply::Data(engine::json(&data))))
-    }
+pub(crate) fn overview(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    Ok(planned(|scope| {
+        let table = scope.records.mounts(&scope.namespace)?;
+        Ok(Outcome::data(&json!({ "auth": listing(&table, true), "secret": listing(&table, false) })))
+    }))
 }
 
 /// The mount that holds a path: asked by clients before each KV call.
-pub(crate) struct Holding {
-    path: Path,
-}
-
-impl Holding {
-    pub(crate) fn parse(segments: &[&str]) -> Result<Holding, AskError> {
-        let path = Path::parse(&segments.join("/")).map_err(|error| AskError::Invalid(error.to_string()))?;
-        Ok(Holding { path })
-    }
-}
-
-impl Operation for Holding {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = MountTable::load(view)?;
-        match table.route(&self.path) {
+pub(crate) fn holding(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let path: Path = asked.captures.path("path");
+    Ok(planned(move |scope| {
+        let table = scope.records.mounts(&scope.namespace)?;
+        match table.route(&path) {
             Some(route) => {
                 let mut data = shown_value(&route.mount);
                 data["path"] = json!(route.mount.path);
-                Ok(Outcome::answer(Reply::Data(engine::json(&data))))
+                Ok(Outcome::data(&data))
             }
             None => Err(PlanError::Denied),
         }
-    }
+    }))
 }
 
 #[derive(Deserialize)]
@@ -181,11 +152,10 @@ fn asks_for_nothing(value: &Value) -> bool {
     }
 }
 
-/// Mounts an engine.
-struct Enable(Mount);
-
-/// Parses `POST sys/mounts/PATH`.
-pub(crate) fn parse_enable(segments: &[&str], ask: &Ask, rng: &dyn Rng) -> Result<Box<dyn Operation>, AskError> {
+/// Mounts an engine: `POST sys/mounts/PATH`.
+pub(crate) fn enable(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let segments: Vec<&str> = asked.captures.text("path").split('/').collect();
+    let (ask, rng) = (asked.ask, asked.rng);
     let invalid = |text: String| AskError::Invalid(text);
     // EXPOSE: the body is parsed; it holds no secret, and no error repeats it.
     let body: EnableBody = serde_json::from_slice(ask.body.expose())
@@ -197,7 +167,7 @@ pub(crate) fn parse_enable(segments: &[&str], ask: &Ask, rng: &dyn Rng) -> Resul
         return Err(invalid(format!("{name:?} is not available yet (leave it out)")));
     }
     let (lease_ttl_default_s, lease_ttl_max_s) = lease_ttls(body.config.unwrap_or_default()).map_err(invalid)?;
-    let path = mount_path(segments);
+    let path = format!("{}/", segments.join("/"));
     let first = segments.first().copied().unwrap_or_default();
     if ["sys", "auth", "audit", "identity", "cubbyhole"].contains(&first) {
         return Err(invalid(format!("cannot mount under reserved path {path:?}")));
@@ -228,30 +198,32 @@ pub(crate) fn parse_enable(segments: &[&str], ask: &Ask, rng: &dyn Rng) -> Resul
     }
     let description = body.description.unwrap_or_default();
     let mount = Mount::make(&path, &kind, &description, options, rng);
-    Ok(Box::new(Enable(Mount { lease_ttl_default_s, lease_ttl_max_s, ..mount })))
-}
-
-impl Operation for Enable {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = MountTable::load(view)?.with(self.0.clone()).map_err(PlanError::Refused)?;
+    let mount = Mount { lease_ttl_default_s, lease_ttl_max_s, ..mount };
+    Ok(planned(move |scope| {
+        let namespace_id = &scope.namespace.id;
+        let table = MountTable::load(&scope.records.view, namespace_id)?.with(mount.clone()).map_err(PlanError::Refused)?;
         let mut plan = Plan::new();
-        table.store(&mut plan);
-        Ok(Outcome { plan, reply: Reply::Done, warnings: Vec::new() })
-    }
+        table.store(namespace_id, &mut plan);
+        Ok(Outcome::written(plan, Answer::Done))
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use crypto::{SecretBytes, SeededRng};
+    use engine::Ask;
     use types::capability::Verb;
 
     use super::*;
+    use crate::backend::Backend;
 
     #[test]
     fn what_cannot_be_done_is_refused_and_not_ignored() {
         let enable = |segments: &[&str], body: &str| {
-            let ask = Ask { verb: Verb::Write, path: Path::root(), body: SecretBytes::from(body.as_bytes().to_vec()), query: Vec::new() };
-            parse_enable(segments, &ask, &SeededRng::dangerous_from_seed(1)).map(drop).map_err(|error| error.to_string())
+            let path = Path::parse(&format!("mounts/{}", segments.join("/"))).unwrap();
+            let ask = Ask { verb: Verb::Write, path, body: SecretBytes::from(body.as_bytes().to_vec()), query: Vec::new() };
+            let parsed = Backend::Own(crate::sys::ROUTES).parse(ask, &SeededRng::dangerous_from_seed(1));
+            parsed.map(drop).map_err(|error| error.to_string())
         };
         let kv = |more: &str| format!(r#"{{"type": "kv", "options": {{"version": "2"}}{more}}}"#);
         // As `bao secrets enable` and hvac send it.

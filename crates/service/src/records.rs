@@ -1,0 +1,150 @@
+//! The service's own records: where each lies, and decoded ones kept for the next request.
+//!
+//! | name | what |
+//! |---|---|
+//! | `ns/<id>/mounts` | the namespace's mounts, in one record |
+//! | `ns/<id>/policy/<name>`, `ns/<id>/password-policy/<name>` | policies' texts |
+//! | `ns/<id>/token/<tag>` | tokens, by the keyed hash of their text, in hex |
+//! | `ns/<id>/accessor/<accessor>` | accessors |
+//! | `ns/<id>/child/<tag>/<namespace id>/<tag>` | a token's children |
+//! | `ns/<id>/role/<name>` | roles of the token method |
+//! | `ns/<id>/lease/<lease id>` | leases |
+//! | `ns/<id>/cubbyhole/<tag>/…` | a token's own secrets |
+//! | `core/audit` | audit devices |
+//! | `core/namespace/<path>`, `core/namespace-id/<id>` | namespaces below the root, whose id is `root` |
+//! | `core/due/<day>/<hour>/<minute>/<second>/<id>` | chores, by when they are due (UTC) |
+//! | `mount/<uuid>/…` | what an engine or an auth method keeps |
+
+use std::sync::Arc;
+
+use barrier::{Cache, Cached, Name, View};
+use prost::Message;
+use proto::stored;
+use types::Revision;
+
+use crate::audit::AuditTable;
+use crate::mount::MountTable;
+use crate::namespace::Namespace;
+use crate::outcome::PlanError;
+
+/// Decoded tokens that are kept, at most (twice as many for a while).
+const TOKENS_KEPT_MAX: usize = 20_000;
+/// As above, of each other kind.
+const RECORDS_KEPT_MAX: usize = 4_000;
+
+/// Decoded records of every kind.
+pub(crate) struct Caches {
+    mounts: Cache<MountTable>,
+    audit: Cache<AuditTable>,
+    tokens: Cache<stored::Token>,
+    namespaces: Cache<Namespace>,
+    namespace_paths: Cache<stored::NamespacePath>,
+}
+
+impl Default for Caches {
+    fn default() -> Caches {
+        Caches {
+            mounts: Cache::new(RECORDS_KEPT_MAX),
+            audit: Cache::new(1),
+            tokens: Cache::new(TOKENS_KEPT_MAX),
+            namespaces: Cache::new(RECORDS_KEPT_MAX),
+            namespace_paths: Cache::new(RECORDS_KEPT_MAX),
+        }
+    }
+}
+
+/// The records at one applied state.
+#[derive(Clone)]
+pub(crate) struct Records {
+    /// Everything, from the root.
+    pub(crate) view: View,
+    caches: Arc<Caches>,
+}
+
+/// The folder of a namespace's own records.
+pub(crate) fn of_namespace(id: &str) -> Name {
+    Name::new("ns").join(id)
+}
+
+/// The record of a token.
+pub(crate) fn token_name(namespace_id: &str, tag: &[u8]) -> Name {
+    of_namespace(namespace_id).join("token").join(&hex::encode(tag))
+}
+
+/// The record of an accessor.
+pub(crate) fn accessor_name(namespace_id: &str, accessor: &str) -> Name {
+    of_namespace(namespace_id).join("accessor").join(accessor)
+}
+
+/// The folder of what a token is the parent of.
+pub(crate) fn children_folder(namespace_id: &str, tag: &[u8]) -> Name {
+    of_namespace(namespace_id).join("child").join(&hex::encode(tag))
+}
+
+/// The record that says that one token is another's child.
+pub(crate) fn child_name(parent: &stored::TokenParent, namespace_id: &str, tag: &[u8]) -> Name {
+    children_folder(&parent.namespace_id, &parent.tag).join(namespace_id).join(&hex::encode(tag))
+}
+
+/// The record of a lease.
+pub(crate) fn lease_name(namespace_id: &str, lease_id: &str) -> Name {
+    of_namespace(namespace_id).join("lease").join(lease_id)
+}
+
+/// The folder of a token's own secrets.
+pub(crate) fn cubbyhole_folder(namespace_id: &str, tag: &[u8]) -> Name {
+    of_namespace(namespace_id).join("cubbyhole").join(&hex::encode(tag))
+}
+
+impl Records {
+    /// As `view` has them.
+    pub(crate) fn new(view: View, caches: Arc<Caches>) -> Records {
+        Records { view, caches }
+    }
+
+    /// A namespace's mounts, and the revision of their record.
+    pub(crate) fn mounts(&self, namespace: &Namespace) -> Result<Arc<MountTable>, PlanError> {
+        let name = MountTable::name(&namespace.id);
+        let found = self.view.read_cached(&self.caches.mounts, &name, MountTable::decode)?;
+        let table = found.value.ok_or(PlanError::Malformed)?;
+        Ok(table)
+    }
+
+    /// The revision of a namespace's mounts, without reading them.
+    pub(crate) fn mounts_revision(&self, namespace: &Namespace) -> Result<Revision, PlanError> {
+        let name = MountTable::name(&namespace.id);
+        Ok(self.view.read_cached(&self.caches.mounts, &name, MountTable::decode)?.revision)
+    }
+
+    /// The audit devices; `None` when there never was one.
+    pub(crate) fn audit(&self) -> Result<Option<Arc<AuditTable>>, PlanError> {
+        Ok(self.view.read_cached(&self.caches.audit, &AuditTable::name(), AuditTable::decode)?.value)
+    }
+
+    /// A token's record.
+    pub(crate) fn token(&self, namespace_id: &str, tag: &[u8]) -> Result<Cached<stored::Token>, PlanError> {
+        Ok(self.view.read_cached(&self.caches.tokens, &token_name(namespace_id, tag), |bytes| stored::Token::decode(bytes).ok())?)
+    }
+
+    /// The namespace at a path, if there is one that can be used.
+    pub(crate) fn namespace(&self, path: &types::Path) -> Result<Option<Arc<Namespace>>, PlanError> {
+        if path.is_root() {
+            return Ok(Some(Namespace::root()));
+        }
+        let found = self.view.read_cached(&self.caches.namespaces, &Namespace::name(path), |bytes| Namespace::decode(path, bytes))?;
+        Ok(found.value)
+    }
+
+    /// The namespace of an id, if there is one that can be used.
+    pub(crate) fn namespace_by_id(&self, id: &str) -> Result<Option<Arc<Namespace>>, PlanError> {
+        if id == Namespace::ROOT_ID {
+            return Ok(Some(Namespace::root()));
+        }
+        let decode = |bytes: &[u8]| stored::NamespacePath::decode(bytes).ok();
+        let found = self.view.read_cached(&self.caches.namespace_paths, &Namespace::id_name(id), decode)?;
+        match found.value {
+            Some(record) => self.namespace(&types::Path::parse(&record.path).map_err(|_| PlanError::Malformed)?),
+            None => Ok(None),
+        }
+    }
+}
