@@ -233,6 +233,12 @@ pub fn find<'t, H>(table: &'t [Route<H>], path: &Path) -> Option<(&'t Route<H>, 
     Some((route, Captures { path: path.clone(), spans }))
 }
 
+/// As [`find`], among outlines.
+pub fn find_outline<'t>(table: &'t [Outline], path: &Path) -> Option<&'t Outline> {
+    let matches = table.iter().filter(|route| spans(route.pattern, path).is_some());
+    matches.min_by(|a, b| precedence(a.pattern, b.pattern))
+}
+
 /// What was asked for, found in a table.
 pub struct Resolved<'t, H: 'static> {
     /// The route.
