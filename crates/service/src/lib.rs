@@ -5,7 +5,7 @@
 mod audit;
 mod mount;
 mod pipeline;
-mod policy;
+pub mod policy;
 mod request;
 mod sys;
 mod token;

@@ -2,6 +2,15 @@
 //!
 //! So far one policy exists, `root`, which allows everything; every other name allows nothing.
 
+pub mod acl;
+pub mod capabilities;
+pub mod decision;
+pub mod filter;
+pub mod mistake;
+pub mod parameter;
+pub mod pattern;
+pub mod text;
+
 use std::sync::Arc;
 
 use types::Path;
