@@ -34,7 +34,11 @@ pub struct Question<'a> {
 
 impl fmt::Debug for Question<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Question").field("path", self.path).field("verb", &self.verb).field("is_create", &self.is_create).finish_non_exhaustive()
+        f.debug_struct("Question")
+            .field("path", self.path)
+            .field("verb", &self.verb)
+            .field("is_create", &self.is_create)
+            .finish_non_exhaustive()
     }
 }
 

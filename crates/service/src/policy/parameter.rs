@@ -156,7 +156,11 @@ impl Parameters {
 
 /// `name` in lower case; without a copy where it is already.
 fn lower(name: &str) -> Cow<'_, str> {
-    if name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) { Cow::Borrowed(name) } else { Cow::Owned(name.to_lowercase()) }
+    if name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(name.to_lowercase())
+    }
 }
 
 /// Equality of JSON, numbers by value. Vault's never matches a number of a rule with one of a request, so that a denied number passes it.

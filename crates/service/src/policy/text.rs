@@ -139,17 +139,8 @@ fn rule(report: &Report, path: &str, line: usize, body: &Body) -> Rule {
     let path = path.strip_prefix('/').unwrap_or(path);
     let list_filter = list_filter(&block, path, capabilities);
     let expires = expires(&block, body);
-    let rule = Rule {
-        line,
-        path: path.to_owned(),
-        is_templated,
-        capabilities,
-        parameters,
-        wrapping,
-        pagination_limit,
-        list_filter,
-        expires,
-    };
+    let rule =
+        Rule { line, path: path.to_owned(), is_templated, capabilities, parameters, wrapping, pagination_limit, list_filter, expires };
     if rule.capabilities.has(Capability::Deny) {
         return Rule {
             parameters: Parameters::default(),
