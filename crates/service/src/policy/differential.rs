@@ -52,7 +52,7 @@ fn pattern(dice: &mut Dice) -> String {
         if number > 0 {
             path.push('/');
         }
-        path += if dice.one_in(3) { "+" } else { dice.pick(&SEGMENTS) };
+        path += if dice.one_in(3) { "+" } else { *dice.pick(&SEGMENTS) };
     }
     match dice.roll(6) {
         0 => path += "/",
