@@ -12,6 +12,8 @@ pub mod filter;
 pub mod mistake;
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod openbao;
 pub mod parameter;
 pub mod password;
 pub mod pattern;
