@@ -9,7 +9,6 @@ mod files;
 mod mistake;
 mod section;
 mod shape;
-mod syntax;
 #[cfg(test)]
 mod tests;
 
@@ -21,10 +20,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use types::NodeId;
+use types::hcl::{self, Interpolation};
 
 pub use address::{Scheme, Url};
 pub use mistake::{ConfigErrors, MISTAKES_MAX, Mistake};
-pub use syntax::NESTING_MAX;
+pub use types::hcl::NESTING_MAX;
 
 use mistake::Report;
 
@@ -193,7 +193,7 @@ impl Config {
 
 fn finish(report: Report, text: Option<&str>, folder: &Path) -> Result<Config, ConfigErrors> {
     let config = text.and_then(|text| {
-        let (body, errors) = syntax::parse(text);
+        let (body, errors) = hcl::parse(text, Interpolation::Refused);
         for error in errors {
             report.mistake(Some(error.line), "", error.text);
         }

@@ -11,6 +11,8 @@ use engine::{Ask, AskError};
 use serde_json::{Map, Value};
 use types::duration;
 
+use crate::request::Request;
+
 /// The members of one request: the body's, and the query's where the body has none of that name. Wiped as far as JSON values can be.
 pub(crate) struct Fields {
     members: Map<String, Value>,
@@ -158,6 +160,16 @@ impl Fields {
         };
         members.iter().map(|(name, value)| Some((name.clone(), text(value)?))).collect::<Option<_>>().map(Some).ok_or_else(cure)
     }
+}
+
+/// The request's parameters, as policies look at them: the body's members, or, without a body, the query's. `None`: it has none.
+pub(crate) fn parameters(request: &Request) -> Option<Map<String, Value>> {
+    if request.body.is_empty() {
+        let members: Map<String, Value> = request.query.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
+        return Some(members).filter(|members| !members.is_empty());
+    }
+    // EXPOSE: the body is parsed.
+    serde_json::from_slice(request.body.expose()).ok()
 }
 
 /// A duration in any of the forms that clients send.

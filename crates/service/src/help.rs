@@ -2,10 +2,38 @@
 //!
 //! Always: nothing is told that is not routed, since both come from the same tables. Format: OpenAPI 3.0.3.
 
+use crypto::SecretBytes;
 use engine::route::{Access, Field, FieldKind, MethodOutline, Outline, find_outline};
 use serde_json::{Map, Value, json};
 use types::Path;
 use types::capability::Verb;
+
+use crate::mount::Mount;
+use crate::outcome::{Operation, Outcome, planned};
+use crate::request::{Answer, Raw, Request};
+
+/// Whether a request asks for help on its path, whatever the path does: `GET …?help=1`.
+pub(crate) fn is_asked_for(request: &Request) -> bool {
+    let says_yes = |(name, value): &(String, String)| name == "help" && !matches!(value.as_str(), "0" | "false");
+    request.verb == Verb::Read && request.query.iter().any(says_yes)
+}
+
+/// Help on a path below a mount: as people and as programs read it.
+pub(crate) fn operation(mount: &Mount, rest: &Path, routes: Vec<Outline>) -> Box<dyn Operation> {
+    let part = Part { mount_path: mount.path.clone(), kind: mount.kind.clone(), routes };
+    let rest = rest.clone();
+    planned(move |_| {
+        let routes = match find_outline(&part.routes, &rest) {
+            Some(route) => vec![route.clone()],
+            None => part.routes.clone(),
+        };
+        let told = Part { mount_path: part.mount_path.clone(), kind: part.kind.clone(), routes };
+        let help = json!({ "help": text(&part, &rest), "see_also": null, "openapi": openapi([&told], "1") });
+        // As Vault: not in an envelope.
+        let body = SecretBytes::from(help.to_string().into_bytes());
+        Ok(Outcome::answer(Answer::Raw(Raw { content_type: "application/json", body })))
+    })
+}
 
 /// What is told of one mount.
 pub(crate) struct Part {
@@ -63,7 +91,7 @@ fn http_methods(verb: Verb) -> &'static [&'static str] {
     }
 }
 
-fn operation(part: &Part, route: &Outline, method: &MethodOutline) -> Value {
+fn described(part: &Part, route: &Outline, method: &MethodOutline) -> Value {
     let mut operation = Map::new();
     operation.insert("summary".into(), json!(method.summary));
     operation.insert("operationId".into(), json!(operation_id(part, method.verb, route.pattern)));
@@ -130,7 +158,7 @@ pub(crate) fn openapi<'a>(parts: impl IntoIterator<Item = &'a Part>, version: &s
             for method in &route.methods {
                 for name in http_methods(method.verb) {
                     let is_listing = matches!(method.verb, Verb::List | Verb::Scan);
-                    let get = item.entry(*name).or_insert_with(|| operation(part, route, method));
+                    let get = item.entry(*name).or_insert_with(|| described(part, route, method));
                     if is_listing {
                         add_listing(get, method);
                     }
@@ -159,7 +187,10 @@ pub(crate) fn text(part: &Part, rest: &Path) -> String {
     match find_outline(&part.routes, rest) {
         Some(route) => route_text(part, route, rest),
         None => {
-            let mut text = format!("## DESCRIPTION\n\nA mount of type {}.\n\n## PATHS\n\nAsk for help on any of these paths below {}:\n", part.kind, part.mount_path);
+            let mut text = format!(
+                "## DESCRIPTION\n\nA mount of type {}.\n\n## PATHS\n\nAsk for help on any of these paths below {}:\n",
+                part.kind, part.mount_path
+            );
             for route in &part.routes {
                 text.push_str(&format!("\n    {}\n        {}\n", if route.pattern.is_empty() { "." } else { route.pattern }, route.about));
             }
@@ -169,7 +200,14 @@ pub(crate) fn text(part: &Part, rest: &Path) -> String {
 }
 
 fn route_text(part: &Part, route: &Outline, rest: &Path) -> String {
-    let mut text = format!("Request:        {}{}\nMatching Route: {}{}\n\n{}\n", part.mount_path, rest.as_str(), part.mount_path, route.pattern, route.about);
+    let mut text = format!(
+        "Request:        {}{}\nMatching Route: {}{}\n\n{}\n",
+        part.mount_path,
+        rest.as_str(),
+        part.mount_path,
+        route.pattern,
+        route.about
+    );
     match route.access {
         Access::Anyone => text.push_str("\nNo token is needed.\n"),
         Access::Sudo => text.push_str("\nThe token's policies must grant sudo here.\n"),

@@ -13,6 +13,7 @@ use types::Timestamp;
 
 use crate::mount::Mount;
 use crate::namespace::Namespace;
+use crate::permit::{Acls, Authority};
 use crate::records::Records;
 use crate::request::{Answer, Request};
 use crate::sys::Cluster;
@@ -50,6 +51,10 @@ pub(crate) struct Scope<'a> {
     pub(crate) mount: Arc<Mount>,
     /// Who asks; `None` only on routes that are served to everybody.
     pub(crate) caller: Option<Arc<Caller>>,
+    /// What the caller's policies allow; `None` where they were not asked.
+    pub(crate) authority: Option<Authority>,
+    /// For the rules of other tokens.
+    pub(crate) acls: &'a Acls,
     pub(crate) cluster: &'a dyn Cluster,
 }
 
@@ -57,6 +62,18 @@ impl Scope<'_> {
     /// Who asks, on a route that takes a token.
     pub(crate) fn caller(&self) -> Result<&Arc<Caller>, PlanError> {
         self.caller.as_ref().ok_or(PlanError::Denied)
+    }
+
+    /// Whether the caller may do as it likes here: by `root`, or by `sudo` on the request's path.
+    pub(crate) fn is_sudo(&self) -> bool {
+        let path = if self.namespace.is_root() { Ok(self.request.path.clone()) } else { self.namespace.path.join(&self.request.path) };
+        match (&self.authority, path) {
+            (Some(authority), Ok(path)) => {
+                let capabilities = authority.acl().capabilities(&path);
+                capabilities.contains(&"root") || capabilities.contains(&"sudo")
+            }
+            _ => false,
+        }
     }
 }
 

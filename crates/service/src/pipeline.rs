@@ -3,6 +3,7 @@
 //! Token → policy → permit → audit → operation → plan → commit → audit → answer. Nothing is dispatched without a [`Permit`],
 //! and nothing is told or done without its audit record.
 
+use std::cell::LazyCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use arc_swap::ArcSwap;
 use barrier::{AccessError, Barrier, CommitError, Name, Plan, ViewError};
 use crypto::{Rng, SecretBytes, rng::generate_bytes};
 use engine::route::Access;
-use engine::{Ask, Engine};
+use engine::{Ask, Engine, Json};
 use serde_json::Value;
 use types::capability::Verb;
 use types::{Clock, Path};
@@ -21,10 +22,13 @@ use crate::backend::{self, Backend, Parsed};
 use crate::mount::{Mount, Route};
 use crate::namespace::Namespace;
 use crate::outcome::{Outcome, PlanError, Reply, Scope, Settings};
-use crate::policy::{Acl, Permit};
+use crate::permit::{Acls, Authority, Permit};
+use crate::policy::decision::Question;
+use crate::policy::filter::ListFilter;
 use crate::records::{Caches, Records};
 use crate::request::{Answer, Refusal, Request, Response};
 use crate::token::{self, Caller};
+use crate::{body, help};
 
 /// How often a plan is made again when others have written the same records meanwhile.
 pub const ATTEMPTS_MAX: u32 = 64;
@@ -48,6 +52,7 @@ pub struct Service {
     settings: Settings,
     engines: Vec<Box<dyn Engine>>,
     caches: Arc<Caches>,
+    acls: Acls,
     recording: ArcSwap<Recording>,
     turns: Vec<tokio::sync::Mutex<()>>,
     /// Drawn, so that nobody outside can tell which paths share a turn.
@@ -72,6 +77,7 @@ impl Service {
             settings,
             engines: vec![Box::new(engine::kv::Kv)],
             caches: Arc::default(),
+            acls: Acls::default(),
             recording: ArcSwap::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             turn_salt,
@@ -112,16 +118,17 @@ impl Service {
         let is_shown = (caller.is_some() || permitted.is_ok()) && !audit.is_empty();
         let body = if is_shown { parse_body(request.body.expose()) } else { Value::Null };
         let mount = place.route.as_ref().map(|route| (route.mount.path.as_str(), route.mount.kind.as_str()));
-        let permit = permitted.as_ref().ok().map(|(permit, _)| permit);
+        let permit = permitted.as_ref().ok().map(|permitted| Arc::clone(&permitted.permit));
+        let permit = permit.as_deref();
         let event = |stage| Event { time: self.clock.now(), request, body: &body, caller: caller.as_deref(), permit, mount, stage };
         let denied = permitted.is_err();
         audit.record(&event(Stage::Request { denied })).await.map_err(|_| Refusal::Audit)?;
 
         let outcome = match permitted {
             Err(ref refusal) => Err(refusal.clone()),
-            Ok((ref permit, ref parsed)) => {
-                let work = Work { request, caller: caller.as_ref(), place: &place, permit, parsed };
-                self.dispatch(&work, records, warnings).await
+            Ok(permitted) => {
+                let work = Work { request, caller: caller.clone(), place: &place, permitted };
+                self.dispatch(work, records, warnings).await
             }
         };
         let response = Response { id: request.id, outcome, warnings: Vec::new() };
@@ -189,22 +196,26 @@ impl Service {
     }
 
     /// Finds out what is asked, and whether the caller may. A caller who may not learns nothing else.
-    fn permit(
-        &self,
-        request: &Request,
-        caller: Option<&Arc<Caller>>,
-        place: &Place,
-        records: &Records,
-    ) -> Result<(Permit, Parsed), Refusal> {
+    fn permit(&self, request: &Request, caller: Option<&Arc<Caller>>, place: &Place, records: &Records) -> Result<Permitted, Refusal> {
         let backend = place.route.as_ref().and_then(|route| self.backend(&route.mount));
         if let (Some(route), Some(backend)) = (&place.route, &backend)
             && backend.access(request.verb, &route.rest) == Access::Anyone
         {
             let parsed = backend.parse(ask(request, route), &*self.rng)?;
-            return Ok((Permit::open(request.verb, &request.path), parsed));
+            return Ok(Permitted { permit: Arc::new(Permit::open(request.verb, full_path(request, place)?)), parsed, authority: None });
         }
         let caller = caller.filter(|caller| caller.namespace.contains(&place.namespace)).ok_or(Refusal::Denied)?;
-        let acl = Acl::of(Arc::clone(caller));
+        let path = full_path(request, place)?;
+        if let (Some(route), Some(backend), true) = (&place.route, &backend, help::is_asked_for(request)) {
+            let operation = help::operation(&route.mount, &route.rest, backend.outlines());
+            return Ok(Permitted { permit: Arc::new(Permit::help(caller, path)), parsed: Parsed::Own(operation), authority: None });
+        }
+        let authority = self.acls.authority(records, caller, self.clock.now()).map_err(|error| refusal(&error))?;
+        let parameters = LazyCell::new(|| body::parameters(request));
+        let is_sudo = match (&place.route, &backend) {
+            (Some(route), Some(backend)) => backend.access(request.verb, &route.rest) == Access::Sudo,
+            _ => false,
+        };
         let parsed = match (&place.route, &backend) {
             (Some(route), Some(backend)) => backend.parse(ask(request, route), &*self.rng).map_err(Refusal::Ask),
             _ => Err(Refusal::NoRoute(request.path.as_str().to_owned())),
@@ -214,14 +225,29 @@ impl Service {
                 operation.is_create(&records.view.below(&route.mount.root())).map_err(PlanError::from)
             }
             (Ok(Parsed::Own(operation)), Some(route), Verb::Write) => {
-                operation.is_create(&self.scope(request, Some(caller), &place.namespace, &route.mount, records.clone()))
+                let who = Who { caller: Some(Arc::clone(caller)), authority: Some(authority.clone()) };
+                operation.is_create(&self.scope(request, who, &place.namespace, &route.mount, records.clone()))
             }
             _ => Ok(None),
         };
-        let is_create = matches!(existing, Ok(Some(true)));
-        let permit = acl.check(request.verb, is_create, &request.path).map_err(|_| Refusal::Denied)?;
+        let question = Question {
+            path: &path,
+            verb: request.verb,
+            is_create: Some(matches!(existing, Ok(Some(true)))),
+            is_sudo,
+            wrap_ttl: request.wrap_ttl,
+            parameters: &|| parameters.as_ref(),
+        };
+        let permit = authority.permit(&question).map_err(|_| Refusal::Denied)?;
         existing.map_err(|error| refusal(&error))?;
-        Ok((permit, parsed?))
+        let mut parsed = parsed?;
+        if let (Some(limit), Some(route), Some(backend)) = (permit.limit(), &place.route, &backend) {
+            let mut ask = ask(request, route);
+            ask.query.retain(|(name, _)| name != "limit");
+            ask.query.push(("limit".into(), limit.to_string()));
+            parsed = backend.parse(ask, &*self.rng).map_err(Refusal::Ask)?;
+        }
+        Ok(Permitted { permit: Arc::new(permit), parsed, authority: Some(authority) })
     }
 
     fn backend(&self, mount: &Mount) -> Option<Backend<'_>> {
@@ -231,14 +257,7 @@ impl Service {
         self.engines.iter().find(|engine| engine.kind() == mount.kind).map(|engine| Backend::Engine(&**engine))
     }
 
-    fn scope<'a>(
-        &'a self,
-        request: &'a Request,
-        caller: Option<&Arc<Caller>>,
-        namespace: &Arc<Namespace>,
-        mount: &Arc<Mount>,
-        records: Records,
-    ) -> Scope<'a> {
+    fn scope<'a>(&'a self, request: &'a Request, who: Who, namespace: &Arc<Namespace>, mount: &Arc<Mount>, records: Records) -> Scope<'a> {
         Scope {
             records,
             now: self.clock.now(),
@@ -247,72 +266,70 @@ impl Service {
             request,
             namespace: Arc::clone(namespace),
             mount: Arc::clone(mount),
-            caller: caller.cloned(),
+            caller: who.caller,
+            authority: who.authority,
+            acls: &self.acls,
             cluster: &self.barrier,
         }
     }
 
-    /// Does what the permit allows: plans on `records`; when something that the plan depends on was written meanwhile by others, plans
-    /// again on fresh ones.
-    async fn dispatch(&self, work: &Work<'_>, records: Records, warnings: &mut Vec<String>) -> Result<Answer, Refusal> {
-        let first = self.plan(work, work.caller, records.clone()).await?;
-        if first.plan.is_empty() {
-            *warnings = first.warnings;
-            return Ok(first.answer);
-        }
-        let turn = match self.turn(&work.request.path).try_lock() {
-            // Nobody else is writing here: what was planned may well hold.
-            Ok(turn) => {
-                match self.commit(&records, &first.plan).await {
+    /// Does what the permit allows: plans on `records`; when something that the plan depends on was written meanwhile by others, finds out
+    /// again whether the caller may, and plans again, on fresh ones.
+    async fn dispatch(&self, mut work: Work<'_>, mut records: Records, warnings: &mut Vec<String>) -> Result<Answer, Refusal> {
+        let turn = self.turn(&work.request.path);
+        let mut waited = None;
+        for attempt in 1..=ATTEMPTS_MAX {
+            let planned = self.plan(&work, records).await?;
+            // Nobody else is writing here: what was planned may well hold. Else it waits for its turn, and plans again.
+            let may_commit = planned.plan.is_empty() || waited.is_some() || {
+                waited = turn.try_lock().ok();
+                waited.is_some()
+            };
+            if may_commit {
+                match self.commit(&planned.records, &planned.plan).await {
                     Ok(()) => {
-                        *warnings = first.warnings;
-                        return Ok(first.answer);
+                        *warnings = planned.warnings;
+                        return Ok(planned.answer);
                     }
-                    Err(Refusal::Contended) => {}
+                    Err(Refusal::Contended) => self.pause(attempt).await,
                     Err(refusal) => return Err(refusal),
                 }
-                turn
+            } else {
+                waited = Some(turn.lock().await);
             }
-            Err(_) => self.turn(&work.request.path).lock().await,
-        };
-        for attempt in 1..ATTEMPTS_MAX {
-            let records = self.fresh().await?;
-            let caller = self.still_may(work, &records)?;
-            let planned = self.plan(work, caller.as_ref(), records.clone()).await?;
-            match self.commit(&records, &planned.plan).await {
-                Ok(()) => {
-                    *warnings = planned.warnings;
-                    return Ok(planned.answer);
-                }
-                Err(Refusal::Contended) => self.pause(attempt).await,
-                Err(refusal) => return Err(refusal),
-            }
+            records = self.fresh().await?;
+            work = self.permit_again(work, &records)?;
         }
-        drop(turn);
         Err(Refusal::Contended)
     }
 
-    /// Before a plan is made again: the mount must still be there, and the caller's token be good. Answers the caller as these records
-    /// have it: a renewal may have changed its grounds without making it less good.
-    fn still_may(&self, work: &Work<'_>, records: &Records) -> Result<Option<Arc<Caller>>, Refusal> {
+    /// Before a plan is made again: the mount must still be there, the caller's token be good, and its policies allow what is asked.
+    fn permit_again<'a>(&self, work: Work<'a>, records: &Records) -> Result<Work<'a>, Refusal> {
         let mounts = records.mounts(&work.place.namespace).map_err(|error| refusal(&error))?;
         if !mounts.has_accessor(&work.mount().accessor) {
             return Err(Refusal::NoRoute(work.request.path.as_str().to_owned()));
         }
-        let Some(caller) = work.caller else { return Ok(None) };
-        let good = token::find_reference(records, &caller.reference(), self.clock.now()).map_err(|error| refusal(&error))?;
-        let good = good.ok_or(Refusal::Denied)?;
-        // EXPOSE: a copy, wiped like the original.
-        let text = SecretBytes::with_len(caller.text.len(), |buffer| buffer.copy_from_slice(caller.text.expose()));
-        let renewed = Caller { text, tag: caller.tag, namespace: good.namespace, token: good.token, grounds: good.grounds };
-        Ok(Some(Arc::new(renewed)))
+        let caller = match &work.caller {
+            None => None,
+            Some(caller) => {
+                let good = token::find_reference(records, &caller.reference(), self.clock.now()).map_err(|error| refusal(&error))?;
+                let good = good.ok_or(Refusal::Denied)?;
+                // EXPOSE: a copy, wiped like the original.
+                let text = SecretBytes::with_len(caller.text.len(), |buffer| buffer.copy_from_slice(caller.text.expose()));
+                Some(Arc::new(Caller { text, tag: caller.tag, namespace: good.namespace, token: good.token, grounds: good.grounds }))
+            }
+        };
+        let permitted = self.permit(work.request, caller.as_ref(), work.place, records)?;
+        Ok(Work { caller, permitted, ..work })
     }
 
     /// What the operation comes to on these records, with all that it depends on.
-    async fn plan(&self, work: &Work<'_>, caller: Option<&Arc<Caller>>, records: Records) -> Result<Planned, Refusal> {
+    async fn plan(&self, work: &Work<'_>, records: Records) -> Result<Planned, Refusal> {
         let mount = work.mount();
-        let scope = self.scope(work.request, caller, &work.place.namespace, mount, records);
-        let outcome = match work.parsed {
+        let Permitted { permit, parsed, authority } = &work.permitted;
+        let who = Who { caller: work.caller.clone(), authority: authority.clone() };
+        let scope = self.scope(work.request, who, &work.place.namespace, mount, records);
+        let outcome = match parsed {
             Parsed::Engine(operation) => {
                 let root = mount.root();
                 let planned = operation.plan(&scope.records.view.below(&root), scope.now);
@@ -321,13 +338,16 @@ impl Service {
             Parsed::Own(operation) => operation.plan(&scope).await,
         };
         let Outcome { mut plan, reply, mut warnings } = outcome.map_err(|error| refusal(&error))?;
-        let answer = match reply {
+        let mut answer = match reply {
             Reply::Answer(answer) => answer,
             Reply::Issue(grant) => {
                 let auth = token::issue(&scope, &grant, &mut plan, &mut warnings).map_err(|error| refusal(&error))?;
                 Answer::Auth(Box::new(auth))
             }
         };
+        if let (Some(filter), Some(authority), Answer::Data(data)) = (permit.list_filter(), authority, &answer) {
+            answer = filtered(data, filter, authority, permit, &work.place.namespace).unwrap_or(Answer::NotFound);
+        }
         if !plan.is_empty() {
             if let Some(caller) = &scope.caller {
                 caller.expect(&mut plan);
@@ -335,7 +355,7 @@ impl Service {
             let mounts = scope.records.mounts_revision(&scope.namespace).map_err(|error| refusal(&error))?;
             plan.expect(crate::mount::MountTable::name(&scope.namespace.id), mounts);
         }
-        Ok(Planned { plan, answer, warnings })
+        Ok(Planned { plan, answer, warnings, records: scope.records })
     }
 
     fn turn(&self, path: &Path) -> &tokio::sync::Mutex<()> {
@@ -371,20 +391,30 @@ impl Service {
     }
 }
 
+/// Who asks, and what they may.
+struct Who {
+    caller: Option<Arc<Caller>>,
+    authority: Option<Authority>,
+}
+
+/// What was allowed.
+struct Permitted {
+    permit: Arc<Permit>,
+    parsed: Parsed,
+    /// `None` where no policy was asked.
+    authority: Option<Authority>,
+}
+
 /// A permitted request.
 struct Work<'a> {
     request: &'a Request,
-    caller: Option<&'a Arc<Caller>>,
+    caller: Option<Arc<Caller>>,
     place: &'a Place,
-    /// That it may be done.
-    permit: &'a Permit,
-    parsed: &'a Parsed,
+    permitted: Permitted,
 }
 
 impl Work<'_> {
     fn mount(&self) -> &Arc<Mount> {
-        // The permit was made for this very path.
-        debug_assert!(*self.permit.path() == self.request.path, "a permit holds for its path");
         &self.place.route.as_ref().expect("an operation was found by its route").mount
     }
 }
@@ -394,6 +424,39 @@ struct Planned {
     plan: Plan,
     answer: Answer,
     warnings: Vec<String>,
+    /// What it was made from.
+    records: Records,
+}
+
+/// The path from the root namespace on.
+fn full_path(request: &Request, place: &Place) -> Result<Path, Refusal> {
+    if place.namespace.is_root() {
+        return Ok(request.path.clone());
+    }
+    place.namespace.path.join(&request.path).map_err(|error| Refusal::Refused(error.to_string()))
+}
+
+/// A list with those of its keys that the filter's paths may be read or listed at; `None` when none is left.
+fn filtered(data: &Json, filter: &ListFilter, authority: &Authority, permit: &Permit, namespace: &Namespace) -> Option<Answer> {
+    // EXPOSE: names are looked at to leave some out.
+    let mut shown: Value = serde_json::from_slice(data.expose()).ok()?;
+    let folder = permit.path().strip_prefix(&namespace.path)?;
+    let may = |key: &Value| {
+        let key = key.as_str().unwrap_or_default();
+        let verb = if key.ends_with('/') { Verb::List } else { Verb::Read };
+        let path = filter.path(folder.as_str(), key).and_then(|path| Path::parse(&path).ok());
+        let path = path.and_then(|path| if namespace.is_root() { Some(path) } else { namespace.path.join(&path).ok() });
+        path.is_some_and(|path| authority.permit(&Question::new(&path, verb)).is_ok())
+    };
+    let keys: Vec<Value> = shown["keys"].as_array()?.iter().filter(|key| may(key)).cloned().collect();
+    if keys.is_empty() {
+        return None;
+    }
+    if let Some(info) = shown.get_mut("key_info").and_then(Value::as_object_mut) {
+        info.retain(|name, _| keys.iter().any(|key| key == name));
+    }
+    shown["keys"] = Value::Array(keys);
+    Some(Answer::Data(engine::json(&shown)))
 }
 
 /// The ask of a request, below its mount.

@@ -15,7 +15,7 @@
 //! | `core/due/<day>/<hour>/<minute>/<second>/<id>` | chores, by when they are due (UTC) |
 //! | `mount/<uuid>/…` | what an engine or an auth method keeps |
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use barrier::{Cache, Cached, Name, View};
 use prost::Message;
@@ -26,6 +26,8 @@ use crate::audit::AuditTable;
 use crate::mount::MountTable;
 use crate::namespace::Namespace;
 use crate::outcome::PlanError;
+use crate::permit::StoredPolicy;
+use crate::policy::{builtin, text::Policy};
 
 /// Decoded tokens that are kept, at most (twice as many for a while).
 const TOKENS_KEPT_MAX: usize = 20_000;
@@ -37,6 +39,7 @@ pub(crate) struct Caches {
     mounts: Cache<MountTable>,
     audit: Cache<AuditTable>,
     tokens: Cache<stored::Token>,
+    policies: Cache<StoredPolicy>,
     namespaces: Cache<Namespace>,
     namespace_paths: Cache<stored::NamespacePath>,
 }
@@ -47,6 +50,7 @@ impl Default for Caches {
             mounts: Cache::new(RECORDS_KEPT_MAX),
             audit: Cache::new(1),
             tokens: Cache::new(TOKENS_KEPT_MAX),
+            policies: Cache::new(RECORDS_KEPT_MAX),
             namespaces: Cache::new(RECORDS_KEPT_MAX),
             namespace_paths: Cache::new(RECORDS_KEPT_MAX),
         }
@@ -69,6 +73,16 @@ pub(crate) fn of_namespace(id: &str) -> Name {
 /// The record of a token.
 pub(crate) fn token_name(namespace_id: &str, tag: &[u8]) -> Name {
     of_namespace(namespace_id).join("token").join(&hex::encode(tag))
+}
+
+/// The record of a policy.
+pub(crate) fn policy_name(namespace_id: &str, name: &str) -> Name {
+    of_namespace(namespace_id).join("policy").join(name)
+}
+
+/// The record of a password policy.
+pub(crate) fn password_policy_name(namespace_id: &str, name: &str) -> Name {
+    of_namespace(namespace_id).join("password-policy").join(name)
 }
 
 /// The record of an accessor.
@@ -126,6 +140,24 @@ impl Records {
         Ok(self.view.read_cached(&self.caches.tokens, &token_name(namespace_id, tag), |bytes| stored::Token::decode(bytes).ok())?)
     }
 
+    /// A policy; `None` when there is no such policy. `root` has no text and is none.
+    pub(crate) fn policy(&self, namespace_id: &str, name: &str) -> Result<Option<Arc<StoredPolicy>>, PlanError> {
+        static DEFAULT: LazyLock<Arc<StoredPolicy>> = LazyLock::new(|| built_in(builtin::DEFAULT_TEXT));
+        static RESPONSE_WRAPPING: LazyLock<Arc<StoredPolicy>> = LazyLock::new(|| built_in(builtin::RESPONSE_WRAPPING_TEXT));
+        if name == builtin::RESPONSE_WRAPPING {
+            return Ok(Some(Arc::clone(&RESPONSE_WRAPPING)));
+        }
+        let decode = |bytes: &[u8]| {
+            let stored::Policy { text } = stored::Policy::decode(bytes).ok()?;
+            // It was read before it was stored.
+            let policy = Policy::parse(&text).ok()?;
+            Some(StoredPolicy { text, policy })
+        };
+        let found = self.view.read_cached(&self.caches.policies, &policy_name(namespace_id, name), decode)?.value;
+        // Until somebody writes it, it is what every namespace begins with.
+        Ok(found.or_else(|| (name == builtin::DEFAULT).then(|| Arc::clone(&DEFAULT))))
+    }
+
     /// The namespace at a path, if there is one that can be used.
     pub(crate) fn namespace(&self, path: &types::Path) -> Result<Option<Arc<Namespace>>, PlanError> {
         if path.is_root() {
@@ -147,4 +179,8 @@ impl Records {
             None => Ok(None),
         }
     }
+}
+
+fn built_in(text: &str) -> Arc<StoredPolicy> {
+    Arc::new(StoredPolicy { text: text.to_owned(), policy: Policy::parse(text).expect("every built-in text parses") })
 }

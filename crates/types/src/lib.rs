@@ -5,6 +5,7 @@
 pub mod capability;
 pub mod clock;
 pub mod duration;
+pub mod hcl;
 pub mod id;
 pub mod json;
 pub mod path;

@@ -9,9 +9,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use types::duration;
+use types::hcl::{Body, Entry, Value};
 
 use super::mistake::{Report, nearest, shown};
-use super::syntax::{Body, Entry, Value};
 
 /// One block, or the whole file.
 pub(super) struct Section<'a> {

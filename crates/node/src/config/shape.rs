@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use types::NodeId;
+use types::hcl::Body;
 
 use super::address::{Scheme, Url, parse_socket_address};
 use super::files::{self, Secrecy};
 use super::mistake::{Report, nearest, shown};
 use super::section::Section;
-use super::syntax::Body;
 use super::{
     CLUSTER_NAME_DEFAULT, ClusterConfig, Config, HEADER_READ_TIMEOUT_DEFAULT, LOG_FILTER_DEFAULT, ListenerConfig, LogConfig, LogFormat,
     MEMBERS_MAX, Member, PeerTlsFiles, REQUEST_DURATION_MAX_DEFAULT, REQUEST_SIZE_BYTES_MAX_DEFAULT, StorageConfig, TableKind, TlsFiles,

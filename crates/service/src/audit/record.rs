@@ -4,7 +4,7 @@ use crypto::MacKey;
 use serde_json::{Map, Value, json};
 use types::Timestamp;
 
-use crate::policy::Permit;
+use crate::permit::Permit;
 use crate::request::{Answer, Request, Response};
 use crate::token::Caller;
 

@@ -1,57 +1,83 @@
-//! Syntax: from a file's text to [`Body`], each entry with its line.
+//! HCL: from a text to [`Body`], each entry with its line. Configurations and policies are read by it.
 //!
 //! Reads the part of HCL that holds values: attributes, blocks with labels, lists, objects, comments; several entries on one
-//! line too, as HCL 1 allows. JSON is the same thing with other punctuation and needs no second reader. Templates, heredocs
-//! and expressions are refused: a configuration does not compute.
+//! line too, as HCL 1 allows. JSON is the same thing with other punctuation and needs no second reader. Heredocs and expressions
+//! are refused: neither a configuration nor a policy computes.
 //! Always: ends for every input, in time linear in it, and nests no deeper than [`NESTING_MAX`]; what follows a mistake is still read.
-//! Knows nothing of the keys a configuration has.
+//! Knows nothing of the keys a text may have, nor of a limit on its size, which is its caller's to set.
 
-use super::mistake::{MISTAKES_MAX, shown};
+mod words;
+
+pub use words::{nearest, shown};
 
 /// The deepest nesting of blocks, objects and lists.
 pub const NESTING_MAX: usize = 16;
+/// Mistakes kept of one text; the rest are dropped, as no one reads on before mending these.
+pub const MISTAKES_MAX: usize = 100;
 
-/// Entries between two braces, or of a whole file, in their order.
+/// Entries between two braces, or of a whole text, in their order.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Body {
-    /// The line of the opening brace.
-    pub(super) line: usize,
-    pub(super) entries: Vec<Entry>,
+pub struct Body {
+    /// The line of the opening brace, counted from 1.
+    pub line: usize,
+    /// What stands between the braces.
+    pub entries: Vec<Entry>,
 }
 
 /// `name = value`, or `name { … }`. A block's labels are bodies with one entry: `a "b" { … }` is `a = { b = { … } }`.
 #[derive(Debug, PartialEq)]
-pub(super) struct Entry {
-    pub(super) name: String,
-    pub(super) line: usize,
-    pub(super) value: Value,
+pub struct Entry {
+    /// What stands before the equals sign or brace, without quotes.
+    pub name: String,
+    /// The line of the name, counted from 1.
+    pub line: usize,
+    /// What stands after it.
+    pub value: Value,
 }
 
+/// What an entry or a place in a list holds.
 #[derive(Debug, PartialEq)]
-pub(super) enum Value {
+pub enum Value {
+    /// Text in double quotes, its escapes resolved.
     Text(String),
+    /// A whole number of 64 bits.
     Integer(i64),
-    /// A number with a fraction or an exponent, or one too large for 64 bits.
+    /// A number with a fraction or an exponent, or one too large for 64 bits; as it was written.
     Decimal(String),
+    /// `true` or `false`.
     Bool(bool),
+    /// `null`.
     Null,
+    /// `[ … ]`.
     List(Vec<Value>),
+    /// `{ … }`.
     Body(Body),
     /// Already reported.
     Invalid,
 }
 
-/// Where the text is not HCL.
+/// Where a text is not HCL.
 #[derive(Debug, PartialEq)]
-pub(super) struct SyntaxError {
-    pub(super) line: usize,
-    pub(super) text: String,
+pub struct SyntaxError {
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong, and the cure.
+    pub text: String,
 }
 
-/// Reads `text`; the body holds what could be understood.
-pub(super) fn parse(text: &str) -> (Body, Vec<SyntaxError>) {
+/// What `${` and `%{` mean in text in double quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interpolation {
+    /// They start a template, which is a mistake; `$${` and `%%{` stand for them as plain text.
+    Refused,
+    /// Nothing; they are plain text, as in JSON and in Vault's policies.
+    Plain,
+}
+
+/// Reads `text`; the body holds what could be understood. At most [`MISTAKES_MAX`] errors, in the order in which they were met.
+pub fn parse(text: &str, interpolation: Interpolation) -> (Body, Vec<SyntaxError>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut parser = Parser { text, position: 0, line: 1, errors: Vec::new() };
+    let mut parser = Parser { text, position: 0, line: 1, interpolation, errors: Vec::new() };
     parser.skip_trivia();
     let body = if parser.peek() == Some(b'{') {
         let body = parser.braces(1).unwrap_or_default();
@@ -70,6 +96,7 @@ struct Parser<'a> {
     text: &'a str,
     position: usize,
     line: usize,
+    interpolation: Interpolation,
     errors: Vec<SyntaxError>,
 }
 
@@ -266,6 +293,7 @@ impl<'a> Parser<'a> {
 
     fn quoted_rest(&mut self) -> Option<String> {
         let mut text = String::new();
+        let templates = self.interpolation == Interpolation::Refused;
         loop {
             let rest = &self.text[self.position..];
             let Some(next) = rest.chars().next().filter(|c| *c != '\n') else {
@@ -278,11 +306,11 @@ impl<'a> Parser<'a> {
                     return Some(text);
                 }
                 '\\' => text.push(self.escape()?),
-                '$' | '%' if rest[1..].starts_with('{') => {
+                '$' | '%' if templates && rest[1..].starts_with('{') => {
                     self.error(format!("\"{next}{{\" starts a template, which is not read here (write \"{next}{next}{{\" for plain text)"));
                     return None;
                 }
-                '$' | '%' if rest[1..].starts_with(next) && rest[2..].starts_with('{') => {
+                '$' | '%' if templates && rest[1..].starts_with(next) && rest[2..].starts_with('{') => {
                     text.push(next);
                     text.push('{');
                     self.position += 3;
@@ -439,4 +467,84 @@ fn is_word(byte: u8) -> bool {
 fn code_unit(text: &str, digits: usize) -> Option<u32> {
     let text = text.get(..digits)?;
     text.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u32::from_str_radix(text, 16).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn json_and_hcl_are_read_alike() {
+        let hcl = "a \"b\" { c = [1, \"x\", true]\n d = { e = 1.5 } }";
+        let json = r#"{"a": {"b": {"c": [1, "x", true], "d": {"e": 1.5}}}}"#;
+        let names = |text: &str| {
+            let (body, errors) = parse(text, Interpolation::Plain);
+            assert_eq!(errors, [], "{text}");
+            let Value::Body(a) = &body.entries[0].value else { panic!("{body:?}") };
+            let Value::Body(b) = &a.entries[0].value else { panic!("{body:?}") };
+            (body.entries[0].name.clone(), a.entries[0].name.clone(), b.entries.iter().map(|e| e.name.clone()).collect::<Vec<_>>())
+        };
+        assert_eq!(names(hcl), names(json));
+    }
+
+    #[test]
+    fn dollars_are_a_template_or_plain_as_the_caller_says() {
+        for (text, refused, plain) in
+            [("${x}", None, "${x}"), ("%{x}", None, "%{x}"), ("$${x}", Some("${x}"), "$${x}"), ("$x%", Some("$x%"), "$x%")]
+        {
+            let read = |interpolation| {
+                let (body, errors) = parse(&format!("a = \"{text}\""), interpolation);
+                let value = body.entries.into_iter().next().map(|entry| entry.value);
+                if errors.is_empty() { value } else { None }
+            };
+            assert_eq!(read(Interpolation::Refused), refused.map(|text| Value::Text(text.to_owned())), "{text}");
+            assert_eq!(read(Interpolation::Plain), Some(Value::Text(plain.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_entry_and_error_has_its_line() {
+        let (body, errors) = parse("# one\n\na = 1\nb {\n  c = \"x\n}\n/* \n */ d = 2\n", Interpolation::Plain);
+        assert_eq!(errors, [SyntaxError { line: 5, text: "text is not closed on its line (add a double quote)".to_owned() }]);
+        assert_eq!(body.entries.iter().map(|entry| (entry.name.as_str(), entry.line)).collect::<Vec<_>>(), [("a", 3), ("b", 4), ("d", 8)]);
+    }
+
+    #[test]
+    fn nesting_is_bounded_in_every_form() {
+        for open in ["a {\n", "a = [", "a = {", "[", "a \"b\" {"] {
+            for count in [NESTING_MAX + 1, 100_000] {
+                assert!(!parse(&open.repeat(count), Interpolation::Plain).1.is_empty(), "{open} {count}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_survives_quoting(text in any::<String>()) {
+            // JSON's own writer, read back by ours; templates are the one thing HCL adds.
+            let quoted = serde_json::to_string(&text).unwrap();
+            let (body, errors) = parse(&format!("a = {quoted}"), Interpolation::Plain);
+            prop_assert_eq!(&errors, &[]);
+            prop_assert_eq!(&body.entries[0].value, &Value::Text(text.clone()));
+            prop_assume!(!text.contains("$${") && !text.contains("%%{"));
+            let escaped = quoted.replace("${", "$${").replace("%{", "%%{");
+            let (body, errors) = parse(&format!("a = {escaped}"), Interpolation::Refused);
+            prop_assert_eq!(&errors, &[]);
+            prop_assert_eq!(&body.entries[0].value, &Value::Text(text));
+        }
+
+        #[test]
+        fn no_text_panics(text in any::<String>(), near in "[a\"{}\\[\\]=:,#/*\\\\u0-9 \n$%<]{0,200}") {
+            for interpolation in [Interpolation::Plain, Interpolation::Refused] {
+                for text in [&text, &near] {
+                    let lines = text.matches('\n').count() + 1;
+                    for error in parse(text, interpolation).1 {
+                        prop_assert!((1..=lines).contains(&error.line), "{error:?}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,0 +1,340 @@
+//! ACLs: the rules of all policies of one caller, ready to be asked in each request.
+//!
+//! Which rule decides: one whose path is exact; else, of those that match, the one whose first wildcard comes latest, then one that does not end
+//! in `*`, then the one with fewer `+`, then the longer, then the greater text. A list of `p/` also looks for `p`, after `p/`. Rules with the
+//! same path are one: it grants what any of them grants, unless one denies, and asks what all of them ask.
+//! Always: without a rule, no; a check allocates nothing, unless a list's path lacks its slash or a parameter's name is not in lower case.
+//! Knows nothing of tokens, storage or time: an ACL is compiled for a moment, and says until when it holds.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use types::{Capability, Path, Timestamp};
+
+use super::capabilities::Capabilities;
+use super::decision::{Allowed, Decision, Denial, Question, Reason};
+use super::filter::ListFilter;
+use super::parameter::Parameters;
+use super::pattern::{Kind, Pattern, Prefixes};
+use super::text::{Policy, Rule, Wrapping};
+
+/// The policy that allows everything. It has no text.
+pub const ROOT: &str = "root";
+/// The parameter that bounds a list.
+const LIMIT: &str = "limit";
+/// The limit that stands for the most that is allowed.
+const LIMIT_MAX: &str = "max";
+
+/// All rules of one caller.
+#[derive(Debug, Default)]
+pub struct Acl {
+    /// The namespaces below which everything is allowed.
+    roots: Vec<Box<str>>,
+    policies: Vec<Source>,
+    rules: Vec<Compiled>,
+    exact: HashMap<Box<str>, usize>,
+    prefixes: Prefixes,
+    /// Rules with a `+`, the greatest rank first.
+    segments: Vec<usize>,
+    expires: Option<Timestamp>,
+}
+
+/// A policy that was compiled.
+#[derive(Debug)]
+struct Source {
+    name: Box<str>,
+    namespace: Box<str>,
+}
+
+/// All rules of one path.
+#[derive(Debug)]
+struct Compiled {
+    pattern: Pattern,
+    capabilities: Capabilities,
+    parameters: Parameters,
+    wrapping: Wrapping,
+    pagination_limit: Option<u64>,
+    list_filter: Option<Arc<ListFilter>>,
+    /// Which policies have it, and what each of them grants.
+    sources: Vec<(usize, Capabilities)>,
+}
+
+/// One rule of an [`Acl`], merged from every policy that has it.
+#[derive(Clone, Copy)]
+pub struct RuleRef<'a> {
+    acl: &'a Acl,
+    rule: &'a Compiled,
+}
+
+impl<'a> RuleRef<'a> {
+    /// Its path from the root namespace on, with its wildcards.
+    pub fn pattern(&self) -> &'a str {
+        self.rule.pattern.text()
+    }
+
+    /// How its path matches.
+    pub fn kind(&self) -> Kind {
+        self.rule.pattern.kind()
+    }
+
+    /// What it grants; or `deny` alone.
+    pub fn capabilities(&self) -> Capabilities {
+        self.rule.capabilities
+    }
+
+    /// The policies that have it: name, namespace, and what each grants or denies by itself.
+    pub fn policies(&self) -> impl Iterator<Item = (&'a str, &'a str, Capabilities)> {
+        let acl = self.acl;
+        self.rule.sources.iter().map(move |(source, capabilities)| {
+            let source = &acl.policies[*source];
+            (&*source.name, &*source.namespace, *capabilities)
+        })
+    }
+}
+
+impl fmt::Debug for RuleRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuleRef").field("pattern", &self.pattern()).field("capabilities", &self.capabilities()).finish_non_exhaustive()
+    }
+}
+
+impl Acl {
+    /// Puts policies together: of each its name, what it says, and its namespace (`""` for the root, else with a slash behind: `ns1/`). Rules that
+    /// have expired at `now` are left out. Where policies set different list filters on one path, the first one's holds.
+    ///
+    /// A policy called [`ROOT`] allows everything below its namespace, whatever it and the others say.
+    pub fn compile<'p>(policies: impl IntoIterator<Item = (&'p str, &'p Policy, &'p str)>, now: Timestamp) -> Acl {
+        let mut acl = Acl::default();
+        let mut places: HashMap<Box<str>, usize> = HashMap::new();
+        for (name, policy, namespace) in policies {
+            if name == ROOT {
+                acl.roots.push(namespace.into());
+            }
+            let source = acl.policies.len();
+            acl.policies.push(Source { name: name.into(), namespace: namespace.into() });
+            for rule in policy.rules().iter().filter(|rule| !rule.is_templated) {
+                match rule.expires {
+                    Some(expires) if expires < now => continue,
+                    Some(expires) => acl.expires = Some(acl.expires.map_or(expires, |earliest| earliest.min(expires))),
+                    None => {}
+                }
+                let pattern = Pattern::new(namespace, &rule.path);
+                match places.get(pattern.text()) {
+                    Some(place) => acl.rules[*place].merge(rule, source),
+                    None => {
+                        places.insert(pattern.text().into(), acl.rules.len());
+                        acl.rules.push(Compiled::new(pattern, rule, source));
+                    }
+                }
+            }
+        }
+        acl.index();
+        acl
+    }
+
+    fn index(&mut self) {
+        let mut prefixes = Vec::new();
+        for (place, rule) in self.rules.iter().enumerate() {
+            match rule.pattern.kind() {
+                Kind::Exact => drop(self.exact.insert(rule.pattern.text().into(), place)),
+                Kind::Prefix => prefixes.push((rule.pattern.body().into(), place)),
+                Kind::Segments => self.segments.push(place),
+            }
+        }
+        self.prefixes = Prefixes::new(prefixes);
+        self.segments.sort_unstable_by(|left, right| self.rules[*right].pattern.rank().cmp(&self.rules[*left].pattern.rank()));
+    }
+
+    /// When the first of its rules expires: after this, compile it again. `None`: it holds until a policy changes.
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.expires
+    }
+
+    /// Every rule, one for each path. The policy `root` has none.
+    pub fn rules(&self) -> impl Iterator<Item = RuleRef<'_>> {
+        self.rules.iter().map(|rule| RuleRef { acl: self, rule })
+    }
+
+    /// Whether the policy `root` allows everything at `path`.
+    pub fn is_root_at(&self, path: &Path) -> bool {
+        self.roots.iter().any(|namespace| path.as_str().starts_with(&**namespace))
+    }
+
+    /// Whether a policy `root` is among its policies, of whatever namespace.
+    pub fn has_root(&self) -> bool {
+        !self.roots.is_empty()
+    }
+
+    /// May the caller do what `question` asks, and on which terms?
+    pub fn check<'a>(&'a self, question: &Question<'a>) -> Decision<'a> {
+        if self.is_root_at(question.path) {
+            let limit = question.is_list().then(|| limit(None, false, (question.parameters)()).ok().flatten()).flatten();
+            return Decision::Allowed(Allowed {
+                capabilities: Capabilities::ALL,
+                rule: None,
+                wrapping: Wrapping::default(),
+                limit,
+                list_filter: None,
+            });
+        }
+        let path = match question.path.as_str() {
+            // A list is one of a folder, however it is written.
+            path if question.is_list() && !question.path.is_folder() => Cow::Owned([path, "/"].concat()),
+            path => Cow::Borrowed(path),
+        };
+        let Some(rule) = self.find(&path, question.is_list()) else {
+            return Decision::Denied(Denial { reason: Reason::NoRule, rule: None });
+        };
+        let reference = RuleRef { acl: self, rule };
+        match rule.check(question) {
+            Ok(limit) => Decision::Allowed(Allowed {
+                capabilities: rule.capabilities,
+                rule: Some(reference),
+                wrapping: rule.wrapping,
+                limit,
+                list_filter: rule.list_filter.as_deref().filter(|_| question.is_list()),
+            }),
+            Err(reason) => Decision::Denied(Denial { reason, rule: Some(reference) }),
+        }
+    }
+
+    /// What `sys/capabilities` answers for `path`: `root`; or what the rule grants, in alphabetical order; or `deny`.
+    pub fn capabilities(&self, path: &Path) -> Vec<&'static str> {
+        if self.is_root_at(path) {
+            return vec![ROOT];
+        }
+        let granted = self.find(path.as_str(), true).map_or(Capabilities::NONE, |rule| rule.capabilities);
+        if granted.is_empty() { vec![Capability::Deny.as_str()] } else { granted.names() }
+    }
+
+    /// Whether anything at or below `folder` is granted: what may be known of a mount at all.
+    pub fn grants_below(&self, folder: &Path) -> bool {
+        let grants = |rule: &Compiled| !rule.capabilities.is_empty() && !rule.capabilities.has(Capability::Deny);
+        let folder = folder.as_folder();
+        let below = |rule: &Compiled| match rule.pattern.kind() {
+            Kind::Exact | Kind::Prefix => rule.pattern.body().starts_with(folder.as_str()),
+            Kind::Segments => rule.pattern.reaches_into(folder.segments()),
+        };
+        self.is_root_at(&folder)
+            || self.find(folder.as_str(), true).is_some_and(grants)
+            || self.rules.iter().any(|rule| grants(rule) && below(rule))
+    }
+
+    /// The rule that decides for `path`.
+    fn find(&self, path: &str, is_list: bool) -> Option<&Compiled> {
+        // The same path, not as a folder; only a list looks there.
+        let bare = path.strip_suffix('/').filter(|_| is_list);
+        let exact = |path: &str| self.exact.get(path).map(|place| &self.rules[*place]);
+        exact(path)
+            .or_else(|| bare.and_then(exact))
+            .or_else(|| self.find_wildcard(path))
+            .or_else(|| bare.and_then(|bare| self.find_wildcard(bare)))
+    }
+
+    fn find_wildcard(&self, path: &str) -> Option<&Compiled> {
+        let prefix = self.prefixes.longest(path).map(|place| &self.rules[place]);
+        for place in &self.segments {
+            let rule = &self.rules[*place];
+            if prefix.is_some_and(|prefix| prefix.pattern.rank() > rule.pattern.rank()) {
+                break;
+            }
+            if rule.pattern.matches_segments(path) {
+                return Some(rule);
+            }
+        }
+        prefix
+    }
+}
+
+impl Compiled {
+    fn new(pattern: Pattern, rule: &Rule, source: usize) -> Compiled {
+        Compiled {
+            pattern,
+            capabilities: rule.capabilities,
+            parameters: rule.parameters.clone(),
+            wrapping: rule.wrapping,
+            pagination_limit: rule.pagination_limit,
+            list_filter: rule.list_filter.clone(),
+            sources: vec![(source, rule.capabilities)],
+        }
+    }
+
+    fn merge(&mut self, rule: &Rule, source: usize) {
+        self.sources.push((source, rule.capabilities));
+        let denies = |capabilities: Capabilities| capabilities.has(Capability::Deny);
+        if denies(self.capabilities) || denies(rule.capabilities) {
+            self.capabilities = Capabilities::of(Capability::Deny);
+            return;
+        }
+        self.capabilities = self.capabilities | rule.capabilities;
+        self.parameters.merge(&rule.parameters);
+        // The lower of two bounds, of either kind, as in Vault: it keeps wrapped answers short-lived.
+        self.wrapping.min = lower(self.wrapping.min, rule.wrapping.min);
+        self.wrapping.max = lower(self.wrapping.max, rule.wrapping.max);
+        self.pagination_limit = lower(self.pagination_limit, rule.pagination_limit);
+        if self.list_filter.is_none() {
+            self.list_filter.clone_from(&rule.list_filter);
+        }
+    }
+
+    /// The limit to use for a list; or why not.
+    fn check<'a>(&'a self, question: &Question<'a>) -> Result<Option<u64>, Reason<'a>> {
+        if self.capabilities.has(Capability::Deny) {
+            return Err(Reason::Deny);
+        }
+        if !self.capabilities.has_any(question.needed()) {
+            return Err(Reason::Capability(question.needed()));
+        }
+        if question.is_sudo && !self.capabilities.has(Capability::Sudo) {
+            return Err(Reason::Sudo);
+        }
+        let Wrapping { min, max } = self.wrapping;
+        let is_within = match question.wrap_ttl {
+            None => min.is_none() && max.is_none(),
+            // Merged bounds may exclude each other; then nothing is within them.
+            Some(asked) => min.is_none_or(|min| asked >= min) && max.is_none_or(|max| asked <= max),
+        };
+        if !is_within {
+            return Err(Reason::Wrapping { bounds: self.wrapping, asked: question.wrap_ttl });
+        }
+        if question.is_list() {
+            return limit(self.pagination_limit, self.parameters.requires(LIMIT), (question.parameters)());
+        }
+        let has_parameters = question.verb != types::Verb::Delete;
+        if has_parameters && !self.parameters.is_empty() {
+            self.parameters.check((question.parameters)())?;
+        }
+        Ok(None)
+    }
+}
+
+/// The lower of two, of which either may be missing.
+fn lower<T: Ord>(left: Option<T>, right: Option<T>) -> Option<T> {
+    match (left, right) {
+        (Some(left), Some(right)) => Some(left.min(right)),
+        (left, right) => left.or(right),
+    }
+}
+
+/// The limit of a list, where the rule allows at most `most`: a number, or `max` for as many as are allowed. `None`: what was asked for stands.
+fn limit<'a>(most: Option<u64>, is_required: bool, given: Option<&'a Map<String, Value>>) -> Result<Option<u64>, Reason<'a>> {
+    let asked = given.and_then(|given| given.get(LIMIT));
+    let is_max = asked.is_some_and(|asked| asked == LIMIT_MAX);
+    let Some(most) = most else { return Ok(is_max.then_some(0)) };
+    let number = match asked {
+        None if is_required => return Err(Reason::LimitMissing(most)),
+        None => return Ok(Some(most)),
+        Some(_) if is_max => return Ok(Some(most)),
+        Some(Value::String(text)) if text.is_empty() => Some(0),
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(number) => number.as_u64(),
+    };
+    match number {
+        Some(0) => Ok(Some(most)),
+        Some(number) if number <= most => Ok(None),
+        _ => Err(Reason::Limit(most)),
+    }
+}
