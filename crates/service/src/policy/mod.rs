@@ -11,9 +11,9 @@ mod differential;
 pub mod filter;
 pub mod mistake;
 #[cfg(test)]
-mod oracle;
-#[cfg(test)]
 mod openbao;
+#[cfg(test)]
+mod oracle;
 pub mod parameter;
 pub mod password;
 pub mod pattern;

@@ -49,7 +49,8 @@ fn we_answer_as_openbao_did() {
     let mut counts = [0, 0];
     for line in lines {
         let case: Case = serde_json::from_str(line).unwrap();
-        let policies: Vec<Policy> = case.policies.iter().map(|text| Policy::parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"))).collect();
+        let policies: Vec<Policy> =
+            case.policies.iter().map(|text| Policy::parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"))).collect();
         let acl = Acl::compile(policies.iter().map(|policy| ("p", policy, case.namespace.as_str())), RECORDED);
         let texts = || case.policies.join("\n");
         let path = |text: &str| Path::parse(&format!("{}{text}", case.namespace)).unwrap();
@@ -65,7 +66,7 @@ fn we_answer_as_openbao_did() {
                 is_create: asked.create,
                 is_sudo: asked.sudo,
                 wrap_ttl: asked.wrap.map(Duration::from_secs),
-                parameters: &|| asked.data.as_ref(),
+                parameters: &asked.data,
             };
             let decision = acl.check(&question);
             let context = || format!("{line}\n{} {} {:?}\n{}\n{decision:?}", asked.verb, asked.path, asked.data, texts());
