@@ -251,7 +251,7 @@ fn compare(seed: u64) -> u64 {
         let spelled = if is_list { path.as_folder() } else { path.clone() };
         assert_eq!(rule.map(|rule| rule.pattern()), oracle::deciding(&stanzas, spelled.as_str(), is_list), "{}", context());
         allowed += u64::from(found.is_some());
-        if found.is_none() && dice.one_in(10) {
+        if found.is_none() && dice.one_in(40) {
             smallest_rule_is_enough(&policies, &acl, &stanzas, &ask, &question);
         }
     }

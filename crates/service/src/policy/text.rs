@@ -258,6 +258,7 @@ mod tests {
 
     use super::super::acl::Acl;
     use super::super::mistake::TEXT_BYTES_MAX;
+    use super::super::password::PasswordPolicy;
     use super::*;
 
     fn mistakes(text: &str) -> String {
@@ -411,6 +412,30 @@ mod tests {
         assert_eq!(Policy::parse(&rules(RULES_MAX)).map(|policy| policy.rules().len()), Ok(RULES_MAX));
         assert!(mistakes(&rules(RULES_MAX + 1)).contains("has 10001 rules (at most 10000"));
         assert!(mistakes(&format!("path \"a\" {{ comment = {}", "[".repeat(100_000))).contains("nested deeper than 16 levels"));
+    }
+
+    const MANUAL: &str = include_str!("../../../../docs/operate/policies.md");
+
+    #[test]
+    fn the_manuals_examples_parse() {
+        let examples: Vec<&str> = MANUAL.split("```hcl\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        let (password, policies) = examples.split_last().unwrap();
+        assert_eq!(policies.len(), 2);
+        for example in policies {
+            Policy::parse(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
+        }
+        PasswordPolicy::parse(password).unwrap_or_else(|error| panic!("{error}\n{password}"));
+    }
+
+    #[test]
+    fn the_manual_describes_each_key_and_no_other() {
+        let described = MANUAL.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let described: Vec<&str> = described.flat_map(|keys| keys.split(", ")).map(|key| key.trim_matches('`')).collect();
+        let (mut described, mut known) = (described, RULE_KEYS.to_vec());
+        described.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(described, known);
+        assert!(CONDITIONS.iter().all(|key| MANUAL.contains(&format!("`{key}`"))));
     }
 
     /// Text made of what a policy is made of.
