@@ -6,6 +6,8 @@
 //! Always: without a rule, no; a check allocates nothing, unless a list's path lacks its slash or a parameter's name is not in lower case.
 //! Knows nothing of tokens, storage or time: an ACL is compiled for a moment, and says until when it holds.
 
+mod explain;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -50,7 +52,7 @@ struct Source {
 }
 
 /// All rules of one path.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Compiled {
     pattern: Pattern,
     capabilities: Capabilities,
@@ -171,7 +173,7 @@ impl Acl {
     /// May the caller do what `question` asks, and on which terms?
     pub fn check<'a>(&'a self, question: &Question<'a>) -> Decision<'a> {
         if self.is_root_at(question.path) {
-            let limit = question.is_list().then(|| limit(None, false, (question.parameters)()).ok().flatten()).flatten();
+            let limit = question.is_list().then(|| limit(None, false, question.parameters.fields()).ok().flatten()).flatten();
             return Decision::Allowed(Allowed {
                 capabilities: Capabilities::ALL,
                 rule: None,
@@ -301,11 +303,11 @@ impl Compiled {
             return Err(Reason::Wrapping { bounds: self.wrapping, asked: question.wrap_ttl });
         }
         if question.is_list() {
-            return limit(self.pagination_limit, self.parameters.requires(LIMIT), (question.parameters)());
+            return limit(self.pagination_limit, self.parameters.requires(LIMIT), question.parameters.fields());
         }
         let has_parameters = question.verb != types::Verb::Delete;
         if has_parameters && !self.parameters.is_empty() {
-            self.parameters.check((question.parameters)())?;
+            self.parameters.check(question.parameters.fields())?;
         }
         Ok(None)
     }
@@ -336,5 +338,148 @@ fn limit<'a>(most: Option<u64>, is_required: bool, given: Option<&'a Map<String,
         Some(0) => Ok(Some(most)),
         Some(number) if number <= most => Ok(None),
         _ => Err(Reason::Limit(most)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use types::Verb;
+
+    use super::*;
+
+    fn acl(policies: &[(&str, &str, &str)]) -> Acl {
+        let parsed: Vec<Policy> = policies.iter().map(|(_, text, _)| Policy::parse(text).unwrap()).collect();
+        Acl::compile(policies.iter().zip(&parsed).map(|((name, _, namespace), policy)| (*name, policy, *namespace)), Timestamp(1000))
+    }
+
+    fn path(text: &str) -> Path {
+        Path::parse(text).unwrap()
+    }
+
+    fn may(acl: &Acl, verb: Verb, at: &str) -> bool {
+        acl.check(&Question::new(&path(at), verb)).is_allowed()
+    }
+
+    #[test]
+    fn root_may_all_in_its_namespace_and_every_other_name_nothing() {
+        for (name, namespace, at, want) in [
+            ("root", "", "secret/data/x", true),
+            ("root", "", "ns/secret/data/x", true),
+            ("root", "ns/", "ns/secret/data/x", true),
+            ("root", "ns/", "secret/data/x", false),
+            ("root", "ns/", "nsx/y", false),
+            ("Root", "", "secret/data/x", false),
+            ("root ", "", "secret/data/x", false),
+        ] {
+            let acl = acl(&[("default", "", ""), (name, "", namespace)]);
+            for verb in Verb::ALL {
+                let at = path(at);
+                let question = Question { is_sudo: true, ..Question::new(&at, *verb) };
+                assert_eq!(acl.check(&question).is_allowed(), want, "{name} {namespace} {verb}");
+            }
+            assert_eq!(acl.capabilities(&path(at)), [if want { "root" } else { "deny" }]);
+            assert_eq!((acl.is_root_at(&path(at)), acl.grants_below(&path(at))), (want, want));
+        }
+    }
+
+    #[test]
+    fn a_policy_says_nothing_outside_its_namespace() {
+        let acl = acl(&[
+            ("p", r#"path "*" { policy = "read" } path "+" { policy = "read" }"#, "n/"),
+            ("q", r#"path "a" { policy = "read" }"#, ""),
+        ]);
+        for (at, want) in [("n/x", true), ("n/x/y", true), ("n", false), ("nn/x", false), ("a", true), ("b", false)] {
+            assert_eq!(may(&acl, Verb::Read, at), want, "{at}");
+        }
+    }
+
+    #[test]
+    fn an_answer_names_its_rule_and_policies() {
+        let acl = acl(&[
+            ("first", r#"path "kv/*" { capabilities = ["read"] }"#, ""),
+            ("second", r#"path "kv/*" { capabilities = ["update"] } path "kv/x" { capabilities = ["deny"] }"#, ""),
+        ]);
+        let (at, denied_at, nowhere) = (path("kv/a"), path("kv/x"), path("b"));
+        let allowed = acl.check(&Question::new(&at, Verb::Read)).into_result().unwrap();
+        let rule = allowed.rule.unwrap();
+        assert_eq!((rule.pattern(), allowed.capabilities.names()), ("kv/*", vec!["read", "update"]));
+        let policies: Vec<_> = rule.policies().map(|(name, namespace, own)| (name, namespace, own.names())).collect();
+        assert_eq!(policies, [("first", "", vec!["read"]), ("second", "", vec!["update"])]);
+        for (at, verb, want, pattern) in [
+            (&at, Verb::Delete, "the rule does not grant delete", Some("kv/*")),
+            (&denied_at, Verb::Read, "the rule denies everything", Some("kv/x")),
+            (&nowhere, Verb::Write, "no rule matches the path", None),
+        ] {
+            let denial = acl.check(&Question::new(at, verb)).into_result().unwrap_err();
+            assert_eq!((denial.reason.to_string().as_str(), denial.rule.map(|rule| rule.pattern())), (want, pattern));
+        }
+    }
+
+    #[test]
+    fn each_condition_is_named_when_it_is_not_met() {
+        let text = r#"
+            path "a" {
+              capabilities = ["update", "list"]
+              required_parameters = ["r"]
+              allowed_parameters = { r = [], v = ["x"], d = [] }
+              denied_parameters = { d = ["no"] }
+              pagination_limit = 5
+            }
+            path "none" { capabilities = ["update"] denied_parameters = { "*" = [] } }
+            path "page" { capabilities = ["list"] required_parameters = ["limit"] pagination_limit = 5 }
+            path "w" { capabilities = ["read"] min_wrapping_ttl = 10 max_wrapping_ttl = "1m" }"#;
+        let acl = acl(&[("p", text, "")]);
+        for (verb, at, wrap, is_sudo, data, want) in [
+            (Verb::Write, "a", 0, false, json!({"r": 1, "v": "x", "d": "yes"}), ""),
+            (Verb::Write, "a", 0, false, json!({}), "the parameter \"r\" is required"),
+            (Verb::Write, "a", 0, false, json!({"r": 1, "o": 1}), "the parameter \"o\" is not among those allowed"),
+            (Verb::Write, "a", 0, false, json!({"r": 1, "v": "y"}), "the parameter \"v\" has a value that is not allowed"),
+            (Verb::Write, "a", 0, false, json!({"r": 1, "d": "no"}), "the parameter \"d\" is denied, or has a value that is"),
+            (Verb::Write, "a", 0, true, json!({"r": 1}), "the path needs sudo, which the rule does not grant"),
+            (Verb::Write, "none", 0, false, json!({}), ""),
+            (Verb::Write, "none", 0, false, json!({"x": 1}), "every parameter is denied"),
+            (Verb::List, "a", 0, false, json!({"limit": "6"}), "the list's limit must be a number from 0 to 5, or max"),
+            (Verb::List, "page", 0, false, json!({}), "the list must be asked for with a limit, of at most 5"),
+            (Verb::Read, "w", 0, false, json!({}), "the answer must be wrapped for at least 10s for at most 1m"),
+            (Verb::Read, "w", 9, false, json!({}), "the answer must be wrapped for at least 10s for at most 1m, not for 9s"),
+            (Verb::Read, "w", 60, false, json!({}), ""),
+        ] {
+            let at = path(at);
+            let wrap_ttl = (wrap > 0).then(|| std::time::Duration::from_secs(wrap));
+            let question = Question { is_sudo, wrap_ttl, parameters: data.as_object().unwrap(), ..Question::new(&at, verb) };
+            let found = acl.check(&question).into_result().map_or_else(|denial| denial.reason.to_string(), |_| String::new());
+            assert_eq!(found, want, "{verb} {data}");
+        }
+    }
+
+    #[test]
+    fn a_rule_holds_until_it_expires() {
+        let text = |seconds: u64| format!("path \"a\" {{ capabilities = [\"read\"] expiration = {seconds} }} path \"b\" {{}}");
+        let (past, now, later) = (text(0), text(1), text(2));
+        assert!(!may(&acl(&[("p", &past, "")]), Verb::Read, "a"));
+        assert!(may(&acl(&[("p", &now, "")]), Verb::Read, "a"));
+        let both = acl(&[("p", &later, ""), ("q", &now, "")]);
+        assert_eq!(both.expires(), Some(Timestamp(1000)));
+        assert_eq!(acl(&[("p", &past, "")]).expires(), None);
+    }
+
+    #[test]
+    fn a_mount_is_known_to_whom_something_in_it_is_granted() {
+        for (rule, yes) in [
+            (r#"path "kv/a" { capabilities = ["read"] }"#, true),
+            (r#"path "kv/*" { capabilities = ["read"] }"#, true),
+            (r#"path "k*" { capabilities = ["read"] }"#, true),
+            (r#"path "+/a" { capabilities = ["read"] }"#, true),
+            (r#"path "+/+/a*" { capabilities = ["read"] }"#, true),
+            (r#"path "+" { capabilities = ["read"] }"#, true),
+            (r#"path "+/a" { capabilities = ["deny"] }"#, false),
+            (r#"path "kv/a" { capabilities = ["deny"] }"#, false),
+            (r#"path "kv/a" {}"#, false),
+            (r#"path "kvx/a" { capabilities = ["read"] }"#, false),
+            (r#"path "x/+" { capabilities = ["read"] }"#, false),
+        ] {
+            assert_eq!(acl(&[("p", rule, "")]).grants_below(&path("kv/")), yes, "{rule}");
+        }
     }
 }

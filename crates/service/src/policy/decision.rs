@@ -28,8 +28,36 @@ pub struct Question<'a> {
     pub is_sudo: bool,
     /// For how long the caller wants the answer wrapped. `None`: not at all.
     pub wrap_ttl: Option<Duration>,
-    /// The request's parameters: fields of the body, or of the query. Called only if the rule that decides looks at them. `None`: it has none.
-    pub parameters: &'a dyn Fn() -> Option<&'a Map<String, Value>>,
+    /// The request's parameters. Asked only if the rule that decides looks at them, so they may be parsed then.
+    pub parameters: &'a dyn Fields,
+}
+
+/// The parameters of a request: fields of the body, or of the query.
+pub trait Fields {
+    /// The fields. `None`: there are none. The same at each call.
+    fn fields(&self) -> Option<&Map<String, Value>>;
+}
+
+/// No parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct NoFields;
+
+impl Fields for NoFields {
+    fn fields(&self) -> Option<&Map<String, Value>> {
+        None
+    }
+}
+
+impl Fields for Map<String, Value> {
+    fn fields(&self) -> Option<&Map<String, Value>> {
+        Some(self)
+    }
+}
+
+impl Fields for Option<Map<String, Value>> {
+    fn fields(&self) -> Option<&Map<String, Value>> {
+        self.as_ref()
+    }
 }
 
 impl fmt::Debug for Question<'_> {
@@ -45,7 +73,7 @@ impl fmt::Debug for Question<'_> {
 impl<'a> Question<'a> {
     /// Asks for `verb` at `path`: not known whether a write creates, no sudo, no wrapping, no parameters.
     pub fn new(path: &'a Path, verb: Verb) -> Question<'a> {
-        Question { path, verb, is_create: None, is_sudo: false, wrap_ttl: None, parameters: &|| None }
+        Question { path, verb, is_create: None, is_sudo: false, wrap_ttl: None, parameters: &NoFields }
     }
 
     /// The capabilities of which one is needed.

@@ -45,6 +45,9 @@ const SEGMENTS: [&str; 9] = ["a", "b", "ab", "abc", "b+", "+b", "(a", "é", "z"]
 const NAMES: [&str; 5] = ["x", "y", "Z", "limit", "*"];
 const NAMESPACES: [&str; 3] = ["", "", "a/"];
 
+/// A policy with its name and namespace.
+type Named = (String, Policy, &'static str);
+
 /// Few segments, few names: so that patterns meet paths, and each other.
 fn pattern(dice: &mut Dice) -> String {
     let mut path = String::new();
@@ -208,7 +211,7 @@ fn acl_and_oracle_agree() {
 fn compare(seed: u64) -> u64 {
     let mut dice = Dice(seed);
     let mut stanzas = Vec::new();
-    let mut policies = Vec::new();
+    let mut policies: Vec<Named> = Vec::new();
     let mut texts = String::new();
     for number in 0..=dice.roll(4) {
         let own: Vec<Stanza> = (0..dice.roll(6)).map(|_| stanza(&mut dice)).collect();
@@ -230,7 +233,7 @@ fn compare(seed: u64) -> u64 {
             is_create: ask.is_create,
             is_sudo: ask.is_sudo,
             wrap_ttl: ask.wrap.map(Duration::from_secs),
-            parameters: &|| Some(&ask.data),
+            parameters: &ask.data,
         };
         let decision = acl.check(&question);
         let found = match &decision {
@@ -248,6 +251,28 @@ fn compare(seed: u64) -> u64 {
         let spelled = if is_list { path.as_folder() } else { path.clone() };
         assert_eq!(rule.map(|rule| rule.pattern()), oracle::deciding(&stanzas, spelled.as_str(), is_list), "{}", context());
         allowed += u64::from(found.is_some());
+        if found.is_none() && dice.one_in(40) {
+            smallest_rule_is_enough(&policies, &acl, &stanzas, &ask, &question);
+        }
     }
     allowed
+}
+
+/// With the smallest rule added, what was denied is allowed, and the path keeps every capability that it had.
+fn smallest_rule_is_enough(policies: &[Named], acl: &Acl, stanzas: &[Stanza], ask: &Ask, question: &Question<'_>) {
+    let Some(text) = acl.smallest_rule(question, "") else { return };
+    let policy = Policy::parse(&text).unwrap();
+    let [rule] = policy.rules() else { panic!("{text}") };
+    let all = policies.iter().map(|(name, policy, namespace)| (name.as_str(), policy, *namespace));
+    let acl = Acl::compile(all.chain([("new", &policy, "")]), Timestamp(0));
+    assert!(acl.check(question).is_allowed(), "{ask:?}\n{text}");
+    let bare = |path: &str, capabilities: Vec<&'static str>| Stanza { path: path.to_owned(), capabilities, ..Stanza::default() };
+    let before: Vec<Stanza> = stanzas.iter().map(|stanza| bare(&stanza.path, stanza.capabilities.clone())).collect();
+    let after: Vec<Stanza> = before.iter().cloned().chain([bare(&rule.path, rule.capabilities.names())]).collect();
+    for verb in Verb::ALL {
+        for is_create in [Some(true), Some(false)] {
+            let other = Ask { verb: *verb, is_create, is_sudo: false, wrap: None, data: Map::new(), ..ask.clone() };
+            assert!(oracle::allows(&before, &other).is_none() || oracle::allows(&after, &other).is_some(), "{other:?}\n{text}");
+        }
+    }
 }

@@ -82,6 +82,11 @@ impl ListFilter {
         }
     }
 
+    /// The template, as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The path that the caller must be allowed to read, or to list where `key` ends in a slash, for `key` to be shown. `path` is the path of the
     /// list, without its namespace; so is what is returned, which is text from a policy and a name, not yet a canonical path. `None`: longer
     /// than any path, so nobody may.

@@ -87,6 +87,17 @@ impl Report {
     }
 }
 
+/// The keys that a block may have.
+#[derive(Clone, Copy)]
+pub(super) struct Keys {
+    /// At most once each.
+    pub(super) once: &'static [&'static str],
+    /// Any number of times.
+    pub(super) repeatable: &'static [&'static str],
+    /// Known elsewhere, but not supported here.
+    pub(super) refused: &'static [&'static str],
+}
+
 /// One block, or the whole text.
 pub(super) struct Block<'a> {
     report: &'a Report,
@@ -97,26 +108,21 @@ pub(super) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// Reports what in `body` is not one of `keys` (each at most once) or `repeatable` (any number of times).
-    pub(super) fn open(
-        report: &'a Report,
-        place: String,
-        line: usize,
-        body: &'a Body,
-        keys: &[&'static str],
-        repeatable: &[&'static str],
-    ) -> Block<'a> {
-        let known: Vec<&str> = keys.iter().chain(repeatable).copied().collect();
+    /// Reports what in `body` is not among `keys`.
+    pub(super) fn open(report: &'a Report, place: String, line: usize, body: &'a Body, keys: Keys) -> Block<'a> {
+        let known: Vec<&str> = keys.once.iter().chain(keys.repeatable).copied().collect();
         let mut block = Block { report, place, line, entries: Vec::new() };
         for entry in &body.entries {
             let name = entry.name.as_str();
-            if !known.contains(&name) {
+            if keys.refused.contains(&name) {
+                report.mistake(entry.line, &block.at(name), "is not supported here (remove it, if the block may stand without it)");
+            } else if !known.contains(&name) {
                 let cure = match nearest(name, &known) {
                     Some(nearest) => format!("did you mean {nearest}?"),
                     None => format!("known here: {}", known.join(", ")),
                 };
                 report.mistake(entry.line, &block.place, format!("unknown key {} ({cure})", shown(name)));
-            } else if let (Some(first), false) = (block.entry(name), repeatable.contains(&name)) {
+            } else if let (Some(first), false) = (block.entry(name), keys.repeatable.contains(&name)) {
                 report.mistake(entry.line, &block.at(name), format!("is given twice (first in line {}; keep one)", first.line));
             } else {
                 block.entries.push(entry);

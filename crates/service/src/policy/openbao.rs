@@ -66,7 +66,7 @@ fn we_answer_as_openbao_did() {
                 is_create: asked.create,
                 is_sudo: asked.sudo,
                 wrap_ttl: asked.wrap.map(Duration::from_secs),
-                parameters: &|| asked.data.as_ref(),
+                parameters: &asked.data,
             };
             let decision = acl.check(&question);
             let context = || format!("{line}\n{} {} {:?}\n{}\n{decision:?}", asked.verb, asked.path, asked.data, texts());

@@ -59,6 +59,16 @@ impl ValuePattern {
         }
     }
 
+    /// The value that [`ValuePattern::new`] takes for this.
+    fn print(&self) -> Value {
+        match self {
+            ValuePattern::Begins(part) => Value::String(format!("{part}*")),
+            ValuePattern::Ends(part) => Value::String(format!("*{part}")),
+            ValuePattern::Contains(part) => Value::String(format!("*{part}*")),
+            ValuePattern::Equals(value) => value.clone(),
+        }
+    }
+
     fn matches(&self, value: &Value) -> bool {
         match (self, value) {
             (ValuePattern::Begins(part), Value::String(text)) => text.starts_with(&**part),
@@ -116,6 +126,16 @@ impl Parameters {
         }
     }
 
+    /// The parameters that may be there, as a policy has them.
+    pub(super) fn allowed_values(&self) -> Map<String, Value> {
+        print(&self.allowed)
+    }
+
+    /// The parameters that must not be there, as a policy has them.
+    pub(super) fn denied_values(&self) -> Map<String, Value> {
+        print(&self.denied)
+    }
+
     /// Whether `name`, in lower case, must be there.
     pub(super) fn requires(&self, name: &str) -> bool {
         self.required.iter().any(|required| **required == *name)
@@ -152,6 +172,17 @@ impl Parameters {
         }
         Ok(())
     }
+}
+
+/// Names and value lists, in the order of the names.
+fn print(parameters: &HashMap<Box<str>, Values>) -> Map<String, Value> {
+    let mut names: Vec<_> = parameters.iter().collect();
+    names.sort_unstable_by_key(|(name, _)| *name);
+    let values = |values: &Values| match values {
+        Values::Any => Vec::new(),
+        Values::OneOf(patterns) => patterns.iter().map(ValuePattern::print).collect(),
+    };
+    names.into_iter().map(|(name, list)| (name.to_string(), Value::Array(values(list)))).collect()
 }
 
 /// `name` in lower case; without a copy where it is already.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crypto::{Rng, Zeroizing};
 use types::hcl::{Body, shown};
 
-use super::mistake::{Block, PolicyError, Report};
+use super::mistake::{Block, Keys, PolicyError, Report};
 
 /// The shortest password, in characters.
 pub const LENGTH_MIN: usize = 4;
@@ -53,7 +53,7 @@ impl PasswordPolicy {
     pub fn parse(text: &str) -> Result<PasswordPolicy, PolicyError> {
         let report = Report::default();
         let body = report.read(text);
-        let block = Block::open(&report, String::new(), 1, &body, &["length"], &["rule"]);
+        let block = Block::open(&report, String::new(), 1, &body, Keys { once: &["length"], repeatable: &["rule"], refused: &[] });
         if !block.has("length") {
             block.wrong("length is missing (add length = 20)");
         }
@@ -127,7 +127,7 @@ fn rule(report: &Report, kind: &str, line: usize, body: &Body) -> Rule {
         report.mistake(line, &place, "is no kind of rule (write rule \"charset\")");
         return Rule { characters: Vec::new(), min: 0 };
     }
-    let block = Block::open(report, place, line, body, &["charset", "min-chars"], &[]);
+    let block = Block::open(report, place, line, body, Keys { once: &["charset", "min-chars"], repeatable: &[], refused: &[] });
     if !block.has("charset") {
         block.wrong("charset is missing (add charset = \"abc…\")");
     }

@@ -15,7 +15,7 @@ use types::{Capability, Timestamp};
 
 use super::capabilities::Capabilities;
 use super::filter::ListFilter;
-use super::mistake::{Block, PolicyError, Report};
+use super::mistake::{Block, Keys, PolicyError, Report};
 use super::parameter::{Parameters, Values};
 use super::pattern::RULE_PATH_BYTES_MAX;
 
@@ -86,7 +86,7 @@ impl Policy {
     pub fn parse(text: &str) -> Result<Policy, PolicyError> {
         let report = Report::default();
         let body = report.read(text);
-        let block = Block::open(&report, String::new(), 1, &body, &["name"], &["path"]);
+        let block = Block::open(&report, String::new(), 1, &body, Keys { once: &["name"], repeatable: &["path"], refused: &[] });
         block.text("name");
         let paths = block.labelled("path");
         if paths.len() > RULES_MAX {
@@ -109,11 +109,7 @@ impl Policy {
 
 fn rule(report: &Report, path: &str, line: usize, body: &Body) -> Rule {
     let place = format!("path {}", shown(path));
-    let known: Vec<&'static str> = RULE_KEYS.iter().chain(&CONDITIONS).copied().collect();
-    let block = Block::open(report, place, line, body, &known, &[]);
-    for key in CONDITIONS.into_iter().filter(|key| block.has(key)) {
-        block.mistake(key, "is not supported here (remove it, if the rule may hold without it)");
-    }
+    let block = Block::open(report, place, line, body, Keys { once: &RULE_KEYS, repeatable: &[], refused: &CONDITIONS });
     let is_templated = check_path(&block, path);
     block.text("comment");
     let capabilities = capabilities(&block);
@@ -253,5 +249,264 @@ fn expires(block: &Block<'_>, body: &Body) -> Option<Timestamp> {
         // Before the epoch is as expired as at it.
         Some(milliseconds) => Some(Timestamp(u64::try_from(milliseconds).unwrap_or(0))),
         None => block.wrong_type(key, entry.line, &entry.value, cure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::acl::Acl;
+    use super::super::mistake::TEXT_BYTES_MAX;
+    use super::super::password::PasswordPolicy;
+    use super::*;
+
+    fn mistakes(text: &str) -> String {
+        Policy::parse(text).map_or_else(|error| error.to_string(), |policy| panic!("{text}: {policy:?}"))
+    }
+
+    #[test]
+    fn a_rule_holds_what_its_block_says() {
+        let text = r#"
+            name = "x"
+            path "/kv/+/a*" {
+              capabilities = ["create", "list"]
+              comment = "why"
+              allowed_parameters = { "A" = ["x", "y*"], "b" = [] }
+              denied_parameters { c = [1] }
+              required_parameters = ["A"]
+              min_wrapping_ttl = 10
+              max_wrapping_ttl = "1h"
+              pagination_limit = "7"
+              list_scan_response_keys_filter_path = "{{ .path }}{{ .key }}"
+              expiration = "2030-01-31T00:00:00Z"
+            }"#;
+        let policy = Policy::parse(text).unwrap();
+        let [rule] = policy.rules() else { panic!("{policy:?}") };
+        assert_eq!((rule.line, rule.path.as_str(), rule.is_templated), (3, "kv/+/a*", false));
+        assert_eq!(rule.capabilities.names(), ["create", "list"]);
+        assert_eq!(rule.wrapping, Wrapping { min: Some(Duration::from_secs(10)), max: Some(Duration::from_secs(3600)) });
+        assert_eq!((rule.pagination_limit, rule.expires), (Some(7), Some(Timestamp(1_896_048_000_000))));
+        assert_eq!(rule.list_filter.as_ref().unwrap().path("kv/x/a/", "k").as_deref(), Some("kv/x/a/k"));
+        let parameters = &rule.parameters;
+        assert_eq!((parameters.allowed.len(), parameters.denied.len(), parameters.required.as_slice()), (2, 1, &["a".into()][..]));
+        assert!(parameters.allowed.contains_key("a") && parameters.denied.contains_key("c"));
+    }
+
+    #[test]
+    fn hcl_and_json_say_the_same() {
+        let hcl = "path \"a\" { capabilities = [\"read\"] }\npath \"b/*\" { policy = \"write\" pagination_limit = 3 }";
+        for json in [
+            r#"{"path": {"a": {"capabilities": ["read"]}, "b/*": {"policy": "write", "pagination_limit": 3}}}"#,
+            r#"{"path": [{"a": {"capabilities": ["read"]}}, {"b/*": {"policy": "write", "pagination_limit": 3}}]}"#,
+            r#"{"path": {"a": [{"capabilities": ["read"]}]}, "path": {"b/*": {"policy": "write", "pagination_limit": 3}}}"#,
+        ] {
+            let rules = |text: &str| -> Vec<Rule> {
+                Policy::parse(text).unwrap().rules().iter().map(|rule| Rule { line: 0, ..rule.clone() }).collect()
+            };
+            assert_eq!(rules(hcl), rules(json), "{json}");
+        }
+        for empty in ["", " \n", "# nothing", "{}", "name = \"x\"", "path {}"] {
+            assert_eq!(Policy::parse(empty).map(|policy| policy.rules().len()), Ok(0), "{empty}");
+        }
+    }
+
+    #[test]
+    fn deny_has_nothing_beside_it() {
+        let policy =
+            Policy::parse(r#"path "a" { capabilities = ["read", "deny"] required_parameters = ["x"] min_wrapping_ttl = 5 }"#).unwrap();
+        let rule = &policy.rules()[0];
+        assert_eq!(rule.capabilities, Capabilities::of(Capability::Deny));
+        assert!(rule.parameters.is_empty());
+        assert_eq!(rule.wrapping, Wrapping::default());
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_line_and_cure() {
+        for (text, want) in [
+            (r#"path "a" { capabilites = ["read"] }"#, r#"line 1: path "a": unknown key "capabilites" (did you mean capabilities?)"#),
+            ("policy = \"x\"", "line 1: unknown key \"policy\" (known here: name, path)"),
+            (
+                "path \"a\" {\n  capabilities = [\"raed\"]\n}",
+                "line 2: path \"a\": capabilities: \"raed\" is no capability (use create, read, update, patch, delete, list, scan, sudo, subscribe or deny)",
+            ),
+            (
+                r#"path "a" { capabilities = "read" }"#,
+                r#"line 1: path "a": capabilities: "read" is text (write a list such as ["read", "list"])"#,
+            ),
+            (
+                r#"path "a" { capabilities = [1] }"#,
+                r#"line 1: path "a": capabilities: 1 is a number (write a list such as ["read", "list"])"#,
+            ),
+            (
+                "path \"a\" {\n  capabilities = [\"read\"]\n  capabilities = [\"list\"]\n}",
+                "line 3: path \"a\": capabilities: is given twice (first in line 2; keep one)",
+            ),
+            (
+                r#"path "a" { policy = "all" }"#,
+                r#"line 1: path "a": policy: "all" is not one of deny, read, write, sudo (better: write capabilities)"#,
+            ),
+            (r#"path { capabilities = ["read"] }"#, "line 1: path: the block has no label (write path \"…\" { … })"),
+            (
+                r#"path "a" "b" { capabilities = ["read"] }"#,
+                r#"line 1: path "a": unknown key "b" (known here: capabilities, policy, allowed_parameters, denied_parameters, required_parameters, min_wrapping_ttl, max_wrapping_ttl, pagination_limit, list_scan_response_keys_filter_path, expiration, comment)"#,
+            ),
+            (r#"path = "a""#, "line 1: path: \"a\" is text (write path \"…\" { … })"),
+            (r#"path "a+*" {}"#, r#"line 1: path "a+*": the path has "+*" in it (write + for a whole segment, or * at the end)"#),
+            (r#"path "a/{{b" {}"#, r#"line 1: path "a/{{b": the path has a {{ or }} without its other half (write {{ … }})"#),
+            (r#"path "a}}/{{b}}" {}"#, r#"line 1: path "a}}/{{b}}": the path has a {{ or }} without its other half (write {{ … }})"#),
+            (
+                "path \"a\" {\n  min_wrapping_ttl = \"1m\"\n  max_wrapping_ttl = 30\n}",
+                "line 3: path \"a\": max_wrapping_ttl: 30s is less than min_wrapping_ttl, 1m (no request could meet both)",
+            ),
+            (
+                r#"path "a" { min_wrapping_ttl = "soon" }"#,
+                r#"line 1: path "a": min_wrapping_ttl: "soon" is no duration (write for example "30s", "1h30m", "7d", or seconds as in "900")"#,
+            ),
+            (
+                r#"path "a" { pagination_limit = -1 }"#,
+                r#"line 1: path "a": pagination_limit: -1 is negative (write at least 1, or remove it)"#,
+            ),
+            (r#"path "a" { pagination_limit = 1.5 }"#, r#"line 1: path "a": pagination_limit: "1.5" is a number (write a whole number)"#),
+            (
+                r#"path "a" { expiration = "1h" }"#,
+                r#"line 1: path "a": expiration: "1h" is text (write a time such as "2030-01-31T00:00:00Z")"#,
+            ),
+            (
+                r#"path "a" { capabilities = ["read"] list_scan_response_keys_filter_path = "{{ .key }}" }"#,
+                r#"line 1: path "a": list_scan_response_keys_filter_path: needs the capability list (add it, or remove this)"#,
+            ),
+            (
+                r#"path "a" { capabilities = ["list"] list_scan_response_keys_filter_path = "{{ .Key }}" }"#,
+                r#"line 1: path "a": list_scan_response_keys_filter_path: ".Key" is no value (there are .path and .key)"#,
+            ),
+            (
+                r#"path "a" { mfa_methods = ["x"] }"#,
+                r#"line 1: path "a": mfa_methods: is not supported here (remove it, if the block may stand without it)"#,
+            ),
+            (
+                r#"path "a" { allowed_parameters = { "x" = "y" } }"#,
+                r#"line 1: path "a": allowed_parameters: "x": "y" is text (write a list of values; [] for any value)"#,
+            ),
+            (
+                r#"path "a" { allowed_parameters = ["x"] }"#,
+                r#"line 1: path "a": allowed_parameters: "x" is text (write names and lists of values, such as { "name" = ["a", "b"] })"#,
+            ),
+            ("path \"a\" {\n  capabilities = [\"read\"\n", "line 2: this \"[\" is never closed (add \"]\" where the list ends)"),
+        ] {
+            let found = mistakes(text);
+            assert_eq!(found.lines().find(|line| line.split(':').next() == want.split(':').next()), Some(want), "{text}");
+        }
+        let all = mistakes("path \"a\" { x = 1 }\npath \"b\" { y = 1 }\nz = 1");
+        assert_eq!(all.lines().map(|line| &line[..7]).collect::<Vec<_>>(), ["line 1:", "line 2:", "line 3:"]);
+    }
+
+    #[test]
+    fn texts_paths_and_rules_are_bounded() {
+        assert!(Policy::parse(&" ".repeat(TEXT_BYTES_MAX)).is_ok());
+        assert!(mistakes(&" ".repeat(TEXT_BYTES_MAX + 1)).contains("1048577 bytes long (at most 1048576"));
+        let path = |bytes: usize| format!("path \"{}\" {{}}", "a".repeat(bytes));
+        assert!(Policy::parse(&path(RULE_PATH_BYTES_MAX)).is_ok());
+        assert!(mistakes(&path(RULE_PATH_BYTES_MAX + 1)).contains("the path is 8193 bytes long (at most 8192)"));
+        let rules = |count: usize| (0..count).map(|number| format!("path \"{number}\" {{}}\n")).collect::<String>();
+        assert_eq!(Policy::parse(&rules(RULES_MAX)).map(|policy| policy.rules().len()), Ok(RULES_MAX));
+        assert!(mistakes(&rules(RULES_MAX + 1)).contains("has 10001 rules (at most 10000"));
+        assert!(mistakes(&format!("path \"a\" {{ comment = {}", "[".repeat(100_000))).contains("nested deeper than 16 levels"));
+    }
+
+    const MANUAL: &str = include_str!("../../../../docs/operate/policies.md");
+
+    #[test]
+    fn the_manuals_examples_parse() {
+        let examples: Vec<&str> = MANUAL.split("```hcl\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        let (password, policies) = examples.split_last().unwrap();
+        assert_eq!(policies.len(), 2);
+        for example in policies {
+            Policy::parse(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
+        }
+        PasswordPolicy::parse(password).unwrap_or_else(|error| panic!("{error}\n{password}"));
+    }
+
+    #[test]
+    fn the_manual_describes_each_key_and_no_other() {
+        let described = MANUAL.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let described: Vec<&str> = described.flat_map(|keys| keys.split(", ")).map(|key| key.trim_matches('`')).collect();
+        let (mut described, mut known) = (described, RULE_KEYS.to_vec());
+        described.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(described, known);
+        assert!(CONDITIONS.iter().all(|key| MANUAL.contains(&format!("`{key}`"))));
+    }
+
+    /// Text made of what a policy is made of.
+    fn pieces() -> impl Strategy<Value = String> {
+        let words = [
+            "path",
+            "\"a\"",
+            "\"a/*\"",
+            "\"+/b\"",
+            "\"{{x}}\"",
+            "\"{{\"",
+            "capabilities",
+            "policy",
+            "[\"read\"]",
+            "[\"deny\"]",
+            "\"write\"",
+            "allowed_parameters",
+            "denied_parameters",
+            "required_parameters",
+            "min_wrapping_ttl",
+            "\"5s\"",
+            "pagination_limit",
+            "3",
+            "-9",
+            "1e400",
+            "expiration",
+            "\"2030-01-31T00:00:00Z\"",
+            "list_scan_response_keys_filter_path",
+            "\"{{ .path }}{{ .key }}\"",
+            "{",
+            "}",
+            "[",
+            "]",
+            "=",
+            ":",
+            ",",
+            "\n",
+            " ",
+            "true",
+            "null",
+            "\"",
+            "\\",
+            "#",
+            "/*",
+            "*/",
+            "<<E",
+            "${",
+            "é",
+            "\0",
+        ];
+        proptest::collection::vec(prop_oneof![8 => proptest::sample::select(words.to_vec()).prop_map(str::to_owned), 1 => ".{0,4}"], 0..80)
+            .prop_map(|pieces| pieces.join(" "))
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in prop_oneof![pieces(), any::<String>()], bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for text in [text.as_str(), &String::from_utf8_lossy(&bytes)] {
+                match Policy::parse(text) {
+                    Ok(policy) => {
+                        let acl = Acl::compile([("p", &policy, "ns/")], Timestamp(0));
+                        acl.capabilities(&types::Path::parse("ns/a/b").unwrap());
+                    }
+                    Err(error) => {
+                        let lines = text.matches('\n').count() + 1;
+                        for mistake in error.mistakes() {
+                            prop_assert!((1..=lines).contains(&mistake.line), "{mistake}");
+                        }
+                    }
+                }
+            }
+        }
     }
 }
