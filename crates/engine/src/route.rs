@@ -51,6 +51,7 @@ use types::capability::Verb;
 pub const PARAMETERS_MAX: usize = 4;
 
 /// One kind of path, and what may be done there.
+#[derive(Clone, Copy)]
 pub struct Route<H: 'static> {
     /// Which paths: see the module.
     pub pattern: &'static str,

@@ -40,7 +40,7 @@ pub(crate) enum Parsed {
 /// The service's own backend of this kind.
 pub(crate) fn own(kind: &str) -> Option<&'static [Route<Handler>]> {
     match kind {
-        "system" => Some(sys::ROUTES),
+        "system" => Some(&sys::ROUTES),
         "token" => Some(token::ROUTES),
         _ => None,
     }

@@ -2,6 +2,9 @@
 
 mod audit;
 mod mounts;
+mod tools;
+
+use std::sync::LazyLock;
 
 use barrier::Barrier;
 use engine::AskError;
@@ -24,16 +27,11 @@ pub(crate) trait Cluster: Send + Sync {
     async fn members(&self, now: Timestamp) -> HaStatus;
 }
 
-const MOUNT_PATH: &[Field] = &[Field::required("path", FieldKind::Text, "Where it is mounted.")];
-const MOUNT_FIELDS: &[Field] = &[
-    Field::required("type", FieldKind::Text, "The engine."),
-    Field::optional("description", FieldKind::Text, "For people."),
-    Field::optional("config", FieldKind::Map, "Settings: default_lease_ttl and max_lease_ttl."),
-    Field::optional("options", FieldKind::Map, "The engine's own options; kv has version."),
-];
+/// What may be asked below `sys/`: the tables of all files.
+pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> = LazyLock::new(|| [CLUSTER, mounts::ROUTES, AUDIT, tools::ROUTES].concat());
 
-/// What may be asked below `sys/`.
-pub(crate) static ROUTES: &[Route<Handler>] = &[
+/// The cluster itself.
+const CLUSTER: &[Route<Handler>] = &[
     Route {
         pattern: "seal",
         about: "Whether the cluster is sealed.",
@@ -54,50 +52,10 @@ pub(crate) static ROUTES: &[Route<Handler>] = &[
         }],
         access: Access::Token,
     },
-    Route {
-        pattern: "mounts",
-        about: "Secret engines that are mounted.",
-        parameters: &[],
-        methods: &[Method { verb: Verb::Read, summary: "Shows every mount.", fields: &[], query: &[], handler: mounts::list_secrets }],
-        access: Access::Token,
-    },
-    Route {
-        pattern: "mounts/{path...}",
-        about: "One secret engine's mount.",
-        parameters: MOUNT_PATH,
-        methods: &[
-            Method { verb: Verb::Read, summary: "Shows the mount.", fields: &[], query: &[], handler: mounts::show },
-            Method { verb: Verb::Write, summary: "Mounts an engine.", fields: MOUNT_FIELDS, query: &[], handler: mounts::enable },
-        ],
-        access: Access::Token,
-    },
-    Route {
-        pattern: "auth",
-        about: "Auth methods that are mounted.",
-        parameters: &[],
-        methods: &[Method { verb: Verb::Read, summary: "Shows every auth method.", fields: &[], query: &[], handler: mounts::list_auth }],
-        access: Access::Token,
-    },
-    Route {
-        pattern: "internal/ui/mounts",
-        about: "What clients may see of mounts before they know where they are.",
-        parameters: &[],
-        methods: &[Method { verb: Verb::Read, summary: "Shows every mount.", fields: &[], query: &[], handler: mounts::overview }],
-        access: Access::Token,
-    },
-    Route {
-        pattern: "internal/ui/mounts/{path...}",
-        about: "The mount that holds a path.",
-        parameters: &[Field::required("path", FieldKind::Text, "Any path.")],
-        methods: &[Method {
-            verb: Verb::Read,
-            summary: "Shows the mount that holds the path.",
-            fields: &[],
-            query: &[],
-            handler: mounts::holding,
-        }],
-        access: Access::Token,
-    },
+];
+
+/// Audit devices.
+const AUDIT: &[Route<Handler>] = &[
     Route {
         pattern: "audit",
         about: "Audit devices.",
@@ -231,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_table_is_well_formed() {
-        assert_eq!(engine::route::check(ROUTES), Vec::<String>::new());
+        assert_eq!(engine::route::check(&ROUTES), Vec::<String>::new());
     }
 
     #[test]
@@ -241,7 +199,7 @@ mod tests {
             let parsed = |path: String| {
                 let body = crypto::SecretBytes::from(body.as_bytes().to_vec());
                 let ask = Ask { verb: Verb::Write, path: Path::parse(&path).unwrap(), body, query: Vec::new() };
-                Backend::Own(ROUTES).parse(ask, &crypto::SeededRng::dangerous_from_seed(1))
+                Backend::Own(&ROUTES).parse(ask, &crypto::SeededRng::dangerous_from_seed(1))
             };
             assert!(parsed(format!("{area}/some")).is_ok(), "{area}");
             for path in [area.to_owned(), format!("{area}/")] {

@@ -4,15 +4,67 @@ use std::collections::BTreeMap;
 
 use barrier::Plan;
 use engine::AskError;
+use engine::route::{Access, Field, FieldKind, Method, Route};
 use proto::http;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use types::capability::Verb;
 use types::{Path, duration};
 
-use crate::backend::Asked;
+use crate::backend::{Asked, Handler};
 use crate::mount::{Mount, MountTable};
 use crate::outcome::{Operation, Outcome, PlanError, planned};
 use crate::request::Answer;
+
+const MOUNT_PATH: &[Field] = &[Field::required("path", FieldKind::Text, "Where it is mounted.")];
+const MOUNT_FIELDS: &[Field] = &[
+    Field::required("type", FieldKind::Text, "The engine."),
+    Field::optional("description", FieldKind::Text, "For people."),
+    Field::optional("config", FieldKind::Map, "Settings: default_lease_ttl and max_lease_ttl."),
+    Field::optional("options", FieldKind::Map, "The engine's own options; kv has version."),
+];
+
+/// What may be asked of mounts.
+pub(super) const ROUTES: &[Route<Handler>] = &[
+    Route {
+        pattern: "mounts",
+        about: "Secret engines that are mounted.",
+        parameters: &[],
+        methods: &[Method { verb: Verb::Read, summary: "Shows every mount.", fields: &[], query: &[], handler: list_secrets }],
+        access: Access::Token,
+    },
+    Route {
+        pattern: "mounts/{path...}",
+        about: "One secret engine's mount.",
+        parameters: MOUNT_PATH,
+        methods: &[
+            Method { verb: Verb::Read, summary: "Shows the mount.", fields: &[], query: &[], handler: show },
+            Method { verb: Verb::Write, summary: "Mounts an engine.", fields: MOUNT_FIELDS, query: &[], handler: enable },
+        ],
+        access: Access::Token,
+    },
+    Route {
+        pattern: "auth",
+        about: "Auth methods that are mounted.",
+        parameters: &[],
+        methods: &[Method { verb: Verb::Read, summary: "Shows every auth method.", fields: &[], query: &[], handler: list_auth }],
+        access: Access::Token,
+    },
+    Route {
+        pattern: "internal/ui/mounts",
+        about: "What clients may see of mounts before they know where they are.",
+        parameters: &[],
+        methods: &[Method { verb: Verb::Read, summary: "Shows every mount.", fields: &[], query: &[], handler: overview }],
+        access: Access::Token,
+    },
+    Route {
+        pattern: "internal/ui/mounts/{path...}",
+        about: "The mount that holds a path.",
+        parameters: &[Field::required("path", FieldKind::Text, "Any path.")],
+        methods: &[Method { verb: Verb::Read, summary: "Shows the mount that holds the path.", fields: &[], query: &[], handler: holding }],
+        access: Access::Token,
+    },
+];
 
 /// How a mount is shown.
 fn shown(mount: &Mount) -> http::Mount {
@@ -52,17 +104,17 @@ fn listing(table: &MountTable, auth: bool) -> Map<String, Value> {
 }
 
 /// All secret engines.
-pub(crate) fn list_secrets(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+fn list_secrets(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     Ok(planned(|scope| Ok(Outcome::data(&listing(&*scope.records.mounts(&scope.namespace)?, false)))))
 }
 
 /// All auth methods.
-pub(crate) fn list_auth(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+fn list_auth(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     Ok(planned(|scope| Ok(Outcome::data(&listing(&*scope.records.mounts(&scope.namespace)?, true)))))
 }
 
 /// One mount.
-pub(crate) fn show(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+fn show(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let path = format!("{}/", asked.captures.text("path"));
     Ok(planned(move |scope| {
         let table = scope.records.mounts(&scope.namespace)?;
@@ -74,7 +126,7 @@ pub(crate) fn show(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
 }
 
 /// What a client may see before it knows where it is.
-pub(crate) fn overview(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+fn overview(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     Ok(planned(|scope| {
         let table = scope.records.mounts(&scope.namespace)?;
         Ok(Outcome::data(&json!({ "auth": listing(&table, true), "secret": listing(&table, false) })))
@@ -82,7 +134,7 @@ pub(crate) fn overview(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskErro
 }
 
 /// The mount that holds a path: asked by clients before each KV call.
-pub(crate) fn holding(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+fn holding(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let path: Path = asked.captures.path("path");
     Ok(planned(move |scope| {
         let table = scope.records.mounts(&scope.namespace)?;
@@ -153,7 +205,7 @@ fn asks_for_nothing(value: &Value) -> bool {
 }
 
 /// Mounts an engine: `POST sys/mounts/PATH`.
-pub(crate) fn enable(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+fn enable(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let segments: Vec<&str> = asked.captures.text("path").split('/').collect();
     let (ask, rng) = (asked.ask, asked.rng);
     let invalid = |text: String| AskError::Invalid(text);
@@ -212,7 +264,6 @@ pub(crate) fn enable(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> 
 mod tests {
     use crypto::{SecretBytes, SeededRng};
     use engine::Ask;
-    use types::capability::Verb;
 
     use super::*;
     use crate::backend::Backend;
@@ -222,7 +273,7 @@ mod tests {
         let enable = |segments: &[&str], body: &str| {
             let path = Path::parse(&format!("mounts/{}", segments.join("/"))).unwrap();
             let ask = Ask { verb: Verb::Write, path, body: SecretBytes::from(body.as_bytes().to_vec()), query: Vec::new() };
-            let parsed = Backend::Own(crate::sys::ROUTES).parse(ask, &SeededRng::dangerous_from_seed(1));
+            let parsed = Backend::Own(&crate::sys::ROUTES).parse(ask, &SeededRng::dangerous_from_seed(1));
             parsed.map(drop).map_err(|error| error.to_string())
         };
         let kv = |more: &str| format!(r#"{{"type": "kv", "options": {{"version": "2"}}{more}}}"#);

@@ -17,21 +17,33 @@ const RANDOM_BYTES_MAX: u64 = 128 * 1024;
 const RANDOM_BYTES_DEFAULT: u64 = 32;
 
 const BYTES: Field = Field::optional("bytes", FieldKind::Integer, "How many bytes, 1 to 131072; 32 when nothing is said.");
-const FORMAT: Field = Field::optional("format", FieldKind::Text, "How they are written: base64 (for random the default) or hex (for digests the default).");
-const SOURCE: Field = Field::optional("source", FieldKind::Text, "Where they come from: platform, the operating system; seal and all mean the same here.");
+const FORMAT: Field =
+    Field::optional("format", FieldKind::Text, "How they are written: base64 (for random the default) or hex (for digests the default).");
+const SOURCE: Field =
+    Field::optional("source", FieldKind::Text, "Where they come from: platform, the operating system; seal and all mean the same here.");
 const BYTES_PATH: Field = Field::required("bytes", FieldKind::Integer, "How many bytes, 1 to 131072.");
 const SOURCE_PATH: Field = Field::required("source", FieldKind::Text, "platform, seal or all; or how many bytes.");
 const INPUT: Field = Field::required("input", FieldKind::Text, "What to digest, in base64.");
-const ALGORITHM: Field = Field::optional("algorithm", FieldKind::Text, "sha2-224, sha2-256 (the default), sha2-384, sha2-512, sha3-224, sha3-256, sha3-384 or sha3-512.");
+const ALGORITHM: Field = Field::optional(
+    "algorithm",
+    FieldKind::Text,
+    "sha2-224, sha2-256 (the default), sha2-384, sha2-512, sha3-224, sha3-256, sha3-384 or sha3-512.",
+);
 const ALGORITHM_PATH: Field = Field::required("algorithm", FieldKind::Text, ALGORITHM.about);
 
 /// What may be asked below `sys/tools/`.
-pub(crate) static ROUTES: &[Route<Handler>] = &[
+pub(super) const ROUTES: &[Route<Handler>] = &[
     Route {
         pattern: "tools/random",
         about: "Random bytes, from the operating system.",
         parameters: &[],
-        methods: &[Method { verb: Verb::Write, summary: "Draws random bytes.", fields: &[BYTES, FORMAT, SOURCE], query: &[], handler: random }],
+        methods: &[Method {
+            verb: Verb::Write,
+            summary: "Draws random bytes.",
+            fields: &[BYTES, FORMAT, SOURCE],
+            query: &[],
+            handler: random,
+        }],
         access: Access::Token,
     },
     Route {
@@ -52,7 +64,13 @@ pub(crate) static ROUTES: &[Route<Handler>] = &[
         pattern: "tools/hash",
         about: "Digests.",
         parameters: &[],
-        methods: &[Method { verb: Verb::Write, summary: "Digests the input.", fields: &[INPUT, ALGORITHM, FORMAT], query: &[], handler: hash }],
+        methods: &[Method {
+            verb: Verb::Write,
+            summary: "Digests the input.",
+            fields: &[INPUT, ALGORITHM, FORMAT],
+            query: &[],
+            handler: hash,
+        }],
         access: Access::Token,
     },
     Route {
@@ -75,7 +93,8 @@ fn encode(bytes: &[u8], format: &str) -> Result<String, AskError> {
 fn random(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let fields = Fields::of(asked.ask)?;
     let source_in_path = asked.captures.get("source");
-    let number = |text: &str| text.parse::<u64>().map_err(|_| AskError::Invalid("error parsing url bytes: a whole number is needed".into()));
+    let number =
+        |text: &str| text.parse::<u64>().map_err(|_| AskError::Invalid("error parsing url bytes: a whole number is needed".into()));
     let (source, bytes) = match (source_in_path, asked.captures.get("bytes")) {
         (Some(source), Some(bytes)) => (source, Some(number(bytes)?)),
         // As Vault: one segment is a source or a number.
