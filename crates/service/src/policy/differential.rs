@@ -67,7 +67,14 @@ fn pattern(dice: &mut Dice) -> String {
     if dice.one_in(60) { "*".to_owned() } else { path.replace("+*", "*") }
 }
 
-fn path(dice: &mut Dice) -> String {
+/// A path: often one that a pattern matches, or nearly.
+fn path(dice: &mut Dice, patterns: &[String]) -> String {
+    if !patterns.is_empty() && dice.one_in(2) {
+        let pattern = dice.pick(patterns).clone();
+        let segments: Vec<&str> = pattern.split('/').map(|segment| if segment == "+" { *dice.pick(&SEGMENTS) } else { segment }).collect();
+        let met = segments.join("/").replace("*", *dice.pick(&["", "a", "a/b"]));
+        return if dice.one_in(5) { met + *dice.pick(&["/", "/a", "b"]) } else { met };
+    }
     let segments: Vec<&str> = (0..=dice.roll(4)).map(|_| *dice.pick(&SEGMENTS)).collect();
     let folder = if dice.one_in(4) { "/" } else { "" };
     if dice.one_in(100) { String::new() } else { segments.join("/") + folder }
@@ -105,8 +112,12 @@ fn list(dice: &mut Dice) -> Vec<(&'static str, Vec<Value>)> {
     found
 }
 
-fn stanza(dice: &mut Dice) -> Stanza {
-    let mut stanza = Stanza { path: pattern(dice), ..Stanza::default() };
+fn stanza(dice: &mut Dice, patterns: &mut Vec<String>) -> Stanza {
+    // The same path again, in this policy or another, shows how rules merge.
+    let again = !patterns.is_empty() && dice.one_in(3);
+    let path = if again { dice.pick(patterns).clone() } else { pattern(dice) };
+    patterns.push(path.clone());
+    let mut stanza = Stanza { path, ..Stanza::default() };
     stanza.capabilities = CAPABILITIES.into_iter().filter(|_| dice.one_in(2)).collect();
     if dice.one_in(12) {
         stanza.capabilities = vec!["deny"];
@@ -169,7 +180,7 @@ fn print(stanzas: &[Stanza], as_json: bool) -> String {
     })
 }
 
-fn ask(dice: &mut Dice) -> Ask {
+fn ask(dice: &mut Dice, patterns: &[String]) -> Ask {
     let verb = *dice.pick(Verb::ALL);
     let mut data = Map::new();
     for _ in 0..dice.roll(3) {
@@ -182,7 +193,7 @@ fn ask(dice: &mut Dice) -> Ask {
         );
     }
     Ask {
-        path: path(dice),
+        path: Path::parse(&path(dice, patterns)).unwrap().as_str().to_owned(),
         verb,
         is_create: *dice.pick(&[None, Some(true), Some(false)]),
         is_sudo: dice.one_in(8),
@@ -211,10 +222,11 @@ fn acl_and_oracle_agree() {
 fn compare(seed: u64) -> u64 {
     let mut dice = Dice(seed);
     let mut stanzas = Vec::new();
+    let mut patterns = Vec::new();
     let mut policies: Vec<Named> = Vec::new();
     let mut texts = String::new();
     for number in 0..=dice.roll(4) {
-        let own: Vec<Stanza> = (0..dice.roll(6)).map(|_| stanza(&mut dice)).collect();
+        let own: Vec<Stanza> = (0..dice.roll(6)).map(|_| stanza(&mut dice, &mut patterns)).collect();
         let namespace = *dice.pick(&NAMESPACES);
         let text = print(&own, dice.one_in(2));
         writeln!(texts, "# namespace {namespace:?}\n{text}").unwrap();
@@ -225,7 +237,7 @@ fn compare(seed: u64) -> u64 {
     let acl = Acl::compile(policies.iter().map(|(name, policy, namespace)| (name.as_str(), policy, *namespace)), Timestamp(0));
     let mut allowed = 0;
     for _ in 0..QUESTIONS_PER_SET {
-        let ask = ask(&mut dice);
+        let ask = ask(&mut dice, &patterns);
         let path = Path::parse(&ask.path).unwrap();
         let question = Question {
             path: &path,

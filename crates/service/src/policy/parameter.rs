@@ -248,4 +248,16 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn every_value_outweighs_some_when_rules_merge() {
+        let (any, some) = (Values::new(Vec::new()), Values::new(vec![json!("a")]));
+        let merged = |left: &Values, right: &Values| {
+            let mut left = left.clone();
+            left.merge(right);
+            left
+        };
+        assert_eq!([merged(&any, &some), merged(&some, &any)], [Values::Any, Values::Any]);
+        assert_eq!(merged(&some, &Values::new(vec![json!("b")])), Values::new(vec![json!("a"), json!("b")]));
+    }
 }
