@@ -4,6 +4,7 @@
 //! Errors name the member and what would be right, and hold nothing of its value.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crypto::Zeroizing;
@@ -11,6 +12,7 @@ use engine::{Ask, AskError};
 use serde_json::{Map, Value};
 use types::duration;
 
+use crate::policy::decision;
 use crate::request::Request;
 
 /// The members of one request: the body's, and the query's where the body has none of that name. Wiped as far as JSON values can be.
@@ -162,8 +164,26 @@ impl Fields {
     }
 }
 
-/// The request's parameters, as policies look at them: the body's members, or, without a body, the query's. `None`: it has none.
-pub(crate) fn parameters(request: &Request) -> Option<Map<String, Value>> {
+/// The request's parameters, as policies look at them: the body's members, or, without a body, the query's. Parsed when a rule asks.
+pub(crate) struct Parameters<'a> {
+    request: &'a Request,
+    parsed: OnceLock<Option<Map<String, Value>>>,
+}
+
+impl<'a> Parameters<'a> {
+    /// Of a request.
+    pub(crate) fn of(request: &'a Request) -> Parameters<'a> {
+        Parameters { request, parsed: OnceLock::new() }
+    }
+}
+
+impl decision::Fields for Parameters<'_> {
+    fn fields(&self) -> Option<&Map<String, Value>> {
+        self.parsed.get_or_init(|| parameters(self.request)).as_ref()
+    }
+}
+
+fn parameters(request: &Request) -> Option<Map<String, Value>> {
     if request.body.is_empty() {
         let members: Map<String, Value> = request.query.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
         return Some(members).filter(|members| !members.is_empty());

@@ -3,7 +3,6 @@
 //! Token → policy → permit → audit → operation → plan → commit → audit → answer. Nothing is dispatched without a [`Permit`],
 //! and nothing is told or done without its audit record.
 
-use std::cell::LazyCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -211,7 +210,7 @@ impl Service {
             return Ok(Permitted { permit: Arc::new(Permit::help(caller, path)), parsed: Parsed::Own(operation), authority: None });
         }
         let authority = self.acls.authority(records, caller, self.clock.now()).map_err(|error| refusal(&error))?;
-        let parameters = LazyCell::new(|| body::parameters(request));
+        let parameters = body::Parameters::of(request);
         let is_sudo = match (&place.route, &backend) {
             (Some(route), Some(backend)) => backend.access(request.verb, &route.rest) == Access::Sudo,
             _ => false,
@@ -236,7 +235,7 @@ impl Service {
             is_create: Some(matches!(existing, Ok(Some(true)))),
             is_sudo,
             wrap_ttl: request.wrap_ttl,
-            parameters: &|| parameters.as_ref(),
+            parameters: &parameters,
         };
         let permit = authority.permit(&question).map_err(|_| Refusal::Denied)?;
         existing.map_err(|error| refusal(&error))?;

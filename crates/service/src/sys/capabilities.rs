@@ -34,14 +34,26 @@ pub(crate) static ROUTES: &[Route<Handler>] = &[
         pattern: "capabilities-self",
         about: "What the caller's token may do.",
         parameters: &[],
-        methods: &[Method { verb: Verb::Write, summary: "Shows its capabilities on paths.", fields: &[PATHS, PATH], query: &[], handler: of_self }],
+        methods: &[Method {
+            verb: Verb::Write,
+            summary: "Shows its capabilities on paths.",
+            fields: &[PATHS, PATH],
+            query: &[],
+            handler: of_self,
+        }],
         access: Access::Token,
     },
     Route {
         pattern: "capabilities",
         about: "What a token may do.",
         parameters: &[],
-        methods: &[Method { verb: Verb::Write, summary: "Shows its capabilities on paths.", fields: &[TOKEN, PATHS, PATH], query: &[], handler: of_token }],
+        methods: &[Method {
+            verb: Verb::Write,
+            summary: "Shows its capabilities on paths.",
+            fields: &[TOKEN, PATHS, PATH],
+            query: &[],
+            handler: of_token,
+        }],
         access: Access::Token,
     },
     Route {

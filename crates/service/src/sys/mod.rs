@@ -1,7 +1,9 @@
 //! `sys/…` for callers with a token: mounts, audit devices, members, sealing. What works while sealed is not here.
 
 mod audit;
+mod capabilities;
 mod mounts;
+mod policies;
 mod tools;
 
 use std::sync::LazyLock;
@@ -28,7 +30,8 @@ pub(crate) trait Cluster: Send + Sync {
 }
 
 /// What may be asked below `sys/`: the tables of all files.
-pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> = LazyLock::new(|| [CLUSTER, mounts::ROUTES, AUDIT, tools::ROUTES].concat());
+pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> =
+    LazyLock::new(|| [CLUSTER, mounts::ROUTES, AUDIT, policies::ROUTES, capabilities::ROUTES, tools::ROUTES].concat());
 
 /// The cluster itself.
 const CLUSTER: &[Route<Handler>] = &[

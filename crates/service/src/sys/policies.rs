@@ -29,8 +29,7 @@ const NAME: Field = Field::required("name", FieldKind::Text, "The policy's name;
 const POLICY: Field = Field::required("policy", FieldKind::Text, "Its text, HCL or JSON, as it is or in base64.");
 const RULES: Field = Field::optional("rules", FieldKind::Text, "An old name of policy.");
 /// Conditions on a whole policy that OpenBao has: refused, since a policy without them would grant more than was meant.
-const CONDITIONS: [&str; 5] =
-    ["cas", "cas_required", "ttl", "expiration", "allow_wildcards_in_identity_templates"];
+const CONDITIONS: [&str; 5] = ["cas", "cas_required", "ttl", "expiration", "allow_wildcards_in_identity_templates"];
 
 /// What may be asked of policies.
 pub(crate) static ROUTES: &[Route<Handler>] = &[
