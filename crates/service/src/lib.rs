@@ -5,6 +5,7 @@
 mod audit;
 mod backend;
 mod body;
+mod denials;
 mod due;
 mod help;
 mod mount;

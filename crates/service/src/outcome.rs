@@ -11,6 +11,7 @@ use barrier::{Plan, ViewError};
 use crypto::Rng;
 use types::Timestamp;
 
+use crate::denials::Denials;
 use crate::mount::Mount;
 use crate::namespace::Namespace;
 use crate::permit::{Acls, Authority};
@@ -55,6 +56,7 @@ pub(crate) struct Scope<'a> {
     pub(crate) authority: Option<Authority>,
     /// For the rules of other tokens.
     pub(crate) acls: &'a Acls,
+    pub(crate) denials: &'a Denials,
     pub(crate) cluster: &'a dyn Cluster,
 }
 

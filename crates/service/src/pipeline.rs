@@ -18,11 +18,12 @@ use types::{Clock, Path};
 
 use crate::audit::{AuditTable, Broker, Event, Stage, parse_body};
 use crate::backend::{self, Backend, Parsed};
+use crate::denials::{Denials, Denied};
 use crate::mount::{Mount, Route};
 use crate::namespace::Namespace;
 use crate::outcome::{Outcome, PlanError, Reply, Scope, Settings};
 use crate::permit::{Acls, Authority, Permit};
-use crate::policy::decision::Question;
+use crate::policy::decision::{Denial, Question};
 use crate::policy::filter::ListFilter;
 use crate::records::{Caches, Records};
 use crate::request::{Answer, Refusal, Request, Response};
@@ -52,6 +53,7 @@ pub struct Service {
     engines: Vec<Box<dyn Engine>>,
     caches: Arc<Caches>,
     acls: Acls,
+    denials: Denials,
     recording: ArcSwap<Recording>,
     turns: Vec<tokio::sync::Mutex<()>>,
     /// Drawn, so that nobody outside can tell which paths share a turn.
@@ -77,6 +79,7 @@ impl Service {
             engines: vec![Box::new(engine::kv::Kv)],
             caches: Arc::default(),
             acls: Acls::default(),
+            denials: Denials::default(),
             recording: ArcSwap::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             turn_salt,
@@ -237,7 +240,13 @@ impl Service {
             wrap_ttl: request.wrap_ttl,
             parameters: &parameters,
         };
-        let permit = authority.permit(&question).map_err(|_| Refusal::Denied)?;
+        let permit = match authority.permit(&question) {
+            Ok(permit) => permit,
+            Err(denial) => {
+                self.denials.keep(denied(request, caller, &question, &denial, self.clock.now()));
+                return Err(Refusal::Denied);
+            }
+        };
         existing.map_err(|error| refusal(&error))?;
         let mut parsed = parsed?;
         if let (Some(limit), Some(route), Some(backend)) = (permit.limit(), &place.route, &backend) {
@@ -268,6 +277,7 @@ impl Service {
             caller: who.caller,
             authority: who.authority,
             acls: &self.acls,
+            denials: &self.denials,
             cluster: &self.barrier,
         }
     }
@@ -425,6 +435,24 @@ struct Planned {
     warnings: Vec<String>,
     /// What it was made from.
     records: Records,
+}
+
+/// What is kept of a denial, to be explained to who may ask.
+fn denied(request: &Request, caller: &Caller, question: &Question<'_>, denial: &Denial<'_>, time: types::Timestamp) -> Denied {
+    Denied {
+        id: request.id,
+        time,
+        path: question.path.clone(),
+        verb: question.verb,
+        is_create: question.is_create == Some(true),
+        is_sudo: question.is_sudo,
+        wrap_ttl: question.wrap_ttl,
+        namespace_id: caller.namespace.id.clone(),
+        accessor: caller.token.accessor.clone(),
+        policies: caller.policies().to_vec(),
+        reason: denial.reason.to_string(),
+        rule: denial.rule.map(|rule| (rule.pattern().to_owned(), rule.policies().map(|(name, ..)| name.to_owned()).collect())),
+    }
 }
 
 /// The path from the root namespace on.

@@ -2,6 +2,7 @@
 
 mod audit;
 mod capabilities;
+mod explain;
 mod mounts;
 mod policies;
 mod tools;
@@ -31,7 +32,7 @@ pub(crate) trait Cluster: Send + Sync {
 
 /// What may be asked below `sys/`: the tables of all files.
 pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> =
-    LazyLock::new(|| [CLUSTER, mounts::ROUTES, AUDIT, policies::ROUTES, capabilities::ROUTES, tools::ROUTES].concat());
+    LazyLock::new(|| [CLUSTER, mounts::ROUTES, AUDIT, policies::ROUTES, capabilities::ROUTES, explain::ROUTES, tools::ROUTES].concat());
 
 /// The cluster itself.
 const CLUSTER: &[Route<Handler>] = &[
