@@ -246,13 +246,18 @@ impl HealthCodes {
         }
         let active = code("activecode", StatusCode::OK)?;
         let standby_ok = flag("standbyok")? | flag("perfstandbyok")?;
-        // A node that knows no leader is what Vault calls a standby, and newer ones a standby without a healthy connection.
-        // "haunhealhtycode" is how the first of them spelt it.
-        let standby = code("standbycode", StatusCode::TOO_MANY_REQUESTS)?;
-        let standby = code("haunhealhtycode", code("haunhealthycode", standby)?)?;
+        // A node that knows no leader is what Vault calls a standby, and newer ones a standby without a healthy connection: who
+        // names that code means it, whether or not standbys are to be fine. Some releases misspell the name.
+        let mut standby = code("standbycode", StatusCode::TOO_MANY_REQUESTS)?;
+        if standby_ok {
+            standby = active;
+        }
+        for name in ["haunhealhty", "haunhealhtycode", "haunhealthycode"] {
+            standby = code(name, standby)?;
+        }
         let sealed = code("sealedcode", StatusCode::SERVICE_UNAVAILABLE)?;
         let uninitialized = code("uninitcode", StatusCode::NOT_IMPLEMENTED)?;
-        Ok(HealthCodes { active, standby: if standby_ok { active } else { standby }, sealed, uninitialized })
+        Ok(HealthCodes { active, standby, sealed, uninitialized })
     }
 }
 
@@ -316,7 +321,7 @@ mod tests {
         assert_eq!(numbers("perfstandbyok=1&standbyok=false"), [200, 200, 503, 501]);
         assert_eq!(numbers("standbyok=0"), [200, 429, 503, 501]);
         assert_eq!(numbers("haunhealthycode=474"), [200, 474, 503, 501]);
-        assert_eq!(numbers("haunhealhtycode=475&haunhealthycode=474"), [200, 475, 503, 501]);
+        assert_eq!(numbers("haunhealhtycode=475&standbyok&standbycode=429"), [200, 475, 503, 501]);
         assert_eq!(numbers("drsecondarycode=472&performancestandbycode=473&removedcode=530&sealedcode=200&sealedcode=201"), [200, 429, 200, 501]);
         for bad in ["activecode=x", "sealedcode=", "uninitcode=99", "standbycode=100", "drsecondarycode=1000", "standbyok=maybe"] {
             let error = codes(bad).unwrap_err().to_string();

@@ -78,18 +78,16 @@ impl Activity {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_connection_is_idle_when_no_request_has_run_for_long() {
-        let (second, idle_max) = (Duration::from_secs(1), Duration::from_secs(10));
+        let idle_max = Duration::from_millis(30);
         let activity = Activity::new(Duration::ZERO, idle_max);
-        let began = Instant::now();
         let running = activity.begin();
-        assert!(tokio::time::timeout(idle_max * 9, activity.idle()).await.is_err(), "a request runs");
+        assert!(tokio::time::timeout(idle_max * 4, activity.idle()).await.is_err(), "a request runs");
         assert!(activity.is_busy() && activity.take_began() && !activity.take_began());
         drop(running);
         let rests = Instant::now();
-        activity.idle().await;
-        assert!(rests.elapsed() >= idle_max && rests.elapsed() < idle_max * 2 + second, "{:?}", rests.elapsed());
-        assert!(began.elapsed() > idle_max * 9);
+        tokio::time::timeout(idle_max * 100, activity.idle()).await.expect("no request runs");
+        assert!(rests.elapsed() >= idle_max, "{:?}", rests.elapsed());
     }
 }
