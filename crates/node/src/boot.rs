@@ -185,8 +185,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
     })
     .await?;
-    let own =
-        NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
+    let own = NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
     let barrier = Barrier::start(raft.clone(), changes, peer_side.ceremony, Arc::clone(&rng), Arc::clone(&clock), own);
     if let Some((cluster, found)) = barrier.status().await?.cluster {
         if found != config.cluster_name {
@@ -321,8 +320,7 @@ struct PidFile(PathBuf);
 impl PidFile {
     fn write(path: &Path) -> Result<PidFile, RunError> {
         let text = format!("{}\n", std::process::id());
-        storage::disk::write_whole(&FsDisk, path, text.as_bytes())
-            .map_err(|source| RunError::PidFile { path: path.to_owned(), source })?;
+        storage::disk::write_whole(&FsDisk, path, text.as_bytes()).map_err(|source| RunError::PidFile { path: path.to_owned(), source })?;
         Ok(PidFile(path.to_owned()))
     }
 }

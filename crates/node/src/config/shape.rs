@@ -135,7 +135,8 @@ fn api_version(root: &Section<'_>) -> Option<String> {
     let is_number = |part: &str| !part.is_empty() && part.len() <= 9 && part.bytes().all(|byte| byte.is_ascii_digit());
     let parts: Vec<&str> = text.split('.').collect();
     if parts.len() != 3 || !parts.iter().all(|part| is_number(part)) {
-        let text = format!("{} is no version of Vault's that clients know (write MAJOR.MINOR.PATCH, such as \"{API_VERSION}\")", shown(text));
+        let text =
+            format!("{} is no version of Vault's that clients know (write MAJOR.MINOR.PATCH, such as \"{API_VERSION}\")", shown(text));
         root.mistake("api_version", text);
         return None;
     }
@@ -150,7 +151,10 @@ fn lease_ttls(root: &Section<'_>) -> Option<(Duration, Duration)> {
     let (default, max) = (default?, max?);
     if default > max {
         let [default, max] = [default, max].map(types::duration::print);
-        root.mistake("default_lease_ttl", format!("\"{default}\" is longer than max_lease_ttl, \"{max}\" (make it shorter, or that longer)"));
+        root.mistake(
+            "default_lease_ttl",
+            format!("\"{default}\" is longer than max_lease_ttl, \"{max}\" (make it shorter, or that longer)"),
+        );
         return None;
     }
     Some((default, max))
@@ -345,7 +349,8 @@ fn raft_storage(section: &Section<'_>) -> Option<StorageConfig> {
 }
 
 fn memory_storage(section: &Section<'_>) -> Option<StorageConfig> {
-    section.doubtful("nothing is kept: all secrets and keys are lost when this process ends (write storage \"raft\" for anything but a test)");
+    section
+        .doubtful("nothing is kept: all secrets and keys are lost when this process ends (write storage \"raft\" for anything but a test)");
     let id = match section.text("node_id") {
         None if section.has("node_id") => return None,
         text => text.unwrap_or(MEMORY_NODE_ID_DEFAULT),

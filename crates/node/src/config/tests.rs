@@ -243,13 +243,28 @@ fn each_mistake_names_its_place_and_cure() {
             "node1.hcl:1: cluster_name: \"Prod\" is no cluster name (use 1 to 32 of a-z, 0-9 and '-', not at either end)",
         ),
         ("cluster_name = null", "node1.hcl:1: cluster_name: null is no value (write text in double quotes)"),
-        ("api_version = \"1.17\"", "node1.hcl:1: api_version: \"1.17\" is no version of Vault's that clients know (write MAJOR.MINOR.PATCH, such as \"1.17.0\")"),
-        ("default_lease_ttl = \"769h\"", "node1.hcl:1: default_lease_ttl: \"769h\" is longer than max_lease_ttl, \"768h\" (make it shorter, or that longer)"),
+        (
+            "api_version = \"1.17\"",
+            "node1.hcl:1: api_version: \"1.17\" is no version of Vault's that clients know (write MAJOR.MINOR.PATCH, such as \"1.17.0\")",
+        ),
+        (
+            "default_lease_ttl = \"769h\"",
+            "node1.hcl:1: default_lease_ttl: \"769h\" is longer than max_lease_ttl, \"768h\" (make it shorter, or that longer)",
+        ),
         ("pid_file = \"/none/there/x\"", "node1.hcl:1: pid_file: the folder of \"/none/there/x\" is not there (make it)"),
-        ("plugin_directory = \"/p\"", "node1.hcl:1: plugin_directory: is not supported: engines are built in, and no other program is ever run (remove this line)"),
-        ("raw_storage_endpoint = true", "node1.hcl:1: raw_storage_endpoint: is not supported: what lies below the barrier is never served (remove this line)"),
+        (
+            "plugin_directory = \"/p\"",
+            "node1.hcl:1: plugin_directory: is not supported: engines are built in, and no other program is ever run (remove this line)",
+        ),
+        (
+            "raw_storage_endpoint = true",
+            "node1.hcl:1: raw_storage_endpoint: is not supported: what lies below the barrier is never served (remove this line)",
+        ),
         ("backend = {}", "node1.hcl:1: backend: the block has no label (write backend \"…\" { … })"),
-        ("telemetry { statsd_address = \"a:1\" }", "node1.hcl:1: telemetry.statsd_address: is not supported: metrics are fetched from sys/metrics (remove this line)"),
+        (
+            "telemetry { statsd_address = \"a:1\" }",
+            "node1.hcl:1: telemetry.statsd_address: is not supported: metrics are fetched from sys/metrics (remove this line)",
+        ),
         ("cluster = true", "node1.hcl:1: cluster: true is a truth value (write a block in braces)"),
         ("cluster = []", "node1.hcl:1: cluster: is an empty list (write a block in braces)"),
         // The syntax.
@@ -298,12 +313,7 @@ fn each_mistake_in_a_block_names_its_place_and_cure() {
             "adress = \"127.0.0.1:8200\"",
             "node1.hcl:4: listener: unknown key \"adress\" (did you mean address?)",
         ),
-        (
-            NODE,
-            "tls_disable = true",
-            "tls_disable = \"yes\"",
-            r#"node1.hcl:5: listener.tls_disable: "yes" is text (write true or false)"#,
-        ),
+        (NODE, "tls_disable = true", "tls_disable = \"yes\"", r#"node1.hcl:5: listener.tls_disable: "yes" is text (write true or false)"#),
         (
             NODE,
             "tls_disable = true",
@@ -367,8 +377,18 @@ fn each_mistake_in_a_block_names_its_place_and_cure() {
             "tls_disable = true\n  x_forwarded_for_authorized_addrs = \"10.0.0.0/8\"",
             "node1.hcl:6: listener.x_forwarded_for_authorized_addrs: is not supported: a client's address is the connection's (remove this line)",
         ),
-        (NODE, "storage \"raft\"", "storage \"file\"", r#"node1.hcl:7: storage: "file" is not supported (write storage "raft", or "inmem" for a test)"#),
-        (NODE, "storage", "backend \"inmem\" {}\nstorage", "node1.hcl:7: backend: is another name of storage, which is given too (keep one)"),
+        (
+            NODE,
+            "storage \"raft\"",
+            "storage \"file\"",
+            r#"node1.hcl:7: storage: "file" is not supported (write storage "raft", or "inmem" for a test)"#,
+        ),
+        (
+            NODE,
+            "storage",
+            "backend \"inmem\" {}\nstorage",
+            "node1.hcl:7: backend: is another name of storage, which is given too (keep one)",
+        ),
         (NODE, "storage", "storage \"inmem\" {}\nstorage", "node1.hcl:8: storage: is given twice (first in line 7; keep one)"),
         (
             NODE,
@@ -478,8 +498,18 @@ storage "raft" {
 #[test]
 fn doubtful_settings_are_warned_of() {
     for (base, this, that, want) in [
-        (NODE, "api_addr", "ui = true\napi_addr", "node1.hcl:2: ui: does nothing here: there is no web interface; every other interface is always on"),
-        (NODE, "api_addr", "disable_mlock = true\napi_addr", "node1.hcl:2: disable_mlock: memory is not locked: keys may be swapped out (turn swap off, or remove this line)"),
+        (
+            NODE,
+            "api_addr",
+            "ui = true\napi_addr",
+            "node1.hcl:2: ui: does nothing here: there is no web interface; every other interface is always on",
+        ),
+        (
+            NODE,
+            "api_addr",
+            "disable_mlock = true\napi_addr",
+            "node1.hcl:2: disable_mlock: memory is not locked: keys may be swapped out (turn swap off, or remove this line)",
+        ),
         (
             NODE,
             "api_addr",
@@ -650,12 +680,9 @@ fn the_manual_describes_each_key_where_it_belongs_and_no_other() {
 #[test]
 fn the_manual_says_what_becomes_of_vaults_other_keys_in_our_own_words() {
     let mut want = Vec::new();
-    for (block, keys) in [
-        ("", foreign::ROOT),
-        ("listener.", foreign::LISTENER),
-        ("storage.", foreign::RAFT),
-        ("telemetry.", foreign::TELEMETRY),
-    ] {
+    for (block, keys) in
+        [("", foreign::ROOT), ("listener.", foreign::LISTENER), ("storage.", foreign::RAFT), ("telemetry.", foreign::TELEMETRY)]
+    {
         want.extend(keys.iter().map(|(key, foreign)| match foreign {
             Foreign::Idle(why) => format!("| `{block}{key}` | a warning | {why} |"),
             Foreign::Refused(cure) => format!("| `{block}{key}` | refused | {cure} |"),
@@ -667,7 +694,14 @@ fn the_manual_says_what_becomes_of_vaults_other_keys_in_our_own_words() {
 
 #[test]
 fn a_foreign_key_that_asks_for_nothing_is_let_be() {
-    for line in ["ui = false", "raw_storage_endpoint = \"false\"", "plugin_directory = \"\"", "cache_size = 0", "experiments = []", "log_file = null"] {
+    for line in [
+        "ui = false",
+        "raw_storage_endpoint = \"false\"",
+        "plugin_directory = \"\"",
+        "cache_size = 0",
+        "experiments = []",
+        "log_file = null",
+    ] {
         let config = parse(&format!("{line}\n{NODE}")).unwrap_or_else(|errors| panic!("{line}: {errors}"));
         assert_eq!(config.warnings, [], "{line}");
     }
@@ -744,7 +778,9 @@ fn a_node_that_is_not_told_its_address_takes_its_listeners() {
 
 #[test]
 fn what_is_asked_of_clients_is_unambiguous() {
-    let tls = NODE.replace("http://", "https://").replace("tls_disable = true", "tls_cert_file = \"n1.pem\"\n  tls_key_file = \"n1-key.pem\"\n  MORE");
+    let tls = NODE
+        .replace("http://", "https://")
+        .replace("tls_disable = true", "tls_cert_file = \"n1.pem\"\n  tls_key_file = \"n1-key.pem\"\n  MORE");
     for (more, want) in [
         ("", Ok(ClientCertificate::Requested)),
         ("tls_disable_client_certs = true", Ok(ClientCertificate::Off)),

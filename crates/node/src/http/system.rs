@@ -322,7 +322,10 @@ mod tests {
         assert_eq!(numbers("standbyok=0"), [200, 429, 503, 501]);
         assert_eq!(numbers("haunhealthycode=474"), [200, 474, 503, 501]);
         assert_eq!(numbers("haunhealhtycode=475&standbyok&standbycode=429"), [200, 475, 503, 501]);
-        assert_eq!(numbers("drsecondarycode=472&performancestandbycode=473&removedcode=530&sealedcode=200&sealedcode=201"), [200, 429, 200, 501]);
+        assert_eq!(
+            numbers("drsecondarycode=472&performancestandbycode=473&removedcode=530&sealedcode=200&sealedcode=201"),
+            [200, 429, 200, 501]
+        );
         for bad in ["activecode=x", "sealedcode=", "uninitcode=99", "standbycode=100", "drsecondarycode=1000", "standbyok=maybe"] {
             let error = codes(bad).unwrap_err().to_string();
             assert!(error.contains(bad.split('=').next().unwrap()), "{bad}: {error}");

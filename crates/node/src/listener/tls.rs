@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key,
+};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
@@ -62,6 +64,12 @@ fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, RunError> {
     Ok(Arc::new(config))
 }
 
+/// The key in a certificate, whatever else the certificate says.
+fn key_of(cert: &CertificateDer<'_>) -> Option<SubjectPublicKeyInfoDer<'static>> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(cert).ok()?;
+    Some(SubjectPublicKeyInfoDer::from(parsed.public_key().raw.to_vec()))
+}
+
 fn required(ca: &std::path::Path, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, RunError> {
     let refuse = |error: &dyn std::fmt::Display| RunError::ClientAuthority(error.to_string());
     let mut roots = RootCertStore::empty();
@@ -111,7 +119,11 @@ impl ClientCertVerifier for Unverified {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signed, &self.0)
+        verify_tls13_signature(message, cert, signed, &self.0).or_else(|error| match key_of(cert) {
+            // A certificate of X.509 version 1, as `openssl x509 -req` makes them, is none to the first; its key is one.
+            Some(key) => verify_tls13_signature_with_raw_key(message, &key, signed, &self.0),
+            None => Err(error),
+        })
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
