@@ -12,7 +12,7 @@ pub(crate) const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 /// Flags may be written with one dash, as in Vault's CLI. The token comes from CONCLAVE_TOKEN, BAO_TOKEN, VAULT_TOKEN, or the
 /// file that `conclave login` writes. Exit codes: 0 done, 1 local error, 2 the server's error.
 #[derive(Parser)]
-#[command(name = "conclave", bin_name = "conclave", version = VERSION, propagate_version = false, max_term_width = 120)]
+#[command(name = "conclave", bin_name = "conclave", display_name = "Conclave", version = VERSION, propagate_version = false, max_term_width = 120)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -99,9 +99,18 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct Server {
-    /// The configuration file (HCL or JSON)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: PathBuf,
+    /// The configuration file (HCL or JSON), or a folder of them; may be given several times
+    #[arg(long, value_name = "FILE", required_unless_present = "dev")]
+    pub(crate) config: Vec<PathBuf>,
+    /// In place of a configuration: one node to try things out, as `conclave dev --nodes 1` starts it
+    #[arg(long, conflicts_with_all = ["config", "check"])]
+    pub(crate) dev: bool,
+    /// With -dev: where it listens; on 127.0.0.1 only
+    #[arg(long, value_name = "ADDRESS", requires = "dev", default_value = "127.0.0.1:8200", hide_default_value = true)]
+    pub(crate) dev_listen_address: std::net::SocketAddr,
+    /// With -dev: TLS for clients
+    #[arg(long, requires = "dev")]
+    pub(crate) dev_tls: bool,
     /// Only say whether the configuration is right
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(crate) check: bool,
@@ -397,6 +406,9 @@ mod tests {
         for line in [
             "conclave server -config x.hcl",
             "conclave server -config=x.hcl -check",
+            "conclave server -config=x.hcl -config conf.d",
+            "conclave server -dev",
+            "conclave server -dev -dev-listen-address=127.0.0.1:0 -dev-tls",
             "conclave operator init -key-shares=5 -key-threshold=3 -format=json",
             "conclave operator init -n=1 -t 1",
             "conclave operator unseal",
@@ -423,6 +435,9 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused() {
         for line in [
+            "conclave server",
+            "conclave server -dev -config=x.hcl",
+            "conclave server -dev-tls -config=x.hcl",
             "conclave operator init -key-shares=0",
             "conclave operator init -key-shares=256",
             "conclave kv put -cas=-1 secret/a x=1",

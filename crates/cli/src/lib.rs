@@ -52,10 +52,11 @@ fn parse(argv: impl Iterator<Item = std::ffi::OsString>) -> Result<Arguments, cl
 fn run(arguments: Arguments) -> Result<(), Fault> {
     let Arguments { global, command } = arguments;
     match command {
+        Command::Server(args) if args.dev => client_runtime()?.block_on(dev::run(&server::as_dev(&args)?)),
         Command::Server(args) => server_runtime()?.block_on(server::run(&args)),
         Command::Dev(args) => client_runtime()?.block_on(dev::run(&args)),
         Command::Completion(args) => commands::completion::run(args.shell),
-        Command::Version => output::emit(&format!("conclave {}\n", args::VERSION)),
+        Command::Version => output::emit(&format!("Conclave {}\n", args::VERSION)),
         command => {
             let printer = Printer::new(&global)?;
             client_runtime()?.block_on(commands::run(&global, &printer, command))

@@ -1,13 +1,16 @@
-//! `conclave server`: hands the configuration to `node`, and tells it when to stop: SIGINT, SIGTERM, or the end of stdin.
+//! `conclave server`: hands the configuration to `node`, and tells it when to stop (SIGINT, SIGTERM, or the end of stdin) and
+//! when to read its files again (SIGHUP).
 
 use std::error::Error as _;
 use std::io::Read as _;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use node::Signals;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::Server;
+use crate::args::{Dev, Server};
 use crate::fault::Fault;
 use crate::output;
 
@@ -19,20 +22,27 @@ pub(crate) async fn run(args: &Server) -> Result<(), Fault> {
     let config = node::Config::load(&args.config).map_err(|errors| Fault::local(format!("the configuration is wrong\n{errors}")))?;
     if args.check {
         config.warnings.iter().for_each(|warning| eprintln!("Warning: {warning}"));
-        return output::emit(&format!("{}: the configuration is right\n", args.config.display()));
+        let files: Vec<String> = args.config.iter().map(|path| path.display().to_string()).collect();
+        return output::emit(&format!("{}: the configuration is right\n", files.join(", ")));
     }
-    let stop = CancellationToken::new();
+    let signals = Signals::default();
+    let Signals { stop, reload } = signals.clone();
     if args.stop_on_stdin_close {
         watch_stdin(stop.clone())?;
     }
     let listen = |kind| signal(kind).map_err(|error| Fault::local(format!("listen for signals: {error}")));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let node = node::run(config, stop.clone());
+    // From here on SIGHUP ends nothing, also while the node still starts.
+    let mut hangup = listen(SignalKind::hangup())?;
+    let node = node::run(config, signals);
     tokio::pin!(node);
-    let ended = tokio::select! {
-        ended = &mut node => ended,
-        _ = interrupt.recv() => { stop.cancel(); node.await }
-        _ = terminate.recv() => { stop.cancel(); node.await }
+    let ended = loop {
+        tokio::select! {
+            ended = &mut node => break ended,
+            _ = interrupt.recv() => stop.cancel(),
+            _ = terminate.recv() => stop.cancel(),
+            _ = hangup.recv() => reload.notify_one(),
+        }
     };
     ended.map_err(|error| {
         let mut message = error.to_string();
@@ -42,6 +52,25 @@ pub(crate) async fn run(args: &Server) -> Result<(), Fault> {
             next = cause.source();
         }
         Fault::local(message)
+    })
+}
+
+/// `conclave server -dev` as the arguments of `conclave dev`.
+pub(crate) fn as_dev(args: &Server) -> Result<Dev, Fault> {
+    let address = args.dev_listen_address;
+    if address.ip() != Ipv4Addr::LOCALHOST {
+        return Err(Fault::local(format!("-dev-listen-address={address}: such a node listens on 127.0.0.1 only"))
+            .cure("for another address write a configuration; `storage \"inmem\" {}` keeps nothing"));
+    }
+    Ok(Dev {
+        nodes: Some(1),
+        port: Some(address.port()),
+        tls: args.dev_tls,
+        data_dir: None,
+        ready_file: None,
+        quiet: true,
+        sealed: false,
+        uninitialized: false,
     })
 }
 

@@ -1,10 +1,11 @@
-//! Start and stop: opens the data folder, starts Raft, the barrier and the listeners, and ends them in reverse order.
+//! Start and stop: opens the data folder, starts Raft, the barrier and the listeners, and ends them in reverse order. Between
+//! the two it waits for the end, and reads the configuration anew when it is told to.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,24 +15,30 @@ use raft::grpc::{Admission, Channels, GrpcTransport, PeerTls, PeerTlsError, Raft
 use raft::{Flushing, Member, Parts, Raft, Role, Timing, Transport};
 use storage::datadir::DataDir;
 use storage::table::{OpenError as TableOpenError, RedbTableOptions};
-use storage::{Disk, FsDisk, Log, LogOptions, RedbTable, SnapshotStore, Table};
+use storage::{Disk, FsDisk, Log, LogOptions, MemoryTable, RamDisk, RedbTable, SnapshotStore, Table};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use types::{Clock, NodeId, SystemClock};
 
-use crate::config::{ClusterConfig, Config, TableKind};
+use crate::config::{ClusterConfig, Config, StoragePlace, TableKind};
+use crate::facts::{self, Facts};
 use crate::http::Edge;
 use crate::lifecycle::{Follow, Serving, follow};
+use crate::listener::ListenerTls;
 use crate::peers::Alone;
-use crate::{VERSION, harden, listener, telemetry};
+use crate::telemetry::Traces;
+use crate::{VERSION, harden, listener};
 
 /// Entries between two snapshots.
 const SNAPSHOT_INTERVAL: u64 = 50_000;
 /// How long a leader that stops waits for another to take over.
 const HAND_OVER_MAX: Duration = Duration::from_secs(1);
+/// Where a node in memory keeps its files: a name of its own disk, not of the machine's.
+const MEMORY_FOLDER: &str = "/memory";
 /// How long requests under way may take once the node stops.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -64,6 +71,18 @@ pub enum RunError {
     /// The clients' certificate cannot be used.
     #[error("listener.tls_cert_file, listener.tls_key_file: {0}")]
     ListenerTls(String),
+    /// The authority of the clients' own certificates cannot be used.
+    #[error("listener.tls_client_ca_file: {0}")]
+    ClientAuthority(String),
+    /// The file for the process's id cannot be written.
+    #[error("pid_file {}", path.display())]
+    PidFile {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The peers' listener does not start.
     #[error("the peers' listener")]
     PeerListener(#[source] tonic::transport::Error),
@@ -111,33 +130,52 @@ struct PeerSide {
     listen: Option<(TcpListener, PeerTls)>,
 }
 
-/// Runs a node until `stop`, or until it fails.
+/// What a running node is told from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    /// End in order.
+    pub stop: CancellationToken,
+    /// Read the configuration's files again: the log level and the clients' certificates change, and no connection ends.
+    pub reload: Arc<Notify>,
+}
+
+/// Runs a node until it is told to stop, or until it fails.
 ///
 /// # Errors
 /// What kept it from starting, or [`RunError::Failed`] when its disk or Raft failed while it ran.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
-    telemetry::start(&config.log);
+pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
+    let Signals { stop, reload } = signals;
+    let traces = Traces::start(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    harden::process();
+    harden::process(config.lock_memory);
     tracing::info!(node = %config.storage.node_id, version = VERSION, "starting");
 
     // Ports first: a taken one must be found before anything is touched.
     let client_listener = listen("the client listener", config.listener.address).await?;
-    let client_tls = config.listener.tls.as_ref().map(listener::tls).transpose()?;
+    let client_tls = config.listener.tls.as_ref().map(ListenerTls::load).transpose()?;
     let peer_side = peer_side(&config).await?;
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let rng: Arc<dyn Rng> = Arc::new(OsRng::new());
-    let disk: Arc<dyn Disk> = Arc::new(FsDisk);
-    let data_dir = Arc::new(DataDir::open(Arc::clone(&disk), &config.storage.path, &config.storage.node_id, None)?);
+    let (disk, folder): (Arc<dyn Disk>, &Path) = match &config.storage.place {
+        StoragePlace::Folder { path, .. } => (Arc::new(FsDisk), path),
+        StoragePlace::Memory => {
+            tracing::warn!("NOTHING IS KEPT: log and table are in memory, and all secrets and keys are lost when this process ends");
+            (Arc::new(RamDisk::new()), Path::new(MEMORY_FOLDER))
+        }
+    };
+    let data_dir = Arc::new(DataDir::open(Arc::clone(&disk), folder, &config.storage.node_id, None)?);
+    let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
+    let log = Log::open(Arc::clone(&disk), &data_dir.log(), LogOptions::default())?;
+    let log_watched = log.0.clone();
     let changes = Changes::new();
     let raft = Raft::start(Parts {
         node_id: config.storage.node_id.clone(),
         timing: Timing::default(),
         snapshot_interval: SNAPSHOT_INTERVAL,
-        log: Log::open(Arc::clone(&disk), &data_dir.log(), LogOptions::default())?,
+        log,
         flushing: Flushing::Thread,
         table: open_table(&config, &data_dir)?,
         disk: (Arc::clone(&disk), data_dir.path().to_owned()),
@@ -147,9 +185,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
     })
     .await?;
-    let facts =
-        NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
-    let barrier = Barrier::start(raft.clone(), changes, peer_side.ceremony, Arc::clone(&rng), Arc::clone(&clock), facts);
+    let own = NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
+    let barrier = Barrier::start(raft.clone(), changes, peer_side.ceremony, Arc::clone(&rng), Arc::clone(&clock), own);
     if let Some((cluster, found)) = barrier.status().await?.cluster {
         if found != config.cluster_name {
             let wanted = config.cluster_name.clone();
@@ -185,7 +222,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     };
     tasks.spawn(follow(following));
 
+    let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)));
+    let (measured, serving_measured, traces_lost) = (raft.clone(), serving.clone(), traces.lost());
+    facts.metrics().add_source(move |scrape| {
+        facts::measure_node(scrape, &measured, &log_watched, serving_measured.service().is_some(), traces_lost());
+    });
+    let node_id = config.storage.node_id.clone();
+    tasks.spawn(facts::follow(facts.leading().clone(), raft.clone(), node_id, Arc::clone(&clock), stop.clone()));
+
     let edge = Edge {
+        facts,
         raft: raft.clone(),
         barrier: barrier.clone(),
         serving: serving.clone(),
@@ -197,12 +243,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     };
     let address = client_listener.local_addr().unwrap_or(config.listener.address);
     tracing::info!(%address, tls = client_tls.is_some(), "serving clients");
-    let clients = listener::serve(client_listener, client_tls, edge, health_service, &config.listener, stop.clone());
+    let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop.clone());
     let clients = tasks.spawn(clients);
 
-    let failure = tokio::select! {
-        () = stop.cancelled() => None,
-        why = raft.failed() => Some(why),
+    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls };
+    let failure = {
+        let failed = raft.failed();
+        tokio::pin!(failed);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break None,
+                why = &mut failed => break Some(why),
+                () = reload.notified() => reloadable.reload().await,
+            }
+        }
     };
     stop.cancel();
     if let Some(why) = failure {
@@ -224,6 +278,59 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What changes while the node runs.
+struct Reloadable<'a> {
+    /// As the node was started.
+    config: Config,
+    traces: &'a Traces,
+    client_tls: Option<ListenerTls>,
+}
+
+impl Reloadable<'_> {
+    /// Reads the configuration again. A wrong one changes nothing.
+    async fn reload(&self) {
+        let sources = self.config.sources.clone();
+        let read = tokio::task::spawn_blocking(move || Config::load(&sources)).await;
+        let renewed = match read {
+            Ok(Ok(renewed)) => renewed,
+            Ok(Err(errors)) => {
+                errors.mistakes().iter().for_each(|mistake| tracing::error!("{mistake}"));
+                return tracing::error!("the configuration is wrong, so nothing is changed");
+            }
+            Err(error) => return tracing::error!(%error, "read the configuration"),
+        };
+        self.traces.set_filter(&renewed.log.filter);
+        if let (Some(tls), Some(files)) = (&self.client_tls, &renewed.listener.tls)
+            && let Err(error) = tls.reload(files)
+        {
+            tracing::error!(%error, "the clients' certificate stays as it was");
+        }
+        for name in self.config.restart_needed(&renewed) {
+            tracing::warn!("{name} has changed: that takes a restart");
+        }
+        tracing::info!("the configuration was read again: log level and clients' certificates are as it says now");
+    }
+}
+
+/// The file that holds the process's id, while the process runs.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: &Path) -> Result<PidFile, RunError> {
+        let text = format!("{}\n", std::process::id());
+        storage::disk::write_whole(&FsDisk, path, text.as_bytes()).map_err(|source| RunError::PidFile { path: path.to_owned(), source })?;
+        Ok(PidFile(path.to_owned()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Err(error) = FsDisk.remove(&self.0) {
+            tracing::warn!(%error, file = %self.0.display(), "remove the file of the process's id");
+        }
+    }
 }
 
 async fn listen(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -255,7 +362,11 @@ async fn peer_tls(config: &Config, cluster: &ClusterConfig) -> Result<PeerTls, R
 }
 
 fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, RunError> {
-    match config.storage.table {
+    let kind = match config.storage.place {
+        StoragePlace::Memory => return Ok(Arc::new(MemoryTable::new())),
+        StoragePlace::Folder { table, .. } => table,
+    };
+    match kind {
         TableKind::Redb => {
             let open = || RedbTable::open(data_dir.disk(), &data_dir.table(), RedbTableOptions::default());
             let table = match open() {

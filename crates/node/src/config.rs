@@ -1,11 +1,15 @@
-//! Configuration: one HCL (or JSON) file a node, read into types that cannot be wrong.
+//! Configuration: HCL or JSON, in one file or several, read into types that cannot be wrong.
 //!
-//! Always: every mistake of the file is reported in one go, each with its line and a cure; a [`Config`] that exists names
-//! files that could be read and settings that agree with each other. Holds no secret: private keys are named by file.
+//! Always: every mistake is reported in one go, each with file, line and a cure; a [`Config`] that exists names files that
+//! could be read and settings that agree with each other. A key is a setting, or a warning says that it does nothing, or it is
+//! refused. Holds no secret: private keys are named by file.
 //! Knows nothing of what is done with the values. Every key is described in `docs/operate/configuration.md`.
 
 mod address;
 mod files;
+mod foreign;
+mod listener;
+mod load;
 mod mistake;
 mod section;
 mod shape;
@@ -13,35 +17,42 @@ mod shape;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use types::NodeId;
-use types::hcl::{self, Interpolation};
 
 pub use address::{Scheme, Url};
 pub use mistake::{ConfigErrors, MISTAKES_MAX, Mistake};
 pub use types::hcl::NESTING_MAX;
 
-use mistake::Report;
-
 /// The largest configuration file.
 pub const FILE_SIZE_BYTES_MAX: usize = 1024 * 1024;
+/// The most files one configuration may have.
+pub const FILES_MAX: usize = 64;
 /// The most members one cluster block may list.
 pub const MEMBERS_MAX: usize = 31;
 /// `cluster_name` where none is given.
 pub const CLUSTER_NAME_DEFAULT: &str = "conclave";
 /// `log_level` where none is given.
 pub const LOG_FILTER_DEFAULT: &str = "info";
+/// `default_lease_ttl` and `max_lease_ttl` where none is given: Vault's, 32 days.
+pub const LEASE_TTL_DEFAULT: Duration = Duration::from_secs(768 * 3600);
+/// The longest `max_lease_ttl`: 100 years.
+pub const LEASE_TTL_MAX: Duration = Duration::from_secs(876_000 * 3600);
+/// `listener.address` where none is given: Vault's.
+pub const ADDRESS_DEFAULT: &str = "127.0.0.1:8200";
+/// `node_id` of a node in memory where none is given.
+pub const MEMORY_NODE_ID_DEFAULT: &str = "n1";
 /// `max_request_size` where none is given: Vault's, 32 MiB.
 pub const REQUEST_SIZE_BYTES_MAX_DEFAULT: u64 = 32 * 1024 * 1024;
 /// `max_request_duration` where none is given: Vault's, 90 s.
 pub const REQUEST_DURATION_MAX_DEFAULT: Duration = Duration::from_secs(90);
 /// `http_read_header_timeout` where none is given: Vault's, 10 s.
 pub const HEADER_READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// `http_idle_timeout` where none is given: Vault's, 5 min.
+pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(300);
 
 /// What one node is told when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +63,22 @@ pub struct Config {
     pub api_addr: Url,
     /// The URL of this node's peer listener; `Some` exactly if `cluster` is.
     pub cluster_addr: Option<Url>,
+    /// The version that clients are told, of the form MAJOR.MINOR.PATCH. Default: [`crate::API_VERSION`].
+    pub api_version: String,
+    /// How long a lease or token lives where nothing else says so. At most `lease_ttl_max`.
+    pub lease_ttl_default: Duration,
+    /// The longest that a lease or token lives where no mount says otherwise. Default: [`LEASE_TTL_DEFAULT`].
+    pub lease_ttl_max: Duration,
+    /// Whether memory is locked, so that no key is swapped out. Default: true.
+    pub lock_memory: bool,
+    /// Where the process's id is written while it runs.
+    pub pid_file: Option<PathBuf>,
+    /// Headers that name the node in every answer.
+    pub node_headers: NodeHeaders,
     /// What is traced, and how.
     pub log: LogConfig,
+    /// Which metrics are served.
+    pub telemetry: TelemetryConfig,
     /// Where clients are served.
     pub listener: ListenerConfig,
     /// Where this node keeps its data, and who it is.
@@ -62,6 +87,24 @@ pub struct Config {
     pub cluster: Option<ClusterConfig>,
     /// What is allowed but doubtful, for the operator to read.
     pub warnings: Vec<Mistake>,
+    /// The files and folders that it was read from, to be read again on SIGHUP; none where it was read from text.
+    pub sources: Vec<PathBuf>,
+}
+
+/// Headers that name the node in every answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NodeHeaders {
+    /// `X-Vault-Hostname`: the machine's name.
+    pub hostname: bool,
+    /// `X-Vault-Raft-Node-ID`: the node id.
+    pub node_id: bool,
+}
+
+/// Which metrics are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TelemetryConfig {
+    /// Whether `sys/metrics?format=prometheus` is served. Default: true.
+    pub prometheus: bool,
 }
 
 /// What is traced, and how.
@@ -95,6 +138,10 @@ pub struct ListenerConfig {
     pub request_duration_max: Duration,
     /// A connection whose request headers take longer is closed. From 100 ms to 5 min.
     pub header_read_timeout: Duration,
+    /// A connection on which no request runs for longer is closed. From 1 s to 1 h.
+    pub idle_timeout: Duration,
+    /// Whether `sys/metrics` is served without a token.
+    pub metrics_without_token: bool,
 }
 
 /// The clients' listener's certificate.
@@ -106,6 +153,22 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// The oldest version that is spoken. Default: TLS 1.3.
     pub min_version: TlsVersion,
+    /// What is asked of clients. Default: requested.
+    pub client_certificate: ClientCertificate,
+}
+
+/// What a TLS listener asks of its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// A certificate is taken if the client has one; whether it may be trusted is for who relies on it.
+    Requested,
+    /// A connection needs a certificate that these authorities have signed.
+    Required {
+        /// A PEM file.
+        ca: PathBuf,
+    },
+    /// None is taken.
+    Off,
 }
 
 /// A version of TLS.
@@ -120,12 +183,24 @@ pub enum TlsVersion {
 /// Where this node keeps its data, and who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageConfig {
-    /// The data folder; made at the first start.
-    pub path: PathBuf,
     /// This node's name for life.
     pub node_id: NodeId,
-    /// Default: redb.
-    pub table: TableKind,
+    /// Where log and table are kept.
+    pub place: StoragePlace,
+}
+
+/// Where log and table are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoragePlace {
+    /// On disk.
+    Folder {
+        /// The data folder; made at the first start.
+        path: PathBuf,
+        /// Default: redb.
+        table: TableKind,
+    },
+    /// In memory: all is lost when the process ends. Only without a cluster block.
+    Memory,
 }
 
 /// Which engine keeps the table. (The log is always our own file.)
@@ -169,17 +244,15 @@ pub struct Member {
 }
 
 impl Config {
-    /// Reads the file at `path` and checks it, and the files it names. Relative paths in it start at its folder.
+    /// Reads files, and the files `*.hcl` and `*.json` of folders in the order of their names, as one configuration, and checks
+    /// it and the files it names. Relative paths start at the folder of the file they stand in. A key stands in one of them only.
     ///
     /// # Errors
-    /// Everything that is wrong, at once: the file unreadable, not HCL or JSON, unknown or missing keys, values out of range,
+    /// Everything that is wrong, at once: a file unreadable, not HCL or JSON, unknown or missing keys, values out of range,
     /// settings that contradict each other, named files that cannot be read, private keys that everyone can read.
-    pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-        let shown = path.display().to_string();
-        let report = Report::new(&shown);
-        let text = read(path).map_err(|text| report.mistake(None, "", text)).ok();
-        let folder = path.parent().unwrap_or(Path::new(""));
-        finish(report, text.as_deref(), folder)
+    pub fn load(paths: &[PathBuf]) -> Result<Config, ConfigErrors> {
+        let config = load::paths(paths)?;
+        Ok(Config { sources: paths.to_vec(), ..config })
     }
 
     /// Reads `text` as [`Config::load`] would read a file called `file` in `folder`.
@@ -187,33 +260,29 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, file: &str, folder: &Path) -> Result<Config, ConfigErrors> {
-        finish(Report::new(file), Some(text), folder)
+        load::text(text, file, folder)
     }
-}
 
-fn finish(report: Report, text: Option<&str>, folder: &Path) -> Result<Config, ConfigErrors> {
-    let config = text.and_then(|text| {
-        let (body, errors) = hcl::parse(text, Interpolation::Refused);
-        for error in errors {
-            report.mistake(Some(error.line), "", error.text);
-        }
-        shape::config(&report, &body, folder)
-    });
-    let (config, warnings) = report.finish(config)?;
-    Ok(Config { warnings, ..config })
-}
-
-/// The file's text, or what stands in its way.
-fn read(path: &Path) -> Result<String, String> {
-    let cannot = |error: io::Error| format!("cannot be read: {error}");
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(FILE_SIZE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path).map_err(cannot)?.take(limit).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() > FILE_SIZE_BYTES_MAX {
-        return Err(format!("is larger than {FILE_SIZE_BYTES_MAX} bytes (is it a configuration?)"));
+    /// The settings in which `other` differs from this that only a restart changes, by their names in the file.
+    pub(crate) fn restart_needed(&self, other: &Config) -> Vec<&'static str> {
+        let tls_on = |config: &Config| config.listener.tls.is_some();
+        let listener = |config: &Config| ListenerConfig { tls: None, ..config.listener.clone() };
+        let differs = [
+            ("cluster_name", self.cluster_name != other.cluster_name),
+            ("api_addr", self.api_addr != other.api_addr),
+            ("cluster_addr", self.cluster_addr != other.cluster_addr),
+            ("api_version", self.api_version != other.api_version),
+            ("default_lease_ttl", self.lease_ttl_default != other.lease_ttl_default),
+            ("max_lease_ttl", self.lease_ttl_max != other.lease_ttl_max),
+            ("disable_mlock", self.lock_memory != other.lock_memory),
+            ("pid_file", self.pid_file != other.pid_file),
+            ("enable_response_header_hostname, enable_response_header_raft_node_id", self.node_headers != other.node_headers),
+            ("log_format", self.log.format != other.log.format),
+            ("telemetry", self.telemetry != other.telemetry),
+            ("listener", listener(self) != listener(other) || tls_on(self) != tls_on(other)),
+            ("storage", self.storage != other.storage),
+            ("cluster", self.cluster != other.cluster),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-        format!("is not UTF-8 text (the first wrong byte is in line {line})")
-    })
 }

@@ -2,6 +2,7 @@
 
 mod boot;
 pub mod config;
+pub mod facts;
 mod grpc;
 mod harden;
 mod http;
@@ -11,10 +12,12 @@ mod peers;
 mod room;
 mod telemetry;
 
-pub use boot::{RunError, run};
+pub use boot::{RunError, Signals, run};
 pub use config::Config;
+pub use facts::Facts;
 
 /// The software's version, in the form on which Vault's clients gate features.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The version that the HTTP API reports: clients gate features on it, so it is a Vault-like one.
+/// The version that the HTTP API reports unless the configuration says another: clients gate features on it, so it is a
+/// Vault-like one.
 pub const API_VERSION: &str = "1.17.0";

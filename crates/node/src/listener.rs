@@ -1,33 +1,42 @@
 //! The client listener: TCP, TLS, time limits; HTTP/1.1, HTTP/2 and gRPC on one port.
+//!
+//! Always: a connection on which nothing happens is closed, however it is silent; certificates can be changed while
+//! connections go on. A client's certificate is asked for and, unless an authority is configured, believed by nobody: who
+//! relies on it must verify it.
+
+mod activity;
+mod tls;
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::handler::Handler;
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use types::json::JsonLimits;
 
-use crate::boot::RunError;
-use crate::config::{ListenerConfig, TlsFiles, TlsVersion};
+use crate::config::ListenerConfig;
+use crate::facts::Facts;
 use crate::grpc::KvService;
 use crate::http::{Edge, Limits};
 use crate::room::Room;
+
+use activity::Activity;
+
+pub(crate) use tls::ListenerTls;
 
 /// Connections at once, at most; further ones wait in the system's queue.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -54,43 +63,20 @@ pub(crate) fn limits(config: &ListenerConfig) -> Limits {
     }
 }
 
-/// Reads the clients' certificate and key.
-pub(crate) fn tls(files: &TlsFiles) -> Result<TlsAcceptor, RunError> {
-    let refuse = |error: &dyn std::fmt::Display| RunError::ListenerTls(error.to_string());
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_file_iter(&files.cert).and_then(Iterator::collect).map_err(|error| refuse(&error))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| refuse(&error))?;
-    let versions: &[&rustls::SupportedProtocolVersion] = match files.min_version {
-        TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-        TlsVersion::Tls13 => &[&rustls::version::TLS13],
-    };
-    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_protocol_versions(versions)
-        .map_err(|error| refuse(&error))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| refuse(&error))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
 /// Serves until `stop`, then lets requests under way end.
 pub(crate) fn serve<H: Health>(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ListenerTls>,
     edge: Edge,
     health: HealthServer<H>,
     config: &ListenerConfig,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<H> {
-    let kv = KvService::server(edge.clone());
-    let edge = Arc::new(edge);
-    let limit = axum::middleware::from_fn_with_state(Arc::clone(&edge), crate::grpc::limit);
-    let grpc = tonic::service::Routes::new(health).add_service(kv).into_axum_router().layer(limit);
-    let router = grpc.fallback_service(crate::http::handle.with_state(edge));
-    let preface_max = config.header_read_timeout;
+    let router = router(edge, health, config);
+    let (header_max, idle_max) = (config.header_read_timeout, config.idle_timeout);
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(config.header_read_timeout).max_buf_size(HEADER_BUFFER_BYTES_MAX);
+    // Hyper's own limit for headers would also end connections that wait for their next request.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEADER_BUFFER_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -102,89 +88,187 @@ pub(crate) fn serve<H: Health>(
     async move {
         let connections = TaskTracker::new();
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let graceful = GracefulShutdown::new();
+        // Ends the connections that are still there when all should have ended.
+        let cut_off = CancellationToken::new();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = accept(&listener, &places) => accepted,
             };
             let Some((stream, remote, place)) = accepted else { continue };
-            let service = TowerToHyperService::new(router.clone().layer(axum::Extension(crate::http::Remote(remote))));
-            let (tls, server, watcher) = (tls.clone(), Arc::clone(&server), graceful.watcher());
-            connections.spawn(async move {
-                let served = match tls {
-                    None => {
-                        watcher.watch(server.serve_connection(TokioIo::new(Prompt::new(stream, preface_max)), service).into_owned()).await
-                    }
-                    Some(tls) => match tokio::time::timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
+            let service = router.clone().layer(axum::Extension(crate::http::Remote(remote)));
+            let (acceptor, server, stop) = (tls.as_ref().map(ListenerTls::acceptor), Arc::clone(&server), stop.clone());
+            let connection = async move {
+                let activity = Activity::new(header_max, idle_max);
+                match acceptor {
+                    None => converse(&server, Watched::new(stream, header_max, activity.clone()), service, activity, stop, remote).await,
+                    Some(acceptor) => match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
                         Ok(Ok(stream)) => {
-                            let stream = Prompt::new(stream, preface_max);
-                            watcher.watch(server.serve_connection(TokioIo::new(stream), service).into_owned()).await
+                            converse(&server, Watched::new(stream, header_max, activity.clone()), service, activity, stop, remote).await;
                         }
-                        Ok(Err(error)) => return tracing::debug!(%error, %remote, "TLS handshake"),
-                        Err(_) => return tracing::debug!(%remote, "TLS handshake took too long"),
+                        Ok(Err(error)) => tracing::debug!(%error, %remote, "TLS handshake"),
+                        Err(_) => tracing::debug!(%remote, "TLS handshake took too long"),
                     },
-                };
-                if let Err(error) = served {
-                    tracing::debug!(error, %remote, "connection ended");
                 }
                 drop(place);
+            };
+            let cut_off = cut_off.clone();
+            connections.spawn(async move {
+                tokio::select! {
+                    () = cut_off.cancelled() => {}
+                    () = connection => {}
+                }
             });
         }
         drop(listener);
         connections.close();
-        if tokio::time::timeout(CLOSE_MAX, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(CLOSE_MAX, connections.wait()).await.is_err() {
             tracing::warn!("connections were still open and are cut off");
+            cut_off.cancel();
+            connections.wait().await;
         }
+    }
+}
+
+/// gRPC by its paths, metrics if anybody may have them, and the HTTP API for all else.
+fn router<H: Health>(edge: Edge, health: HealthServer<H>, config: &ListenerConfig) -> axum::Router {
+    let kv = KvService::server(edge.clone());
+    let facts: Arc<Facts> = Arc::clone(&edge.facts);
+    let edge = Arc::new(edge);
+    let limit = axum::middleware::from_fn_with_state(Arc::clone(&edge), crate::grpc::limit);
+    let grpc = tonic::service::Routes::new(health).add_service(kv).into_axum_router().layer(limit);
+    let mut router = grpc.fallback_service(crate::http::handle.with_state(edge));
+    if config.metrics_without_token {
+        let metrics = axum::routing::get(crate::facts::serve_metrics).with_state(Arc::clone(&facts));
+        router = router.route_service("/v1/sys/metrics", metrics);
+    }
+    router.layer(axum::middleware::from_fn_with_state(facts, crate::facts::observe))
+}
+
+/// Serves one connection to its end.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    server: &auto::Builder<TokioExecutor>,
+    stream: Watched<S>,
+    router: axum::Router,
+    activity: Activity,
+    stop: CancellationToken,
+    remote: SocketAddr,
+) {
+    let inner = TowerToHyperService::new(router);
+    let counted = activity.clone();
+    let service = hyper::service::service_fn(move |request| {
+        let (request_of, answer) = (counted.begin(), inner.call(request));
+        async move {
+            let answer = answer.await;
+            drop(request_of);
+            answer
+        }
+    });
+    let connection = server.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => Some(served),
+        () = stop.cancelled() => {
+            // What runs goes on; the connection ends after it.
+            connection.as_mut().graceful_shutdown();
+            Some(connection.await)
+        }
+        () = activity.idle() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(CLOSE_MAX, connection).await.ok()
+        }
+    };
+    let Some(served) = served else { return tracing::debug!(%remote, "an idle connection did not close and is cut off") };
+    if let Err(error) = served {
+        tracing::debug!(error, %remote, "connection ended");
     }
 }
 
 /// How an HTTP/2 connection begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A connection on which it must be clear in time whether it speaks HTTP/1.1 or HTTP/2: until then, no other limit runs.
-struct Prompt<S> {
+/// A connection that is closed when a request's headers do not come in time.
+///
+/// Until it is clear whether it speaks HTTP/1.1 or HTTP/2, something must come. Over HTTP/1.1 a request must begin in time
+/// after its first byte. (Over HTTP/2 headers are bounded by their frames, and the peer must answer pings.)
+struct Watched<S> {
     stream: S,
-    /// `None` once it is clear.
+    /// When headers must be there; `None` while none are being waited for.
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
-    /// Bytes of the preface that have come.
-    matched: usize,
+    within: Duration,
+    protocol: Protocol,
+    activity: Activity,
 }
 
-impl<S> Prompt<S> {
-    fn new(stream: S, within: Duration) -> Prompt<S> {
-        Prompt { stream, deadline: Some(Box::pin(tokio::time::sleep(within))), matched: 0 }
+/// What a connection speaks.
+enum Protocol {
+    /// So many bytes of the preface have come.
+    Unclear(usize),
+    Http1,
+    Http2,
+}
+
+impl<S> Watched<S> {
+    fn new(stream: S, within: Duration, activity: Activity) -> Watched<S> {
+        let deadline = Some(Box::pin(tokio::time::sleep(within)));
+        Watched { stream, deadline, within, protocol: Protocol::Unclear(0), activity }
     }
 
     fn note(&mut self, bytes: &[u8]) {
-        let rest = &PREFACE[self.matched..];
-        let compared = rest.len().min(bytes.len());
-        self.matched += compared;
-        if self.matched == PREFACE.len() || rest[..compared] != bytes[..compared] {
+        match self.protocol {
+            Protocol::Unclear(matched) => {
+                let rest = &PREFACE[matched..];
+                let compared = rest.len().min(bytes.len());
+                if rest[..compared] != bytes[..compared] {
+                    // The deadline goes on: these are the first headers.
+                    self.protocol = Protocol::Http1;
+                } else if matched + compared == PREFACE.len() {
+                    self.protocol = Protocol::Http2;
+                    self.deadline = None;
+                } else {
+                    self.protocol = Protocol::Unclear(matched + compared);
+                }
+            }
+            Protocol::Http1 if self.deadline.is_none() && !self.activity.is_busy() => {
+                self.deadline = Some(Box::pin(tokio::time::sleep(self.within)));
+            }
+            Protocol::Http1 | Protocol::Http2 => {}
+        }
+    }
+
+    /// Whether headers should have come by now.
+    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
+        // Once a request has begun, its headers were there.
+        if matches!(self.protocol, Protocol::Http1) && self.activity.take_began() {
             self.deadline = None;
         }
+        self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready())
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
-        if let Some(deadline) = &mut this.deadline {
-            match &polled {
-                Poll::Pending if deadline.as_mut().poll(context).is_ready() => {
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no request came")));
-                }
-                Poll::Ready(Ok(())) => this.note(&buffer.filled()[before..]),
-                Poll::Pending | Poll::Ready(Err(_)) => {}
+        match &polled {
+            Poll::Pending if this.is_late(context) => {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no request came")));
             }
+            Poll::Ready(Ok(())) => {
+                // A byte at a time must not win more of it.
+                if this.is_late(context) {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "a request's headers took too long")));
+                }
+                this.note(&buffer.filled()[before..]);
+            }
+            Poll::Pending | Poll::Ready(Err(_)) => {}
         }
         polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -206,7 +290,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
     }
 }
 
-type Accepted = (TcpStream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit);
+type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accepted> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
@@ -231,14 +315,20 @@ mod tests {
 
     use super::*;
 
+    const HEADER_MAX: Duration = Duration::from_millis(50);
+
+    fn activity() -> Activity {
+        Activity::new(HEADER_MAX, Duration::from_secs(9))
+    }
+
     /// What a reader gets that waits for `sent` and more: bytes, or the error's kind.
-    async fn read(sent: &[u8]) -> Result<usize, io::ErrorKind> {
+    async fn read(sent: &[u8], activity: Activity) -> Result<usize, io::ErrorKind> {
         let (mut client, server) = tokio::io::duplex(1024);
-        let mut server = Prompt::new(server, Duration::from_millis(50));
+        let mut server = Watched::new(server, HEADER_MAX, activity.clone());
         client.write_all(sent).await.unwrap();
         let mut got = 0;
         loop {
-            match tokio::time::timeout(Duration::from_millis(300), server.read(&mut [0; 7])).await {
+            match tokio::time::timeout(HEADER_MAX * 6, server.read(&mut [0; 7])).await {
                 Ok(Ok(count)) => got += count,
                 Ok(Err(error)) => return Err(error.kind()),
                 Err(_) => return Ok(got),
@@ -248,11 +338,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_connection_does_not_keep_its_place() {
-        for silent in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
-            assert_eq!(read(silent).await, Err(io::ErrorKind::TimedOut), "{silent:?}");
+        for silent in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", b"G", b"GET / HTTP/1.1\r\nhost:"] {
+            assert_eq!(read(silent, activity()).await, Err(io::ErrorKind::TimedOut), "{silent:?}");
         }
-        for clear in [PREFACE, b"G", b"GET / HTTP/1.0\r\n\r\n", b"PRI * HTTP/1.1"] {
-            assert_eq!(read(clear).await, Ok(clear.len()), "{clear:?}: other limits hold from here on");
-        }
+        assert_eq!(read(PREFACE, activity()).await, Ok(PREFACE.len()), "other limits hold from here on");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_has_begun_has_other_limits() {
+        let activity = activity();
+        let _request = activity.begin();
+        assert_eq!(read(b"GET / HTTP/1.1\r\n\r\n", activity).await, Ok(18));
+    }
+
+    #[tokio::test]
+    async fn the_next_requests_headers_must_come_in_time_too_but_may_begin_late() {
+        let activity = activity();
+        let (mut client, server) = tokio::io::duplex(1024);
+        let mut server = Watched::new(server, HEADER_MAX, activity.clone());
+        client.write_all(b"GET").await.unwrap();
+        assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 3);
+        drop(activity.begin());
+        let idle = tokio::time::timeout(HEADER_MAX * 4, server.read(&mut [0; 9])).await;
+        assert!(idle.is_err(), "between two requests a connection may rest");
+        client.write_all(b"GET").await.unwrap();
+        assert_eq!(server.read(&mut [0; 9]).await.unwrap(), 3);
+        let late = tokio::time::timeout(HEADER_MAX * 4, server.read(&mut [0; 9])).await.expect("it does not wait for ever");
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -18,7 +18,7 @@ mod hash;
 
 pub use batch::{Batch, Expectation, Write};
 pub use datadir::DataDir;
-pub use disk::{Disk, FsDisk, MemoryDisk};
+pub use disk::{Disk, FsDisk, MemoryDisk, RamDisk};
 pub use hash::StateHash;
 pub use log::{Flusher, Log, LogBounds, LogEntry, LogFailure, LogOptions};
 pub use snapshot::{SnapshotInfo, SnapshotReader, SnapshotStore};

@@ -57,6 +57,15 @@ impl Url {
         self.authority().parse().ok()
     }
 
+    /// The URL of a listener at `address`, which is neither unspecified nor of port 0.
+    pub(super) fn of(scheme: Scheme, address: SocketAddr) -> Url {
+        let host = match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        Url { scheme, host, port: address.port() }
+    }
+
     /// Reads `text`. `port_default`: the port to name in a cure; `port_required`: whether the scheme's own port may be meant.
     pub(super) fn parse(text: &str, port_default: u16, port_required: bool) -> Result<Url, String> {
         let shown = shown(text);

@@ -14,14 +14,22 @@ pub(super) enum Secrecy {
     Private,
 }
 
-/// The file that `key` names, from `folder` on; reports it when it cannot be used. `None` if `key` holds no text.
-pub(super) fn named(section: &Section<'_>, key: &str, folder: &Path, secrecy: Secrecy) -> Option<PathBuf> {
+/// The file that `key` names; reports it when it cannot be used. `None` if `key` holds no text.
+///
+/// A relative path starts at the folder of the configuration file; where nothing is there, at the working directory, as Vault's do.
+pub(super) fn named(section: &Section<'_>, key: &str, secrecy: Secrecy) -> Option<PathBuf> {
     let text = section.text(key)?;
     if text.is_empty() || text.contains("-----BEGIN") {
         section.mistake(key, "must name a file, not hold its content (write the content to a file and name that)");
         return None;
     }
-    let path = folder.join(text);
+    let mut path = section.folder(key).join(text);
+    let from_here = Path::new(text);
+    if from_here.is_relative() && !path.exists() && from_here.is_file() {
+        let text = format!("{} is not there, so {text:?} of the working directory is used (write the whole path)", quoted(&path));
+        section.warning(key, text);
+        path = std::path::absolute(from_here).unwrap_or_else(|_| from_here.to_owned());
+    }
     match problem(&path, secrecy) {
         Ok(()) => {}
         Err(Problem::Unusable(text)) => section.mistake(key, text),
@@ -36,7 +44,7 @@ enum Problem {
 }
 
 fn problem(path: &Path, secrecy: Secrecy) -> Result<(), Problem> {
-    let shown = format!("{:?}", path.display().to_string());
+    let shown = quoted(path);
     let metadata =
         File::open(path).and_then(|file| file.metadata()).map_err(|error| Problem::Unusable(format!("{shown} cannot be read: {error}")))?;
     if !metadata.is_file() {
@@ -52,16 +60,32 @@ fn problem(path: &Path, secrecy: Secrecy) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The data folder that `key` names, from `folder` on: it is made later, but what stands there now must be a folder.
-pub(super) fn data_folder(section: &Section<'_>, key: &str, folder: &Path) -> Option<PathBuf> {
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.display().to_string())
+}
+
+/// The file that `key` names and that is made later: what stands there now must be a file, in a folder that is there.
+pub(super) fn to_be_made(section: &Section<'_>, key: &str) -> Option<PathBuf> {
+    let text = section.text(key)?;
+    let path = section.folder(key).join(text);
+    if text.is_empty() || path.is_dir() {
+        section.mistake(key, format!("{} names no file", quoted(&path)));
+    } else if !path.parent().is_some_and(Path::is_dir) {
+        section.mistake(key, format!("the folder of {} is not there (make it)", quoted(&path)));
+    }
+    Some(path)
+}
+
+/// The data folder that `key` names: it is made later, but what stands there now must be a folder.
+pub(super) fn data_folder(section: &Section<'_>, key: &str) -> Option<PathBuf> {
     let text = section.required_text(key, "/var/lib/conclave")?;
     if text.is_empty() || text.contains('\0') {
         section.mistake(key, "is empty (name the data folder, such as \"/var/lib/conclave\")");
         return None;
     }
-    let path = folder.join(text);
+    let path = section.folder(key).join(text);
     if path.exists() && !path.is_dir() {
-        section.mistake(key, format!("{:?} is not a folder", path.display().to_string()));
+        section.mistake(key, format!("{} is not a folder", quoted(&path)));
     }
     Some(path)
 }

@@ -1,11 +1,13 @@
 //! Sections: a block's keys, each read once into the type it must have.
 //!
-//! Always: a key is either known and read, or reported; so is a key given twice, or with a value of another type.
+//! Always: a key is either known and read, or reported; so is a key given twice, or with a value of another type. A key of
+//! Vault's that is no setting here is reported with the reason, unless its value asks for nothing.
 //! Knows nothing of what the keys mean.
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use types::duration;
@@ -13,43 +15,58 @@ use types::hcl::{Body, Entry, Value};
 
 use super::mistake::{Report, nearest, shown};
 
-/// One block, or the whole file.
+/// The keys that a block may have.
+#[derive(Clone, Copy)]
+pub(super) struct Keys {
+    /// Settings, each at most once.
+    pub(super) own: &'static [&'static str],
+    /// Blocks that may be there many times.
+    pub(super) repeatable: &'static [&'static str],
+    /// Vault's, which are no settings here.
+    pub(super) foreign: &'static [(&'static str, Foreign)],
+}
+
+/// What becomes of a key of Vault's that is no setting here.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Foreign {
+    /// It would change nothing; the warning says why.
+    Idle(&'static str),
+    /// It would change something, so it is refused; the text says what to do.
+    Refused(&'static str),
+}
+
+/// One block, or the whole configuration.
 pub(super) struct Section<'a> {
     report: &'a Report,
     place: String,
-    /// `None` for the whole file.
+    /// `None` for the whole configuration.
     line: Option<usize>,
     /// The first entry of each known key, and all of a repeatable one.
     entries: Vec<&'a Entry>,
 }
 
 impl<'a> Section<'a> {
-    /// The whole file.
-    pub(super) fn root(report: &'a Report, body: &'a Body, keys: &[&'static str]) -> Section<'a> {
-        Section::open(report, String::new(), None, body, keys, &[])
+    /// The whole configuration.
+    pub(super) fn root(report: &'a Report, body: &'a Body, keys: Keys) -> Section<'a> {
+        Section::open(report, String::new(), None, body, keys)
     }
 
-    /// Reports what in `body` is not one of `keys` (each at most once) or `repeatable` (any number of times).
-    fn open(
-        report: &'a Report,
-        place: String,
-        line: Option<usize>,
-        body: &'a Body,
-        keys: &[&'static str],
-        repeatable: &[&'static str],
-    ) -> Section<'a> {
-        let known: Vec<&str> = keys.iter().chain(repeatable).copied().collect();
+    /// Reports what in `body` is not one of `keys`.
+    fn open(report: &'a Report, place: String, line: Option<usize>, body: &'a Body, keys: Keys) -> Section<'a> {
+        let known: Vec<&str> = keys.own.iter().chain(keys.repeatable).copied().collect();
         let mut section = Section { report, place, line, entries: Vec::new() };
         for entry in &body.entries {
             let first = section.entry(&entry.name);
-            if !known.contains(&entry.name.as_str()) {
+            if let Some((_, foreign)) = keys.foreign.iter().find(|(name, _)| *name == entry.name) {
+                section.foreign(entry, *foreign);
+            } else if !known.contains(&entry.name.as_str()) {
                 let cure = match nearest(&entry.name, &known) {
                     Some(nearest) => format!("did you mean {nearest}?"),
                     None => format!("known here: {}", known.join(", ")),
                 };
                 report.mistake(Some(entry.line), &section.place, format!("unknown key {} ({cure})", shown(&entry.name)));
-            } else if let (Some(first), false) = (first, repeatable.contains(&entry.name.as_str())) {
-                section.twice(entry, first.line);
+            } else if let (Some(first), false) = (first, keys.repeatable.contains(&entry.name.as_str())) {
+                section.twice(entry.line, &entry.name, first.line);
             } else {
                 section.entries.push(entry);
             }
@@ -57,8 +74,33 @@ impl<'a> Section<'a> {
         section
     }
 
-    fn twice(&self, entry: &Entry, first: usize) {
-        self.report.mistake(Some(entry.line), &self.at(&entry.name), format!("is given twice (first in line {first}; keep one)"));
+    /// Reports that `key`, in `line`, was given in line `first` already.
+    pub(super) fn twice(&self, line: usize, key: &str, first: usize) {
+        let first = self.report.shown_line(first);
+        self.mistake_at(line, key, format!("is given twice (first in {first}; keep one)"));
+    }
+
+    /// Reports that a block `key`, in `line`, is wrong as a whole.
+    pub(super) fn mistake_at(&self, line: usize, key: &str, text: impl Into<String>) {
+        self.report.mistake(Some(line), &self.at(key), text);
+    }
+
+    /// Who asks for nothing gets it.
+    fn foreign(&self, entry: &Entry, foreign: Foreign) {
+        let asks_for_nothing = match &entry.value {
+            Value::Bool(value) => !value,
+            Value::Integer(value) => *value == 0,
+            Value::Text(text) => text.is_empty() || parse_bool(text) == Some(false),
+            Value::List(values) => values.is_empty(),
+            Value::Null | Value::Invalid => true,
+            Value::Decimal(_) | Value::Body(_) => false,
+        };
+        let place = self.at(&entry.name);
+        match foreign {
+            _ if asks_for_nothing => {}
+            Foreign::Idle(why) => self.report.warning(Some(entry.line), &place, format!("does nothing here: {why}")),
+            Foreign::Refused(cure) => self.report.mistake(Some(entry.line), &place, format!("is not supported: {cure}")),
+        }
     }
 
     fn entry(&self, key: &str) -> Option<&'a Entry> {
@@ -80,14 +122,24 @@ impl<'a> Section<'a> {
         self.entry(key).map(|entry| entry.line).or(self.line)
     }
 
+    /// Where relative paths in `key` start.
+    pub(super) fn folder(&self, key: &str) -> &'a Path {
+        self.report.folder(self.line_of(key).unwrap_or(1))
+    }
+
     /// Reports that `key` holds something wrong.
     pub(super) fn mistake(&self, key: &str, text: impl Into<String>) {
         self.report.mistake(self.line_of(key), &self.at(key), text);
     }
 
-    /// Reports that this block itself is wrong.
+    /// Reports that this block as a whole is wrong.
     pub(super) fn wrong(&self, text: impl Into<String>) {
         self.report.mistake(self.line, &self.place, text);
+    }
+
+    /// Reports that this block as a whole is doubtful.
+    pub(super) fn doubtful(&self, text: impl Into<String>) {
+        self.report.warning(self.line, &self.place, text);
     }
 
     /// Reports that `key` holds something doubtful.
@@ -132,25 +184,33 @@ impl<'a> Section<'a> {
         found
     }
 
-    /// The truth of `key`, or `default`.
+    /// The truth of `key`, or `default`. As in Vault, the words may stand in quotes, and be 1 and 0.
     pub(super) fn boolean(&self, key: &str, default: bool) -> Option<bool> {
         let Some(entry) = self.entry(key) else { return Some(default) };
-        match &entry.value {
+        let given = match &entry.value {
             Value::Bool(value) => Some(*value),
-            other => self.wrong_type(entry, other, "true or false, without quotes"),
-        }
+            Value::Integer(value) => parse_bool(&value.to_string()),
+            Value::Text(text) => parse_bool(text),
+            _ => None,
+        };
+        given.or_else(|| self.wrong_type(entry, &entry.value, "true or false"))
     }
 
-    /// The whole number of `key` within `range`, or `default`.
+    /// The whole number of `key` within `range`, or `default`. As in Vault, it may stand in quotes.
     pub(super) fn integer(&self, key: &str, default: u64, range: RangeInclusive<u64>) -> Option<u64> {
         let Some(entry) = self.entry(key) else { return Some(default) };
-        match &entry.value {
-            Value::Integer(value) => match u64::try_from(*value) {
-                Ok(value) if range.contains(&value) => Some(value),
-                _ => self.out_of_range(key, value, range.start(), range.end()),
+        let given = match &entry.value {
+            Value::Integer(value) => *value,
+            Value::Decimal(value) => return self.out_of_range(key, value, range.start(), range.end()),
+            Value::Text(text) => match text.parse() {
+                Ok(value) => value,
+                Err(_) => return self.wrong_type(entry, &entry.value, "a whole number"),
             },
-            Value::Decimal(value) => self.out_of_range(key, value, range.start(), range.end()),
-            other => self.wrong_type(entry, other, "a whole number, without quotes"),
+            other => return self.wrong_type(entry, other, "a whole number"),
+        };
+        match u64::try_from(given) {
+            Ok(value) if range.contains(&value) => Some(value),
+            _ => self.out_of_range(key, given, range.start(), range.end()),
         }
     }
 
@@ -176,44 +236,56 @@ impl<'a> Section<'a> {
     }
 
     /// The section of the one block `key`.
-    pub(super) fn block(&self, key: &str, keys: &[&'static str], repeatable: &[&'static str]) -> Option<Section<'a>> {
+    pub(super) fn block(&self, key: &str, keys: Keys) -> Option<Section<'a>> {
         let entry = self.entry(key)?;
-        let mut bodies = self.bodies(entry).into_iter();
+        let mut bodies = self.bodies(entry, &entry.value).into_iter();
         let body = bodies.next()?;
         if bodies.next().is_some() {
-            self.twice(entry, entry.line);
+            self.twice(entry.line, key, entry.line);
         }
-        Some(Section::open(self.report, self.at(key), Some(entry.line), body, keys, repeatable))
+        Some(Section::open(self.report, self.at(key), Some(entry.line), body, keys))
     }
 
-    /// The sections of the blocks `key "LABEL"`, in their order; no label twice. `label_in_place`: whether messages name it.
-    pub(super) fn labelled(&self, key: &str, keys: &[&'static str], label_in_place: bool) -> Vec<(&'a str, Section<'a>)> {
-        let mut first_lines: HashMap<&str, usize> = HashMap::new();
+    /// The bodies of the blocks `key "LABEL"`, in their order, with the lines of their labels.
+    pub(super) fn labels(&self, key: &str) -> Vec<(&'a str, usize, &'a Body)> {
         let mut found = Vec::new();
-        for body in self.entries.iter().filter(|entry| entry.name == key).flat_map(|entry| self.bodies(entry)) {
-            if !body.entries.iter().any(|label| matches!(label.value, Value::Body(_) | Value::Invalid)) {
+        for body in self.entries.iter().filter(|entry| entry.name == key).flat_map(|entry| self.bodies(entry, &entry.value)) {
+            let is_label = |value: &Value| matches!(value, Value::Body(_) | Value::List(_) | Value::Invalid);
+            if !body.entries.iter().any(|label| is_label(&label.value)) {
                 let text = format!("the block has no label (write {key} \"…\" {{ … }})");
                 self.report.mistake(Some(body.line), &self.at(key), text);
                 continue;
             }
             for label in &body.entries {
-                let place = if label_in_place { format!("{}.{}", self.at(key), label.name) } else { self.at(key) };
-                if let Some(first) = first_lines.insert(&label.name, label.line) {
-                    self.report.mistake(Some(label.line), &place, format!("is given twice (first in line {first}; keep one)"));
-                } else if let Value::Body(body) = &label.value {
-                    let section = Section::open(self.report, place, Some(label.line), body, keys, &[]);
-                    found.push((label.name.as_str(), section));
-                } else {
-                    let _: Option<()> = self.wrong_type(label, &label.value, "a block in braces");
-                }
+                found.extend(self.bodies(label, &label.value).into_iter().map(|body| (label.name.as_str(), label.line, body)));
+            }
+        }
+        found
+    }
+
+    /// The section of a labelled block. `place`: how messages name it.
+    pub(super) fn labelled(&self, place: String, line: usize, body: &'a Body, keys: Keys) -> Section<'a> {
+        Section::open(self.report, place, Some(line), body, keys)
+    }
+
+    /// The sections of the blocks `key "LABEL"`, in their order; no label twice.
+    pub(super) fn all_labelled(&self, key: &str, keys: Keys) -> Vec<(&'a str, Section<'a>)> {
+        let mut first_lines: HashMap<&str, usize> = HashMap::new();
+        let mut found = Vec::new();
+        for (label, line, body) in self.labels(key) {
+            if let Some(first) = first_lines.insert(label, line) {
+                self.twice(line, &format!("{key}.{label}"), first);
+            } else {
+                let place = format!("{}.{label}", self.at(key));
+                found.push((label, self.labelled(place, line, body, keys)));
             }
         }
         found
     }
 
     /// The bodies that an entry holds: one, or (in JSON) a list of them.
-    fn bodies(&self, entry: &'a Entry) -> Vec<&'a Body> {
-        let values = match &entry.value {
+    fn bodies(&self, entry: &'a Entry, value: &'a Value) -> Vec<&'a Body> {
+        let values = match value {
             Value::List(values) => values.as_slice(),
             value => std::slice::from_ref(value),
         };
@@ -245,5 +317,14 @@ impl<'a> Section<'a> {
     fn out_of_range<T>(&self, key: &str, given: impl Display, least: impl Display, most: impl Display) -> Option<T> {
         self.mistake(key, format!("{given} is out of range (write {least} to {most})"));
         None
+    }
+}
+
+/// The spellings that Go's `strconv.ParseBool`, and so Vault, knows.
+fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Some(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Some(false),
+        _ => None,
     }
 }

@@ -3,8 +3,7 @@
 //! Always: a block is read to its end whatever is wrong in it, so that every mistake is reported.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -13,82 +12,217 @@ use types::hcl::Body;
 
 use super::address::{Scheme, Url, parse_socket_address};
 use super::files::{self, Secrecy};
+use super::listener::{self, LISTENER_KEYS};
 use super::mistake::{Report, nearest, shown};
-use super::section::Section;
+use super::section::{Keys, Section};
 use super::{
-    CLUSTER_NAME_DEFAULT, ClusterConfig, Config, HEADER_READ_TIMEOUT_DEFAULT, LOG_FILTER_DEFAULT, ListenerConfig, LogConfig, LogFormat,
-    MEMBERS_MAX, Member, PeerTlsFiles, REQUEST_DURATION_MAX_DEFAULT, REQUEST_SIZE_BYTES_MAX_DEFAULT, StorageConfig, TableKind, TlsFiles,
-    TlsVersion,
+    CLUSTER_NAME_DEFAULT, ClusterConfig, Config, LEASE_TTL_DEFAULT, LEASE_TTL_MAX, LOG_FILTER_DEFAULT, ListenerConfig, LogConfig,
+    LogFormat, MEMBERS_MAX, MEMORY_NODE_ID_DEFAULT, Member, NodeHeaders, PeerTlsFiles, StorageConfig, StoragePlace, TableKind,
+    TelemetryConfig, foreign,
 };
+use crate::API_VERSION;
 
 /// The port of the clients' listener, for examples.
-const API_PORT: u16 = 8200;
+pub(super) const API_PORT: u16 = 8200;
 /// The port of the peers' listener, for examples.
 const CLUSTER_PORT: u16 = 8201;
 
-pub(super) const ROOT_KEYS: [&str; 8] =
-    ["cluster_name", "api_addr", "cluster_addr", "log_level", "log_format", "listener", "storage", "cluster"];
-pub(super) const LISTENER_KEYS: [&str; 8] = [
-    "address",
-    "tls_disable",
-    "tls_cert_file",
-    "tls_key_file",
-    "tls_min_version",
-    "max_request_size",
-    "max_request_duration",
-    "http_read_header_timeout",
-];
-pub(super) const STORAGE_KEYS: [&str; 3] = ["path", "node_id", "table"];
-/// Beside `member`, which may be there many times.
-pub(super) const CLUSTER_KEYS: [&str; 4] = ["listen", "tls_ca_file", "tls_cert_file", "tls_key_file"];
-pub(super) const MEMBER_KEYS: [&str; 2] = ["cluster_addr", "api_addr"];
+pub(super) const ROOT_KEYS: Keys = Keys {
+    own: &[
+        "cluster_name",
+        "api_addr",
+        "cluster_addr",
+        "api_version",
+        "default_lease_ttl",
+        "max_lease_ttl",
+        "disable_mlock",
+        "pid_file",
+        "log_level",
+        "log_format",
+        "enable_response_header_hostname",
+        "enable_response_header_raft_node_id",
+        "listener",
+        "storage",
+        "backend",
+        "cluster",
+        "telemetry",
+    ],
+    repeatable: &[],
+    foreign: foreign::ROOT,
+};
+pub(super) const RAFT_KEYS: Keys = Keys { own: &["path", "node_id", "table"], repeatable: &[], foreign: foreign::RAFT };
+pub(super) const MEMORY_KEYS: Keys = Keys { own: &["node_id"], repeatable: &[], foreign: &[] };
+pub(super) const CLUSTER_KEYS: Keys =
+    Keys { own: &["listen", "tls_ca_file", "tls_cert_file", "tls_key_file"], repeatable: &["member"], foreign: &[] };
+pub(super) const MEMBER_KEYS: Keys = Keys { own: &["cluster_addr", "api_addr"], repeatable: &[], foreign: &[] };
+pub(super) const TELEMETRY_KEYS: Keys =
+    Keys { own: &["prometheus_retention_time", "disable_hostname"], repeatable: &[], foreign: foreign::TELEMETRY };
 
-/// Reads the whole file; `None` only after a mistake was reported.
-pub(super) fn config(report: &Report, body: &Body, folder: &Path) -> Option<Config> {
-    let root = Section::root(report, body, &ROOT_KEYS);
+/// Reads the whole configuration; `None` only after a mistake was reported.
+pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
+    let root = Section::root(report, body, ROOT_KEYS);
     let cluster_name = cluster_name(&root);
     let log = log(&root);
+    let api_version = api_version(&root);
+    let lease_ttls = lease_ttls(&root);
+    let lock_memory = lock_memory(&root);
+    let pid_file = pid_file(&root);
+    let hostname = root.boolean("enable_response_header_hostname", false);
+    let node_id_header = root.boolean("enable_response_header_raft_node_id", false);
+    let telemetry = telemetry(&root);
     let api_addr = url(&root, "api_addr", false);
     let cluster_addr = url(&root, "cluster_addr", true);
-    let listener_section = only_label(&root, "listener", "tcp", &LISTENER_KEYS, "address = \"127.0.0.1:8200\"");
-    let listener = listener_section.as_ref().and_then(|section| listener(section, folder));
-    let storage = only_label(&root, "storage", "raft", &STORAGE_KEYS, "path = \"/var/lib/conclave\", node_id = \"n1\"")
-        .and_then(|section| storage(&section, folder));
-    let cluster_section = root.block("cluster", &CLUSTER_KEYS, &["member"]);
+    let listener_section = listener_section(&root);
+    let listener = listener_section.as_ref().and_then(listener::listener);
+    let storage = storage(&root);
+    let cluster_section = root.block("cluster", CLUSTER_KEYS);
     let node_id = storage.as_ref().map(|storage| &storage.node_id);
     let members = cluster_section.as_ref().and_then(|section| members(section, node_id));
     let own = members.as_ref().zip(node_id).and_then(|(members, id)| members.get(id));
 
-    let api_addr = own_address(&root, "api_addr", api_addr, own.map(|own| &own.api_addr));
+    let mut api_addr = own_address(&root, "api_addr", api_addr, own.map(|own| &own.api_addr));
     let cluster_addr = if root.has("cluster") {
         own_address(&root, "cluster_addr", cluster_addr, own.map(|own| &own.cluster_addr))
     } else {
+        let idle = "does nothing here: there is no cluster block, so this node has no peers";
         if root.has("cluster_addr") {
-            root.mistake("cluster_addr", "has no cluster block to belong to (add cluster { … }, or remove this line)");
+            root.warning("cluster_addr", idle);
+        }
+        if let Some(section) = listener_section.as_ref().filter(|section| section.has("cluster_address")) {
+            section.warning("cluster_address", idle);
         }
         if !root.has("api_addr") {
-            root.missing("api_addr", "api_addr = \"http://127.0.0.1:8200\"");
+            api_addr = listener.as_ref().and_then(|listener| own_api_addr(&root, listener));
         }
         None
     };
     if let (Some(section), Some(listener), Some(api_addr)) = (&listener_section, &listener, &api_addr) {
-        listener_fits_api_addr(&root, section, listener, api_addr);
+        listener::fits_api_addr(&root, section, listener, api_addr);
     }
-    let cluster = match cluster_section {
+    let cluster = match &cluster_section {
         None => (!root.has("cluster")).then_some(None),
-        Some(section) => cluster(&section, folder, cluster_addr.as_ref(), listener.as_ref(), members).map(Some),
+        Some(section) => cluster(section, cluster_addr.as_ref(), listener_section.as_ref().zip(listener.as_ref()), members).map(Some),
     };
+    if let (Some(StorageConfig { place: StoragePlace::Memory, .. }), Some(section)) = (&storage, &cluster_section) {
+        section.wrong("a node in memory forgets its votes, so it cannot have peers (write storage \"raft\", or remove this block)");
+    }
 
+    let (lease_ttl_default, lease_ttl_max) = lease_ttls?;
     Some(Config {
         cluster_name: cluster_name?,
         api_addr: api_addr?,
         cluster_addr,
+        api_version: api_version?,
+        lease_ttl_default,
+        lease_ttl_max,
+        lock_memory: lock_memory?,
+        pid_file: pid_file?,
+        node_headers: NodeHeaders { hostname: hostname?, node_id: node_id_header? },
         log: log?,
+        telemetry: telemetry?,
         listener: listener?,
         storage: storage?,
         cluster: cluster?,
         warnings: Vec::new(),
+        sources: Vec::new(),
     })
+}
+
+fn api_version(root: &Section<'_>) -> Option<String> {
+    let Some(text) = root.text("api_version") else {
+        return (!root.has("api_version")).then(|| API_VERSION.to_owned());
+    };
+    let is_number = |part: &str| !part.is_empty() && part.len() <= 9 && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts: Vec<&str> = text.split('.').collect();
+    if parts.len() != 3 || !parts.iter().all(|part| is_number(part)) {
+        let text =
+            format!("{} is no version of Vault's that clients know (write MAJOR.MINOR.PATCH, such as \"{API_VERSION}\")", shown(text));
+        root.mistake("api_version", text);
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// `default_lease_ttl` and `max_lease_ttl`. Where only the longest is given, it bounds the default too.
+fn lease_ttls(root: &Section<'_>) -> Option<(Duration, Duration)> {
+    let range = Duration::from_secs(1)..=LEASE_TTL_MAX;
+    let max = root.duration("max_lease_ttl", LEASE_TTL_DEFAULT, range.clone());
+    let default = root.duration("default_lease_ttl", LEASE_TTL_DEFAULT.min(max.unwrap_or(LEASE_TTL_DEFAULT)), range);
+    let (default, max) = (default?, max?);
+    if default > max {
+        let [default, max] = [default, max].map(types::duration::print);
+        root.mistake(
+            "default_lease_ttl",
+            format!("\"{default}\" is longer than max_lease_ttl, \"{max}\" (make it shorter, or that longer)"),
+        );
+        return None;
+    }
+    Some((default, max))
+}
+
+fn lock_memory(root: &Section<'_>) -> Option<bool> {
+    let disable = root.boolean("disable_mlock", false)?;
+    if disable {
+        root.warning("disable_mlock", "memory is not locked: keys may be swapped out (turn swap off, or remove this line)");
+    }
+    Some(!disable)
+}
+
+fn pid_file(root: &Section<'_>) -> Option<Option<std::path::PathBuf>> {
+    // Vault's configurations name none by an empty text.
+    if !root.has("pid_file") || root.text("pid_file").is_some_and(str::is_empty) {
+        return Some(None);
+    }
+    files::to_be_made(root, "pid_file").map(Some)
+}
+
+fn telemetry(root: &Section<'_>) -> Option<TelemetryConfig> {
+    let Some(section) = root.block("telemetry", TELEMETRY_KEYS) else {
+        return (!root.has("telemetry")).then_some(TelemetryConfig { prometheus: true });
+    };
+    let range = Duration::ZERO..=LEASE_TTL_MAX;
+    let retention = section.duration("prometheus_retention_time", Duration::from_secs(24 * 3600), range)?;
+    if section.has("prometheus_retention_time") && !retention.is_zero() {
+        let text = "only says that the format is served: values are kept for as long as the process runs (\"0s\" turns it off)";
+        section.warning("prometheus_retention_time", text);
+    }
+    if section.has("disable_hostname") && !section.boolean("disable_hostname", true)? {
+        section.warning("disable_hostname", "does nothing here: no metric's name holds the host's");
+    }
+    Some(TelemetryConfig { prometheus: !retention.is_zero() })
+}
+
+/// What clients are told where the configuration does not say it: the listener's own address.
+fn own_api_addr(root: &Section<'_>, listener: &ListenerConfig) -> Option<Url> {
+    let scheme = if listener.tls.is_some() { Scheme::Https } else { Scheme::Http };
+    if listener.address.port() == 0 {
+        root.missing("api_addr", &format!("api_addr = \"{scheme}://127.0.0.1:{API_PORT}\""));
+        return None;
+    }
+    let mut address = listener.address;
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        root.warning("api_addr", format!("is not given, so clients are told \"{scheme}://{address}\" (write how they reach this node)"));
+    }
+    Some(Url::of(scheme, address))
+}
+
+/// The one listener block.
+fn listener_section<'a>(root: &Section<'a>) -> Option<Section<'a>> {
+    if !root.has("listener") {
+        root.missing("listener", "listener \"tcp\" { address = \"127.0.0.1:8200\" }");
+    }
+    let mut found: Option<(usize, Section<'a>)> = None;
+    for (label, line, body) in root.labels("listener") {
+        if label != "tcp" {
+            root.mistake_at(line, "listener", format!("{} is not supported (write listener \"tcp\")", shown(label)));
+        } else if let Some((first, _)) = &found {
+            root.twice(line, "listener", *first);
+        } else {
+            found = Some((line, root.labelled("listener".to_owned(), line, body, LISTENER_KEYS)));
+        }
+    }
+    found.map(|(_, section)| section)
 }
 
 fn cluster_name(root: &Section<'_>) -> Option<String> {
@@ -164,105 +298,73 @@ fn own_address(root: &Section<'_>, key: &str, given: Option<Url>, member: Option
     if root.has(key) { given } else { member.cloned() }
 }
 
-/// The section of the block `key "label"`; no other label is known.
-fn only_label<'a>(root: &Section<'a>, key: &str, label: &str, keys: &[&'static str], example: &str) -> Option<Section<'a>> {
-    if !root.has(key) {
-        root.missing(key, &format!("{key} \"{label}\" {{ {example} }}"));
-    }
-    let mut found = None;
-    for (given, section) in root.labelled(key, keys, false) {
-        if given == label {
-            found = Some(section);
-        } else {
-            section.wrong(format!("{} is not supported (write {key} \"{label}\")", shown(given)));
-        }
-    }
-    found
-}
-
-fn listener(section: &Section<'_>, folder: &Path) -> Option<ListenerConfig> {
-    let address = section.required_text("address", "127.0.0.1:8200").and_then(|text| socket_address(section, "address", text, API_PORT));
-    let tls = listener_tls(section, folder);
-    if let (Some(address), Some(None)) = (address, &tls)
-        && !address.ip().is_loopback()
-    {
-        section.warning("tls_disable", format!("secrets cross the network in clear, as {address} is not a loopback address"));
-    }
-    let size = section.integer("max_request_size", REQUEST_SIZE_BYTES_MAX_DEFAULT, 1024..=1024 * 1024 * 1024);
-    let duration_range = Duration::from_secs(1)..=Duration::from_secs(3600);
-    let duration = section.duration("max_request_duration", REQUEST_DURATION_MAX_DEFAULT, duration_range);
-    let header_range = Duration::from_millis(100)..=Duration::from_secs(300);
-    let header = section.duration("http_read_header_timeout", HEADER_READ_TIMEOUT_DEFAULT, header_range);
-    Some(ListenerConfig {
-        address: address?,
-        tls: tls?,
-        request_size_bytes_max: size?,
-        request_duration_max: duration?,
-        header_read_timeout: header?,
-    })
-}
-
-fn listener_tls(section: &Section<'_>, folder: &Path) -> Option<Option<TlsFiles>> {
-    let disable = section.boolean("tls_disable", false)?;
-    if disable {
-        let contradictions: Vec<&str> =
-            ["tls_cert_file", "tls_key_file", "tls_min_version"].into_iter().filter(|key| section.has(key)).collect();
-        for key in &contradictions {
-            section.mistake(key, "contradicts tls_disable = true (remove one of them)");
-        }
-        return contradictions.is_empty().then_some(None);
-    }
-    let min_version = section.choice("tls_min_version", &[("tls13", TlsVersion::Tls13), ("tls12", TlsVersion::Tls12)]);
-    if !section.has("tls_cert_file") && !section.has("tls_key_file") {
-        section.missing("TLS", "tls_cert_file = \"…\" and tls_key_file = \"…\", or tls_disable = true for plain HTTP,");
-        return None;
-    }
-    let cert = required_file(section, "tls_cert_file", folder, Secrecy::Public);
-    let key = required_file(section, "tls_key_file", folder, Secrecy::Private);
-    Some(Some(TlsFiles { cert: cert?, key: key?, min_version: min_version? }))
-}
-
-fn required_file(section: &Section<'_>, key: &str, folder: &Path, secrecy: Secrecy) -> Option<std::path::PathBuf> {
+pub(super) fn required_file(section: &Section<'_>, key: &str, secrecy: Secrecy) -> Option<std::path::PathBuf> {
     if !section.has(key) {
         section.missing(key, &format!("{key} = \"…\""));
     }
-    files::named(section, key, folder, secrecy)
+    files::named(section, key, secrecy)
 }
 
-fn listener_fits_api_addr(root: &Section<'_>, section: &Section<'_>, listener: &ListenerConfig, api_addr: &Url) {
-    match (listener.tls.is_some(), api_addr.scheme()) {
-        (true, Scheme::Http) => {
-            let text = format!("\"{api_addr}\" is not https, but the listener speaks TLS (try \"https://{}\")", api_addr.authority());
-            root.mistake("api_addr", text);
-        }
-        (false, Scheme::Https) => {
-            let text =
-                format!("this listener speaks plain HTTP, but api_addr is \"{api_addr}\" (right only behind something that ends TLS)");
-            section.warning("tls_disable", text);
-        }
-        (true, Scheme::Https) | (false, Scheme::Http) => {}
+/// The one block `storage` or, under its old name, `backend`.
+fn storage(root: &Section<'_>) -> Option<StorageConfig> {
+    let key = if root.has("backend") { "backend" } else { "storage" };
+    if root.has("storage") && root.has("backend") {
+        root.mistake("backend", "is another name of storage, which is given too (keep one)");
+    } else if !root.has(key) {
+        root.missing("storage", "storage \"raft\" { path = \"/var/lib/conclave\", node_id = \"n1\" }");
     }
+    let mut first: Option<(usize, Option<StorageConfig>)> = None;
+    for (label, line, body) in root.labels(key) {
+        if let Some((first, _)) = &first {
+            root.twice(line, key, *first);
+            continue;
+        }
+        let section = |keys| root.labelled(key.to_owned(), line, body, keys);
+        let config = match label {
+            "raft" => raft_storage(&section(RAFT_KEYS)),
+            "inmem" => memory_storage(&section(MEMORY_KEYS)),
+            other => {
+                let text = format!("{} is not supported (write {key} \"raft\", or \"inmem\" for a test)", shown(other));
+                root.mistake_at(line, key, text);
+                None
+            }
+        };
+        first = Some((line, config));
+    }
+    first.and_then(|(_, config)| config)
 }
 
-fn storage(section: &Section<'_>, folder: &Path) -> Option<StorageConfig> {
-    let path = files::data_folder(section, "path", folder);
-    let node_id = section
-        .required_text("node_id", "n1")
-        .and_then(|text| NodeId::parse(text).map_err(|error| section.mistake("node_id", error.to_string())).ok());
+fn node_id(section: &Section<'_>, text: &str) -> Option<NodeId> {
+    NodeId::parse(text).map_err(|error| section.mistake("node_id", error.to_string())).ok()
+}
+
+fn raft_storage(section: &Section<'_>) -> Option<StorageConfig> {
+    let path = files::data_folder(section, "path");
+    let node_id = section.required_text("node_id", "n1").and_then(|text| node_id(section, text));
     let table = section.choice("table", &[("redb", TableKind::Redb), ("sled", TableKind::Sled)]);
     if table == Some(TableKind::Sled) && !cfg!(feature = "sled") {
         section.mistake("table", "\"sled\" is not in this build (write \"redb\", or build with --features sled)");
     }
-    Some(StorageConfig { path: path?, node_id: node_id?, table: table? })
+    Some(StorageConfig { node_id: node_id?, place: StoragePlace::Folder { path: path?, table: table? } })
 }
 
-fn socket_address(section: &Section<'_>, key: &str, text: &str, port: u16) -> Option<SocketAddr> {
+fn memory_storage(section: &Section<'_>) -> Option<StorageConfig> {
+    section
+        .doubtful("nothing is kept: all secrets and keys are lost when this process ends (write storage \"raft\" for anything but a test)");
+    let id = match section.text("node_id") {
+        None if section.has("node_id") => return None,
+        text => text.unwrap_or(MEMORY_NODE_ID_DEFAULT),
+    };
+    Some(StorageConfig { node_id: node_id(section, id)?, place: StoragePlace::Memory })
+}
+
+pub(super) fn socket_address(section: &Section<'_>, key: &str, text: &str, port: u16) -> Option<SocketAddr> {
     parse_socket_address(text, port).map_err(|text| section.mistake(key, text)).ok()
 }
 
 /// Every member block; `None` when the list is not one that a cluster can start from.
 fn members(section: &Section<'_>, own: Option<&NodeId>) -> Option<BTreeMap<NodeId, Member>> {
-    let blocks = section.labelled("member", &MEMBER_KEYS, true);
+    let blocks = section.all_labelled("member", MEMBER_KEYS);
     let count = blocks.len();
     let mut members = BTreeMap::new();
     let mut taken: BTreeMap<String, String> = BTreeMap::new();
@@ -307,16 +409,21 @@ fn member_url(block: &Section<'_>, key: &str, example: &str, taken: &mut BTreeMa
 
 fn cluster(
     section: &Section<'_>,
-    folder: &Path,
     cluster_addr: Option<&Url>,
-    listener: Option<&ListenerConfig>,
+    listener: Option<(&Section<'_>, &ListenerConfig)>,
     members: Option<BTreeMap<NodeId, Member>>,
 ) -> Option<ClusterConfig> {
-    let ca = required_file(section, "tls_ca_file", folder, Secrecy::Public);
-    let cert = required_file(section, "tls_cert_file", folder, Secrecy::Public);
-    let key = required_file(section, "tls_key_file", folder, Secrecy::Private);
+    let ca = required_file(section, "tls_ca_file", Secrecy::Public);
+    let cert = required_file(section, "tls_cert_file", Secrecy::Public);
+    let key = required_file(section, "tls_key_file", Secrecy::Private);
+    // Vault's place for it is the listener block.
+    let in_listener = listener.and_then(|(section, _)| {
+        let text = section.text("cluster_address")?;
+        socket_address(section, "cluster_address", text, CLUSTER_PORT).map(|address| (section, address))
+    });
     let listen = match (section.text("listen"), cluster_addr) {
         (Some(text), _) => socket_address(section, "listen", text, CLUSTER_PORT),
+        (None, _) if in_listener.is_some() => in_listener.map(|(_, address)| address),
         (None, Some(url)) if !section.has("listen") => {
             let address = url.socket_address();
             if address.is_none() {
@@ -327,7 +434,12 @@ fn cluster(
         }
         (None, _) => None,
     };
-    if let (Some(listen), Some(listener)) = (listen, listener)
+    if let (Some(listen), Some((in_listener, address))) = (listen, in_listener)
+        && listen != address
+    {
+        in_listener.mistake("cluster_address", format!("{address} is not what cluster.listen says, {listen} (keep one)"));
+    }
+    if let (Some(listen), Some((_, listener))) = (listen, listener)
         && listen == listener.address
         && listen.port() != 0
     {

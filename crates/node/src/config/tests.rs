@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::section::Foreign;
 use super::*;
 
 const NODE: &str = r#"
@@ -66,6 +67,14 @@ fn mistakes(text: &str) -> String {
     }
 }
 
+fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    Config::load(&[path.to_owned()])
+}
+
+fn warnings(config: &Config) -> Vec<String> {
+    config.warnings.iter().map(Mistake::to_string).collect()
+}
+
 fn url(text: &str) -> Url {
     Url::parse(text, 8200, false).unwrap()
 }
@@ -80,6 +89,13 @@ fn a_single_node_has_vaults_defaults() {
             cluster_name: "conclave".to_owned(),
             api_addr: url("http://127.0.0.1:8200"),
             cluster_addr: None,
+            api_version: "1.17.0".to_owned(),
+            lease_ttl_default: Duration::from_secs(2_764_800),
+            lease_ttl_max: Duration::from_secs(2_764_800),
+            lock_memory: true,
+            pid_file: None,
+            node_headers: NodeHeaders { hostname: false, node_id: false },
+            telemetry: TelemetryConfig { prometheus: true },
             log: LogConfig { filter: "info".to_owned(), format: LogFormat::Text },
             listener: ListenerConfig {
                 address: "127.0.0.1:8200".parse().unwrap(),
@@ -87,10 +103,16 @@ fn a_single_node_has_vaults_defaults() {
                 request_size_bytes_max: 33_554_432,
                 request_duration_max: Duration::from_secs(90),
                 header_read_timeout: Duration::from_secs(10),
+                idle_timeout: Duration::from_secs(300),
+                metrics_without_token: false,
             },
-            storage: StorageConfig { path: folder.path().join("data"), node_id: NodeId::parse("n1").unwrap(), table: TableKind::Redb },
+            storage: StorageConfig {
+                node_id: NodeId::parse("n1").unwrap(),
+                place: StoragePlace::Folder { path: folder.path().join("data"), table: TableKind::Redb },
+            },
             cluster: None,
             warnings: Vec::new(),
+            sources: Vec::new(),
         }
     );
 }
@@ -104,15 +126,29 @@ fn every_key_is_heard() {
         cluster_addr = "https://n1.example.com:8201"
         log_level    = "info,raft=debug" // and of another
         log_format   = "json"
+        api_version  = "1.20.1"
+        max_lease_ttl     = "87600h"
+        default_lease_ttl = 3600
+        disable_mlock     = false
+        pid_file          = "conclave.pid"
+        enable_response_header_hostname     = true
+        enable_response_header_raft_node_id = "true"
         listener "tcp" {
           address                  = "0.0.0.0:443"
+          cluster_address          = "0.0.0.0:8201"
           tls_cert_file            = "n1.pem"
           tls_key_file             = "n1-key.pem"
           tls_min_version          = "tls12"
-          max_request_size         = 1048576
+          tls_require_and_verify_client_cert = true
+          tls_client_ca_file       = "ca.pem"
+          tls_disable_client_certs = 0
+          max_request_size         = "1048576"
           max_request_duration     = "1m30s"
           http_read_header_timeout = 5 /* seconds */
+          http_idle_timeout        = "1m"
+          telemetry { unauthenticated_metrics_access = true }
         }
+        telemetry { disable_hostname = true, prometheus_retention_time = "0s" }
         storage "raft" { path = "/data", node_id = "n1", table = "redb" }
         cluster {
           listen        = "0.0.0.0:8201"
@@ -132,11 +168,21 @@ fn every_key_is_heard() {
     assert_eq!(config.api_addr, url("https://vault.example.com:443"));
     assert_eq!(config.cluster_addr, Some(url("https://n1.example.com:8201")));
     assert_eq!(config.log, LogConfig { filter: "info,raft=debug".to_owned(), format: LogFormat::Json });
-    assert_eq!(config.listener.tls, Some(TlsFiles { cert: at("n1.pem"), key: at("n1-key.pem"), min_version: TlsVersion::Tls12 }));
+    assert_eq!(config.api_version, "1.20.1");
+    assert_eq!(config.lease_ttl_default, Duration::from_secs(3600));
+    assert_eq!(config.lease_ttl_max, Duration::from_secs(87_600 * 3600));
+    assert_eq!(config.pid_file, Some(at("conclave.pid")));
+    assert_eq!(config.node_headers, NodeHeaders { hostname: true, node_id: true });
+    assert_eq!(config.telemetry, TelemetryConfig { prometheus: false });
+    let client_certificate = ClientCertificate::Required { ca: at("ca.pem") };
+    let tls = TlsFiles { cert: at("n1.pem"), key: at("n1-key.pem"), min_version: TlsVersion::Tls12, client_certificate };
+    assert_eq!(config.listener.tls, Some(tls));
+    assert_eq!(config.listener.idle_timeout, Duration::from_secs(60));
+    assert!(config.listener.metrics_without_token);
     assert_eq!(config.listener.request_size_bytes_max, 1_048_576);
     assert_eq!(config.listener.request_duration_max, Duration::from_secs(90));
     assert_eq!(config.listener.header_read_timeout, Duration::from_secs(5));
-    assert_eq!(config.storage.path, Path::new("/data"));
+    assert_eq!(config.storage.place, StoragePlace::Folder { path: "/data".into(), table: TableKind::Redb });
     assert_eq!(cluster.listen, "0.0.0.0:8201".parse().unwrap());
     assert_eq!(cluster.tls, PeerTlsFiles { ca: at("ca.pem"), cert: at("n1.pem"), key: at("n1-key.pem") });
     assert_eq!(config.warnings, []);
@@ -178,12 +224,11 @@ fn each_mistake_names_its_place_and_cure() {
         (
             "",
             "node1.hcl: listener is missing (add listener \"tcp\" { address = \"127.0.0.1:8200\" } at the top of the file)\n\
-              node1.hcl: storage is missing (add storage \"raft\" { path = \"/var/lib/conclave\", node_id = \"n1\" } at the top of the file)\n\
-              node1.hcl: api_addr is missing (add api_addr = \"http://127.0.0.1:8200\" at the top of the file)",
+              node1.hcl: storage is missing (add storage \"raft\" { path = \"/var/lib/conclave\", node_id = \"n1\" } at the top of the file)",
         ),
         (
             "adress = 1",
-            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, log_level, log_format, listener, storage, cluster)",
+            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry)",
         ),
         ("clustr_name = \"a\"", "node1.hcl:1: unknown key \"clustr_name\" (did you mean cluster_name?)"),
         ("log_format = \"xml\"", "node1.hcl:1: log_format: \"xml\" is not one of \"text\", \"json\""),
@@ -199,8 +244,26 @@ fn each_mistake_names_its_place_and_cure() {
         ),
         ("cluster_name = null", "node1.hcl:1: cluster_name: null is no value (write text in double quotes)"),
         (
-            "cluster_addr = \"https://a:1\"",
-            "node1.hcl:1: cluster_addr: has no cluster block to belong to (add cluster { … }, or remove this line)",
+            "api_version = \"1.17\"",
+            "node1.hcl:1: api_version: \"1.17\" is no version of Vault's that clients know (write MAJOR.MINOR.PATCH, such as \"1.17.0\")",
+        ),
+        (
+            "default_lease_ttl = \"769h\"",
+            "node1.hcl:1: default_lease_ttl: \"769h\" is longer than max_lease_ttl, \"768h\" (make it shorter, or that longer)",
+        ),
+        ("pid_file = \"/none/there/x\"", "node1.hcl:1: pid_file: the folder of \"/none/there/x\" is not there (make it)"),
+        (
+            "plugin_directory = \"/p\"",
+            "node1.hcl:1: plugin_directory: is not supported: engines are built in, and no other program is ever run (remove this line)",
+        ),
+        (
+            "raw_storage_endpoint = true",
+            "node1.hcl:1: raw_storage_endpoint: is not supported: what lies below the barrier is never served (remove this line)",
+        ),
+        ("backend = {}", "node1.hcl:1: backend: the block has no label (write backend \"…\" { … })"),
+        (
+            "telemetry { statsd_address = \"a:1\" }",
+            "node1.hcl:1: telemetry.statsd_address: is not supported: metrics are fetched from sys/metrics (remove this line)",
         ),
         ("cluster = true", "node1.hcl:1: cluster: true is a truth value (write a block in braces)"),
         ("cluster = []", "node1.hcl:1: cluster: is an empty list (write a block in braces)"),
@@ -215,12 +278,12 @@ fn each_mistake_names_its_place_and_cure() {
         (
             "x {",
             "node1.hcl:1: this \"{\" is never closed (add \"}\" where the block ends)\n\
-             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, log_level, log_format, listener, storage, cluster)",
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry)",
         ),
         (
             "x = [",
             "node1.hcl:1: this \"[\" is never closed (add \"]\" where the list ends)\n\
-             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, log_level, log_format, listener, storage, cluster)",
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry)",
         ),
         ("}", "node1.hcl:1: \"}\" closes nothing (remove it)"),
         ("/* open", "node1.hcl:1: this comment is never closed (add \"*/\")"),
@@ -248,15 +311,9 @@ fn each_mistake_in_a_block_names_its_place_and_cure() {
             NODE,
             "address     = \"127.0.0.1:8200\"",
             "adress = \"127.0.0.1:8200\"",
-            "node1.hcl:3: listener: address is missing (add address = \"127.0.0.1:8200\" to this block)\n\
-             node1.hcl:4: listener: unknown key \"adress\" (did you mean address?)",
+            "node1.hcl:4: listener: unknown key \"adress\" (did you mean address?)",
         ),
-        (
-            NODE,
-            "tls_disable = true",
-            "tls_disable = \"true\"",
-            r#"node1.hcl:5: listener.tls_disable: "true" is text (write true or false, without quotes)"#,
-        ),
+        (NODE, "tls_disable = true", "tls_disable = \"yes\"", r#"node1.hcl:5: listener.tls_disable: "yes" is text (write true or false)"#),
         (
             NODE,
             "tls_disable = true",
@@ -308,6 +365,43 @@ fn each_mistake_in_a_block_names_its_place_and_cure() {
         (NODE, "listener \"tcp\" {", "listener {", "node1.hcl:3: listener: the block has no label (write listener \"…\" { … })"),
         (NODE, "\"tcp\"", "\"unix\"", "node1.hcl:3: listener: \"unix\" is not supported (write listener \"tcp\")"),
         (NODE, "storage", "listener \"tcp\" {}\nstorage", "node1.hcl:7: listener: is given twice (first in line 3; keep one)"),
+        (
+            NODE,
+            "tls_disable = true",
+            "tls_disable = true\n  tls_client_ca_file = \"ca.pem\"",
+            "node1.hcl:6: listener.tls_client_ca_file: contradicts tls_disable = true (remove one of them)",
+        ),
+        (
+            NODE,
+            "tls_disable = true",
+            "tls_disable = true\n  x_forwarded_for_authorized_addrs = \"10.0.0.0/8\"",
+            "node1.hcl:6: listener.x_forwarded_for_authorized_addrs: is not supported: a client's address is the connection's (remove this line)",
+        ),
+        (
+            NODE,
+            "storage \"raft\"",
+            "storage \"file\"",
+            r#"node1.hcl:7: storage: "file" is not supported (write storage "raft", or "inmem" for a test)"#,
+        ),
+        (
+            NODE,
+            "storage",
+            "backend \"inmem\" {}\nstorage",
+            "node1.hcl:7: backend: is another name of storage, which is given too (keep one)",
+        ),
+        (NODE, "storage", "storage \"inmem\" {}\nstorage", "node1.hcl:8: storage: is given twice (first in line 7; keep one)"),
+        (
+            NODE,
+            "node_id = \"n1\"",
+            "node_id = \"n1\"\n  retry_join { leader_api_addr = \"http://a:1\" }",
+            "node1.hcl:10: storage.retry_join: is not supported: list every member in a cluster block (remove this block)",
+        ),
+        (
+            CLUSTER,
+            "storage \"raft\" {\n  path    = \"data\"\n",
+            "storage \"inmem\" {\n",
+            "node1.hcl:9: cluster: a node in memory forgets its votes, so it cannot have peers (write storage \"raft\", or remove this block)",
+        ),
         (
             NODE,
             "node_id = \"n1\"",
@@ -393,8 +487,7 @@ storage "raft" {
 "#;
     assert_eq!(
         mistakes(text),
-        "node1.hcl: api_addr is missing (add api_addr = \"http://127.0.0.1:8200\" at the top of the file)\n\
-         node1.hcl:2: cluster_name: \"Prod\" is no cluster name (use 1 to 32 of a-z, 0-9 and '-', not at either end)\n\
+        "node1.hcl:2: cluster_name: \"Prod\" is no cluster name (use 1 to 32 of a-z, 0-9 and '-', not at either end)\n\
          node1.hcl:3: listener: TLS is missing (add tls_cert_file = \"…\" and tls_key_file = \"…\", or tls_disable = true for plain HTTP, to this block)\n\
          node1.hcl:4: listener.address: \"0.0.0.0\" has no port (try \"0.0.0.0:8200\")\n\
          node1.hcl:5: listener: unknown key \"tls_cert\" (did you mean tls_cert_file?)\n\
@@ -405,6 +498,48 @@ storage "raft" {
 #[test]
 fn doubtful_settings_are_warned_of() {
     for (base, this, that, want) in [
+        (
+            NODE,
+            "api_addr",
+            "ui = true\napi_addr",
+            "node1.hcl:2: ui: does nothing here: there is no web interface; every other interface is always on",
+        ),
+        (
+            NODE,
+            "api_addr",
+            "disable_mlock = true\napi_addr",
+            "node1.hcl:2: disable_mlock: memory is not locked: keys may be swapped out (turn swap off, or remove this line)",
+        ),
+        (
+            NODE,
+            "api_addr",
+            "cluster_addr = \"https://127.0.0.1:8201\"\napi_addr",
+            "node1.hcl:2: cluster_addr: does nothing here: there is no cluster block, so this node has no peers",
+        ),
+        (
+            NODE,
+            "address     = \"127.0.0.1:8200\"",
+            "address = \"127.0.0.1:8200\"\n  cluster_address = \"127.0.0.1:8201\"",
+            "node1.hcl:5: listener.cluster_address: does nothing here: there is no cluster block, so this node has no peers",
+        ),
+        (
+            NODE,
+            "storage \"raft\" {\n  path    = \"data\"\n",
+            "storage \"inmem\" {\n",
+            "node1.hcl:7: storage: nothing is kept: all secrets and keys are lost when this process ends (write storage \"raft\" for anything but a test)",
+        ),
+        (
+            NODE,
+            "storage",
+            "telemetry { prometheus_retention_time = \"30s\", disable_hostname = true }\nstorage",
+            "node1.hcl:7: telemetry.prometheus_retention_time: only says that the format is served: values are kept for as long as the process runs (\"0s\" turns it off)",
+        ),
+        (
+            NODE,
+            "storage",
+            "telemetry { disable_hostname = false }\nstorage",
+            "node1.hcl:7: telemetry.disable_hostname: does nothing here: no metric's name holds the host's",
+        ),
         (
             NODE,
             "address     = \"127.0.0.1:8200\"",
@@ -426,8 +561,7 @@ fn doubtful_settings_are_warned_of() {
     ] {
         assert!(base.contains(this), "{this}");
         let config = parse(&base.replacen(this, that, 1)).unwrap();
-        let warnings: Vec<String> = config.warnings.iter().map(Mistake::to_string).collect();
-        assert_eq!(warnings, [want]);
+        assert_eq!(warnings(&config), [want]);
     }
 }
 
@@ -473,19 +607,20 @@ fn a_file_is_read_from_its_own_folder_and_only_if_it_is_one() {
     let folder = folder();
     put(folder.path(), "node1.hcl", NODE, 0o644);
     let path = folder.path().join("node1.hcl");
-    assert_eq!(Config::load(&path).unwrap().storage.path, folder.path().join("data"));
+    let place = StoragePlace::Folder { path: folder.path().join("data"), table: TableKind::Redb };
+    assert_eq!(load(&path).unwrap().storage.place, place);
+    assert_eq!(load(&path).unwrap().sources, [path]);
 
     put(folder.path(), "binary.hcl", "a = 1\n\u{0}", 0o644);
     put(folder.path(), "large.hcl", &"#".repeat(FILE_SIZE_BYTES_MAX + 1), 0o644);
     for (name, want) in [
         ("none.hcl", "cannot be read: No such file or directory (os error 2)"),
-        ("", "cannot be read: Is a directory (os error 21)"),
         ("large.hcl", "is larger than 1048576 bytes (is it a configuration?)"),
     ] {
         let path = folder.path().join(name);
-        assert_eq!(Config::load(&path).unwrap_err().to_string(), format!("{}: {want}", path.display()));
+        assert_eq!(load(&path).unwrap_err().to_string(), format!("{}: {want}", path.display()));
     }
-    assert!(Config::load(&folder.path().join("binary.hcl")).is_err());
+    assert!(load(&folder.path().join("binary.hcl")).is_err());
 }
 
 #[test]
@@ -516,25 +651,200 @@ fn part(heading: &str) -> &'static str {
 #[test]
 fn the_manuals_examples_load() {
     let examples: Vec<&str> = MANUAL.split("```hcl\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     for example in examples {
         let config = parse(example).unwrap();
-        assert_eq!(config.warnings, [], "{example}");
+        let expected = usize::from(example.contains("inmem"));
+        assert_eq!(config.warnings.len(), expected, "{example}: {:?}", config.warnings);
     }
 }
 
 #[test]
 fn the_manual_describes_each_key_where_it_belongs_and_no_other() {
+    let cluster = [shape::CLUSTER_KEYS.own, shape::CLUSTER_KEYS.repeatable].concat();
     for (heading, keys) in [
-        ("At the top", &shape::ROOT_KEYS[..]),
-        ("`listener \"tcp\"`", &shape::LISTENER_KEYS),
-        ("`storage \"raft\"`", &shape::STORAGE_KEYS),
-        ("`cluster`", &[&shape::CLUSTER_KEYS[..], &["member"]].concat()),
-        ("`member \"ID\"`", &shape::MEMBER_KEYS),
+        ("At the top", shape::ROOT_KEYS.own),
+        ("`listener \"tcp\"`", listener::LISTENER_KEYS.own),
+        ("`telemetry` of a listener", listener::LISTENER_TELEMETRY_KEYS.own),
+        ("`storage \"raft\"`", shape::RAFT_KEYS.own),
+        ("`storage \"inmem\"`", shape::MEMORY_KEYS.own),
+        ("`cluster`", &cluster),
+        ("`member \"ID\"`", shape::MEMBER_KEYS.own),
+        ("`telemetry`", shape::TELEMETRY_KEYS.own),
     ] {
         let described: Vec<&str> = part(heading).lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
         assert_eq!(described, keys, "{heading}");
     }
+}
+
+#[test]
+fn the_manual_says_what_becomes_of_vaults_other_keys_in_our_own_words() {
+    let mut want = Vec::new();
+    for (block, keys) in
+        [("", foreign::ROOT), ("listener.", foreign::LISTENER), ("storage.", foreign::RAFT), ("telemetry.", foreign::TELEMETRY)]
+    {
+        want.extend(keys.iter().map(|(key, foreign)| match foreign {
+            Foreign::Idle(why) => format!("| `{block}{key}` | a warning | {why} |"),
+            Foreign::Refused(cure) => format!("| `{block}{key}` | refused | {cure} |"),
+        }));
+    }
+    let described: Vec<&str> = part("Vault's other keys").lines().filter(|line| line.starts_with("| `")).collect();
+    assert_eq!(described.join("\n"), want.join("\n"));
+}
+
+#[test]
+fn a_foreign_key_that_asks_for_nothing_is_let_be() {
+    for line in [
+        "ui = false",
+        "raw_storage_endpoint = \"false\"",
+        "plugin_directory = \"\"",
+        "cache_size = 0",
+        "experiments = []",
+        "log_file = null",
+    ] {
+        let config = parse(&format!("{line}\n{NODE}")).unwrap_or_else(|errors| panic!("{line}: {errors}"));
+        assert_eq!(config.warnings, [], "{line}");
+    }
+}
+
+/// As hvac's own tests write it, after pyhcl has made JSON of it.
+const HVAC: &str = r#"{
+    "backend": {"inmem": {}},
+    "listener": {"tcp": {"address": "127.0.0.1:8210", "tls_cert_file": "n1.pem", "tls_key_file": "n1-key.pem"}},
+    "disable_mlock": true,
+    "default_lease_ttl": "768h",
+    "max_lease_ttl": "768h"
+}"#;
+
+#[test]
+fn vaults_own_files_are_understood() {
+    let config = parse(HVAC).unwrap();
+    assert_eq!(config.storage, StorageConfig { node_id: NodeId::parse("n1").unwrap(), place: StoragePlace::Memory });
+    assert_eq!(config.api_addr, url("https://127.0.0.1:8210"), "of the listener, where nothing else says it");
+    assert_eq!(config.listener.tls.unwrap().client_certificate, ClientCertificate::Requested);
+    assert!(!config.lock_memory);
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+
+    // As its manual and charts write a single node.
+    let text = r#"
+        ui = false
+        cluster_name = "vault-prod"
+        api_addr     = "http://127.0.0.1:8200"
+        cluster_addr = "https://127.0.0.1:8201"
+        listener "tcp" {
+          tls_disable = "1"
+          address = "[::]:8200"
+          cluster_address = "[::]:8201"
+          telemetry { unauthenticated_metrics_access = "true" }
+        }
+        storage "raft" { path = "/vault/data" node_id = "n1" performance_multiplier = 1 }
+        telemetry { prometheus_retention_time = "30s"  disable_hostname = true }
+        disable_mlock = true
+    "#;
+    let config = parse(text).unwrap();
+    assert_eq!(config.cluster_addr, None);
+    assert!(config.listener.metrics_without_token && config.listener.tls.is_none());
+    let places: Vec<&str> = config.warnings.iter().map(|warning| warning.place.as_str()).collect();
+    assert_eq!(
+        places,
+        [
+            "cluster_addr",
+            "listener.tls_disable",
+            "listener.cluster_address",
+            "storage.performance_multiplier",
+            "telemetry.prometheus_retention_time",
+            "disable_mlock"
+        ]
+    );
+}
+
+#[test]
+fn a_node_that_is_not_told_its_address_takes_its_listeners() {
+    for (address, want) in [
+        ("127.0.0.1:8300", Some("http://127.0.0.1:8300")),
+        ("10.0.0.1:80", Some("http://10.0.0.1:80")),
+        ("[::1]:8200", Some("http://[::1]:8200")),
+        ("0.0.0.0:8200", Some("http://127.0.0.1:8200")),
+        ("127.0.0.1:0", None),
+    ] {
+        let text = NODE.replace("api_addr = \"http://127.0.0.1:8200\"", "").replace("127.0.0.1:8200", address);
+        match (parse(&text), want) {
+            (Ok(config), Some(want)) => assert_eq!(config.api_addr, url(want), "{address}"),
+            (Err(errors), None) => assert!(errors.to_string().contains("api_addr is missing"), "{errors}"),
+            (other, _) => panic!("{address}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_of_clients_is_unambiguous() {
+    let tls = NODE
+        .replace("http://", "https://")
+        .replace("tls_disable = true", "tls_cert_file = \"n1.pem\"\n  tls_key_file = \"n1-key.pem\"\n  MORE");
+    for (more, want) in [
+        ("", Ok(ClientCertificate::Requested)),
+        ("tls_disable_client_certs = true", Ok(ClientCertificate::Off)),
+        ("tls_client_ca_file = \"ca.pem\"", Err("verifies nothing by itself")),
+        ("tls_require_and_verify_client_cert = true", Err("needs the authority")),
+        ("tls_require_and_verify_client_cert = true\n tls_disable_client_certs = true", Err("contradicts")),
+        ("tls_require_and_verify_client_cert = true\n tls_client_ca_file = \"none.pem\"", Err("cannot be read")),
+    ] {
+        match (parse(&tls.replace("MORE", more)), want) {
+            (Ok(config), Ok(want)) => assert_eq!(config.listener.tls.unwrap().client_certificate, want, "{more}"),
+            (Err(errors), Err(want)) => assert!(errors.to_string().contains(want), "{more}: {errors}"),
+            (other, _) => panic!("{more}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn several_files_are_one_configuration() {
+    let folder = folder();
+    let (first, rest) = NODE.split_at(NODE.find("storage").unwrap());
+    put(folder.path(), "a.hcl", first, 0o644);
+    put(folder.path(), "c.json", "{\"log_level\": \"warn\",\n \"adress\": 1}", 0o644);
+    let conf = folder.path().join("conf.d");
+    std::fs::create_dir(&conf).unwrap();
+    put(&conf, "b.hcl", rest, 0o644);
+    put(&conf, "notes.txt", "not one of them", 0o644);
+
+    let [a, c] = ["a.hcl", "c.json"].map(|name| folder.path().join(name));
+    let config = Config::load(&[a.clone(), conf.clone()]).unwrap();
+    let place = StoragePlace::Folder { path: conf.join("data"), table: TableKind::Redb };
+    assert_eq!(config.storage.place, place, "a relative path starts at its own file's folder");
+    assert_eq!(config.sources, [a.clone(), conf.clone()]);
+
+    let errors = Config::load(&[a.clone(), c.clone(), conf.clone()]).unwrap_err().to_string();
+    assert!(errors.starts_with(&format!("{}:2: unknown key \"adress\"", c.display())), "{errors}");
+    let errors = Config::load(&[a.clone(), conf.clone(), conf.clone()]).unwrap_err().to_string();
+    let twice = format!("{0}:1: storage: is given twice (first in {0}:1; keep one)", conf.join("b.hcl").display());
+    assert_eq!(errors, twice);
+    let none = folder.path().join("none.hcl");
+    let errors = Config::load(&[none.clone(), a.clone()]).unwrap_err().to_string();
+    assert_eq!(errors, format!("{}: cannot be read: No such file or directory (os error 2)", none.display()));
+    let empty = folder.path().join("empty.d");
+    std::fs::create_dir(&empty).unwrap();
+    let errors = Config::load(&[empty.clone()]).unwrap_err().to_string();
+    assert_eq!(errors, format!("{}: is a folder without a file *.hcl or *.json", empty.display()));
+    for at in 0..=FILES_MAX {
+        put(&empty, &format!("{at}.hcl"), "", 0o644);
+    }
+    assert!(Config::load(&[empty]).unwrap_err().to_string().contains("65 files are too many (at most 64 make a configuration)"));
+    assert!(Config::load(&[]).unwrap_err().to_string().contains("no configuration file is named"));
+}
+
+#[test]
+fn what_takes_a_restart_is_known() {
+    let config = parse(HVAC).unwrap();
+    assert_eq!(config.restart_needed(&config), Vec::<&str>::new());
+    let mut renewed = parse(&HVAC.replace("8210", "8211").replace("\"max_lease_ttl\": \"768h\"", "\"max_lease_ttl\": \"800h\"")).unwrap();
+    assert_eq!(config.restart_needed(&renewed), ["api_addr", "max_lease_ttl", "listener"]);
+    renewed = config.clone();
+    renewed.log.filter = "debug".to_owned();
+    renewed.listener.tls.as_mut().unwrap().cert = "other.pem".into();
+    assert_eq!(config.restart_needed(&renewed), Vec::<&str>::new(), "these change at once");
+    renewed.listener.tls = None;
+    assert_eq!(config.restart_needed(&renewed), ["listener"]);
 }
 
 #[test]
@@ -545,6 +855,11 @@ fn the_manuals_defaults_are_ours() {
         ("`listener \"tcp\"`", "max_request_size", REQUEST_SIZE_BYTES_MAX_DEFAULT.to_string()),
         ("`listener \"tcp\"`", "max_request_duration", format!("\"{}s\"", REQUEST_DURATION_MAX_DEFAULT.as_secs())),
         ("`listener \"tcp\"`", "http_read_header_timeout", format!("\"{}s\"", HEADER_READ_TIMEOUT_DEFAULT.as_secs())),
+        ("`listener \"tcp\"`", "http_idle_timeout", format!("\"{}m\"", IDLE_TIMEOUT_DEFAULT.as_secs() / 60)),
+        ("`listener \"tcp\"`", "address", format!("{ADDRESS_DEFAULT:?}")),
+        ("At the top", "max_lease_ttl", format!("\"{}h\"", LEASE_TTL_DEFAULT.as_secs() / 3600)),
+        ("At the top", "api_version", format!("{:?}", crate::API_VERSION)),
+        ("`storage \"inmem\"`", "node_id", format!("{MEMORY_NODE_ID_DEFAULT:?}")),
     ] {
         assert!(part(heading).contains(&format!("| `{key}` | `{default}` |")), "{key}");
     }
@@ -557,6 +872,11 @@ fn pieces() -> impl Strategy<Value = String> {
         "member",
         "listener",
         "storage",
+        "backend",
+        "\"inmem\"",
+        "telemetry",
+        "ui",
+        "retry_join",
         "\"tcp\"",
         "\"raft\"",
         "\"n1\"",

@@ -48,6 +48,7 @@ pub(crate) struct Edge {
     pub(crate) limits: Limits,
     pub(crate) cluster_name: String,
     pub(crate) node_id: NodeId,
+    pub(crate) facts: Arc<crate::facts::Facts>,
 }
 
 impl Edge {

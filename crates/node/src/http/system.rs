@@ -12,7 +12,8 @@ use serde_json::Value;
 use types::Path;
 
 use super::{Edge, Failure, read, render};
-use crate::{API_VERSION, VERSION};
+use crate::VERSION;
+use crate::facts::{WithoutService, rfc3339};
 
 /// A route of this page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,12 @@ pub(super) fn find(path: &Path) -> Option<Route> {
 
 /// Answers.
 pub(super) async fn handle(edge: &Edge, route: Route, head: &Parts, body: &SecretBytes) -> Result<Response, Failure> {
+    let mut response = answer(edge, route, head, body).await?;
+    response.extensions_mut().insert(WithoutService);
+    Ok(response)
+}
+
+async fn answer(edge: &Edge, route: Route, head: &Parts, body: &SecretBytes) -> Result<Response, Failure> {
     let is_write = matches!(head.method, Method::PUT | Method::POST);
     let is_read = matches!(head.method, Method::GET | Method::HEAD);
     match route {
@@ -49,7 +56,7 @@ pub(super) async fn handle(edge: &Edge, route: Route, head: &Parts, body: &Secre
         }
         Route::Init if is_write => init(edge, body).await,
         Route::Unseal if is_write => unseal(edge, body).await,
-        Route::SealStatus if is_read => Ok(render::json(StatusCode::OK, &seal_status(&status(edge).await?))),
+        Route::SealStatus if is_read => Ok(render::json(StatusCode::OK, &seal_status(edge, &status(edge).await?))),
         Route::Health if is_read => health(edge, head).await,
         Route::Leader if is_read => Ok(render::json(StatusCode::OK, &leader(edge))),
         _ => Err(Failure::Method),
@@ -65,8 +72,16 @@ async fn status(edge: &Edge) -> Result<SealStatus, Failure> {
     edge.barrier.status().await.map_err(|error| internal(&error))
 }
 
-/// The build's own fields of `sys/seal-status`; dates are not in the build, so that it can be repeated.
-fn seal_status(status: &SealStatus) -> body::SealStatus {
+/// When the sources of this build are from: seconds since 1970, where the builder says it (reproducible-builds.org). The time of
+/// the build itself is not in it, so that it can be repeated.
+const SOURCE_DATE: Option<&str> = option_env!("SOURCE_DATE_EPOCH");
+
+fn source_date() -> String {
+    let seconds = SOURCE_DATE.and_then(|text| text.parse::<u64>().ok());
+    seconds.map_or_else(String::new, |seconds| rfc3339(types::Timestamp(seconds.saturating_mul(1000))))
+}
+
+fn seal_status(edge: &Edge, status: &SealStatus) -> body::SealStatus {
     let (id, name) = status.cluster.as_ref().map(|(id, name)| (id.to_string(), name.clone())).unwrap_or_default();
     body::SealStatus {
         kind: "shamir".into(),
@@ -76,14 +91,14 @@ fn seal_status(status: &SealStatus) -> body::SealStatus {
         n: status.quorum.map_or(0, |quorum| quorum.shares().into()),
         progress: status.progress.into(),
         nonce: status.nonce.clone(),
-        version: API_VERSION.into(),
-        build_date: String::new(),
-        commit_date: String::new(),
+        version: edge.facts.api_version().into(),
+        build_date: source_date(),
+        commit_date: source_date(),
         migration: false,
         cluster_name: name,
         cluster_id: id,
         recovery_seal: false,
-        storage_type: "raft".into(),
+        storage_type: edge.facts.storage_type().into(),
     }
 }
 
@@ -165,7 +180,7 @@ async fn unseal(edge: &Edge, bytes: &SecretBytes) -> Result<Response, Failure> {
     let share = Share::parse_text(&text).map_err(|error| Failure::Ceremony(format!("'key' is no share: {error}")))?;
     let done = if request.reset { edge.barrier.reset_ceremony(&share).await } else { edge.barrier.enter_share(share).await };
     let status = done.map_err(|error| share_failure(&error))?;
-    Ok(render::json(StatusCode::OK, &seal_status(&status)))
+    Ok(render::json(StatusCode::OK, &seal_status(edge, &status)))
 }
 
 fn share_failure(error: &ShareError) -> Failure {
@@ -181,13 +196,16 @@ fn share_failure(error: &ShareError) -> Failure {
     }
 }
 
+/// Go's zero time: this node does not lead.
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
 fn leader(edge: &Edge) -> body::Leader {
     let status = edge.raft.status();
     let leader = status.leader.as_ref().and_then(|id| status.members.iter().find(|member| member.id == *id));
     body::Leader {
         ha_enabled: true,
         is_self: status.role == Role::Leader,
-        active_time: "0001-01-01T00:00:00Z".into(),
+        active_time: edge.facts.leading_since().map_or_else(|| ZERO_TIME.into(), rfc3339),
         leader_address: leader.map(|leader| leader.member.api_address.clone()).unwrap_or_default(),
         leader_cluster_address: leader.map(|leader| leader.member.cluster_address.clone()).unwrap_or_default(),
         performance_standby: false,
@@ -197,29 +215,63 @@ fn leader(edge: &Edge) -> body::Leader {
     }
 }
 
+/// What a load balancer is told of a node: a code for each state, all of which parameters change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct HealthCodes {
+    active: StatusCode,
+    standby: StatusCode,
+    sealed: StatusCode,
+    uninitialized: StatusCode,
+}
+
+impl HealthCodes {
+    /// Reads the parameters, as Vault does: the first value of each counts. Those for states that no node is ever in here (a
+    /// secondary's, a removed node's) are checked all the same.
+    fn parse(query: &[(String, String)]) -> Result<HealthCodes, Failure> {
+        let given = |name: &str| query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        let flag = |name: &str| match given(name) {
+            None => Ok(false),
+            Some("" | "1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(true),
+            Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(false),
+            Some(_) => Err(Failure::Header(format!("bad value for {name} parameter (write true or false)"))),
+        };
+        let code = |name: &str, default: StatusCode| {
+            let bad = || Failure::Header(format!("bad value for {name} parameter (write a status code, 200 to 599)"));
+            let Some(text) = given(name) else { return Ok(default) };
+            let number = text.parse::<u16>().ok().filter(|number| (200..600).contains(number)).ok_or_else(bad)?;
+            StatusCode::from_u16(number).map_err(|_| bad())
+        };
+        for name in ["drsecondarycode", "performancestandbycode", "removedcode"] {
+            code(name, StatusCode::OK)?;
+        }
+        let active = code("activecode", StatusCode::OK)?;
+        let standby_ok = flag("standbyok")? | flag("perfstandbyok")?;
+        // A node that knows no leader is what Vault calls a standby, and newer ones a standby without a healthy connection: who
+        // names that code means it, whether or not standbys are to be fine. Some releases misspell the name.
+        let mut standby = code("standbycode", StatusCode::TOO_MANY_REQUESTS)?;
+        if standby_ok {
+            standby = active;
+        }
+        for name in ["haunhealhty", "haunhealhtycode", "haunhealthycode"] {
+            standby = code(name, standby)?;
+        }
+        let sealed = code("sealedcode", StatusCode::SERVICE_UNAVAILABLE)?;
+        let uninitialized = code("uninitcode", StatusCode::NOT_IMPLEMENTED)?;
+        Ok(HealthCodes { active, standby, sealed, uninitialized })
+    }
+}
+
 /// Every unsealed node serves reads and writes, so each is "active" to a load balancer (200), unless it knows no leader:
 /// then it is a standby (429). Parameters change the codes, as Vault's do.
 async fn health(edge: &Edge, head: &Parts) -> Result<Response, Failure> {
+    let codes = HealthCodes::parse(&read::query(head.uri.query().unwrap_or_default())?)?;
     let status = status(edge).await?;
-    let raft = edge.raft.status();
-    let standby = raft.leader.is_none();
-    let query = read::query(head.uri.query().unwrap_or_default())?;
-    let code = |name: &str, default: u16| -> Result<StatusCode, Failure> {
-        let given = query.iter().rev().find(|(known, _)| known == name);
-        let bad = || Failure::Header(format!("{name} must be a status code, 100 to 999"));
-        let number = given.map_or(Ok(default), |(_, value)| value.parse().map_err(|_| bad()))?;
-        StatusCode::from_u16(number).map_err(|_| bad())
-    };
-    let standby_ok =
-        query.iter().any(|(name, value)| (name == "standbyok" || name == "perfstandbyok") && (value.is_empty() || value == "true"));
-    let code = if !status.initialized {
-        code("uninitcode", 501)?
-    } else if status.sealed {
-        code("sealedcode", 503)?
-    } else if standby && !standby_ok {
-        code("standbycode", 429)?
-    } else {
-        code("activecode", 200)?
+    let standby = edge.raft.status().leader.is_none();
+    let code = match (status.initialized, status.sealed, standby) {
+        (false, _, _) => codes.uninitialized,
+        (true, true, _) => codes.sealed,
+        (true, false, true) => codes.standby,
+        (true, false, false) => codes.active,
     };
     let (cluster_id, cluster_name) = status.cluster.map(|(id, name)| (id.to_string(), name)).unwrap_or_default();
     let answer = body::Health {
@@ -230,7 +282,7 @@ async fn health(edge: &Edge, head: &Parts) -> Result<Response, Failure> {
         replication_performance_mode: "disabled".into(),
         replication_dr_mode: "disabled".into(),
         server_time_utc: edge.clock.now().seconds(),
-        version: API_VERSION.into(),
+        version: edge.facts.api_version().into(),
         cluster_name,
         cluster_id,
     };
@@ -253,6 +305,31 @@ mod tests {
     fn the_routes_without_a_token_are_these() {
         let routes: Vec<&str> = ROUTES.iter().map(|(path, _)| *path).collect();
         assert_eq!(routes, ["sys/health", "sys/init", "sys/leader", "sys/seal-status", "sys/unseal"]);
+    }
+
+    #[test]
+    fn health_answers_with_the_codes_that_are_asked_for() {
+        let codes = |text: &str| HealthCodes::parse(&read::query(text).unwrap());
+        let numbers = |text: &str| {
+            let codes = codes(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            [codes.active, codes.standby, codes.sealed, codes.uninitialized].map(|code| code.as_u16())
+        };
+        assert_eq!(numbers(""), [200, 429, 503, 501]);
+        assert_eq!(numbers("activecode=299&standbycode=298&sealedcode=297&uninitcode=296"), [299, 298, 297, 296]);
+        assert_eq!(numbers("activecode=204&standbyok"), [204, 204, 503, 501]);
+        assert_eq!(numbers("standbyok=true&standbycode=500"), [200, 200, 503, 501]);
+        assert_eq!(numbers("perfstandbyok=1&standbyok=false"), [200, 200, 503, 501]);
+        assert_eq!(numbers("standbyok=0"), [200, 429, 503, 501]);
+        assert_eq!(numbers("haunhealthycode=474"), [200, 474, 503, 501]);
+        assert_eq!(numbers("haunhealhtycode=475&standbyok&standbycode=429"), [200, 475, 503, 501]);
+        assert_eq!(
+            numbers("drsecondarycode=472&performancestandbycode=473&removedcode=530&sealedcode=200&sealedcode=201"),
+            [200, 429, 200, 501]
+        );
+        for bad in ["activecode=x", "sealedcode=", "uninitcode=99", "standbycode=100", "drsecondarycode=1000", "standbyok=maybe"] {
+            let error = codes(bad).unwrap_err().to_string();
+            assert!(error.contains(bad.split('=').next().unwrap()), "{bad}: {error}");
+        }
     }
 
     #[test]

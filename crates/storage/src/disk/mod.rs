@@ -7,6 +7,7 @@
 
 mod fs;
 mod memory;
+mod ram;
 
 use std::any::Any;
 use std::io;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub use fs::FsDisk;
 pub(crate) use memory::Dice;
 pub use memory::{Fault, FaultPoint, MemoryDisk};
+pub use ram::RamDisk;
 
 /// How [`Disk::open`] opens a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

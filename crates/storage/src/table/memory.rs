@@ -1,4 +1,4 @@
-//! [`MemoryTable`]: a table in memory, for simulation and tests.
+//! [`MemoryTable`]: a table in memory, for simulation, tests, and nodes that are to forget everything.
 //!
 //! Always: as every [`Table`], but a crash empties it, so that it is rebuilt from the last snapshot and the log.
 

@@ -1,0 +1,257 @@
+//! Facts: what a node tells of itself – metrics, requests under way, the machine it runs on, since when it leads.
+//!
+//! Always: no fact holds a secret, a token or a path beyond its mount; every metric has a real source. Telling costs a request
+//! a few atomic additions and two short locks.
+//! Knows nothing of who may ask.
+
+mod host;
+mod in_flight;
+mod leading;
+pub mod metrics;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use serde_json::Value;
+use types::{Clock, RequestId, Timestamp};
+
+use crate::config::{Config, StoragePlace};
+use crate::http::Remote;
+
+use in_flight::InFlight;
+use metrics::{Metrics, Scrape, Summary};
+
+pub(crate) use leading::{Leading, follow};
+
+const HOSTNAME_HEADER: HeaderName = HeaderName::from_static("x-vault-hostname");
+const NODE_ID_HEADER: HeaderName = HeaderName::from_static("x-vault-raft-node-id");
+/// The text format of Prometheus, version 0.0.4.
+const PROMETHEUS_MEDIA_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Marks an answer that was given without the service: it counts as no request to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WithoutService;
+
+/// What a node tells of itself.
+pub struct Facts {
+    /// The version that clients are told.
+    api_version: String,
+    /// As `sys/seal-status` names it.
+    storage_type: &'static str,
+    prometheus: bool,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    started: Timestamp,
+    clock: Arc<dyn Clock>,
+    leading: Leading,
+    in_flight: InFlight,
+    metrics: Metrics,
+    requests: Summary,
+}
+
+/// In which form metrics are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsFormat {
+    /// Vault's own JSON.
+    Json,
+    /// The text format of Prometheus.
+    Prometheus,
+}
+
+/// Why metrics are not told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MetricsError {
+    /// The configuration says so.
+    #[error("prometheus is not enabled (set telemetry.prometheus_retention_time above 0)")]
+    PrometheusOff,
+    /// No such format.
+    #[error("metric response format {0:?} unknown (ask for \"prometheus\", or for none)")]
+    UnknownFormat(String),
+}
+
+/// Metrics, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderedMetrics {
+    /// The value of `Content-Type`.
+    pub media_type: HeaderValue,
+    /// The text.
+    pub body: String,
+}
+
+impl Facts {
+    pub(crate) fn new(config: &Config, clock: Arc<dyn Clock>) -> Facts {
+        let hostname = host::name();
+        let mut headers = Vec::new();
+        if config.node_headers.hostname
+            && let Ok(value) = HeaderValue::from_str(&hostname)
+        {
+            headers.push((HOSTNAME_HEADER, value));
+        }
+        if config.node_headers.node_id
+            && let Ok(value) = HeaderValue::from_str(config.storage.node_id.as_str())
+        {
+            headers.push((NODE_ID_HEADER, value));
+        }
+        let metrics = Metrics::default();
+        let requests = metrics.summary("vault_core_handle_request", "Time that requests to the service took, in milliseconds.");
+        Facts {
+            api_version: config.api_version.clone(),
+            storage_type: match config.storage.place {
+                StoragePlace::Folder { .. } => "raft",
+                StoragePlace::Memory => "inmem",
+            },
+            prometheus: config.telemetry.prometheus,
+            headers,
+            started: clock.now(),
+            clock,
+            leading: Leading::default(),
+            in_flight: InFlight::default(),
+            metrics,
+            requests,
+        }
+    }
+
+    /// The Vault-like version that clients are told.
+    pub fn api_version(&self) -> &str {
+        &self.api_version
+    }
+
+    /// `raft` or `inmem`.
+    pub fn storage_type(&self) -> &'static str {
+        self.storage_type
+    }
+
+    /// When this process started.
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// Since when this node leads; `None` while it does not.
+    pub fn leading_since(&self) -> Option<Timestamp> {
+        self.leading.since()
+    }
+
+    pub(crate) fn leading(&self) -> &Leading {
+        &self.leading
+    }
+
+    /// The registry, to be given further sources.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// All metrics. `format`: the query parameter of that name; `accept`: the header.
+    ///
+    /// # Errors
+    /// See [`MetricsError`].
+    pub fn render_metrics(&self, format: Option<&str>, accept: Option<&str>) -> Result<RenderedMetrics, MetricsError> {
+        let format = match (format.unwrap_or_default(), accept.unwrap_or_default()) {
+            ("prometheus", _) => MetricsFormat::Prometheus,
+            ("", accept) if accept.contains("application/openmetrics-text") || accept.contains("prometheus/telemetry") => {
+                MetricsFormat::Prometheus
+            }
+            ("", _) => MetricsFormat::Json,
+            (other, _) => return Err(MetricsError::UnknownFormat(other.chars().take(40).collect())),
+        };
+        if format == MetricsFormat::Prometheus && !self.prometheus {
+            return Err(MetricsError::PrometheusOff);
+        }
+        let now = self.clock.now();
+        let mut scrape = self.metrics.scrape();
+        scrape.gauge("vault_core_in_flight_requests", "Requests under way.", &[], self.in_flight.count() as f64);
+        scrape.gauge("process_start_time_seconds", "When the process started, in seconds since 1970.", &[], self.started.0 as f64 / 1000.0);
+        host::measure_process(&mut scrape);
+        Ok(match format {
+            MetricsFormat::Prometheus => RenderedMetrics { media_type: PROMETHEUS_MEDIA_TYPE, body: scrape.to_prometheus() },
+            MetricsFormat::Json => {
+                let body = scrape.to_json(&rfc3339(now), now.since(self.started)).to_string();
+                RenderedMetrics { media_type: HeaderValue::from_static("application/json"), body }
+            }
+        })
+    }
+
+    /// The machine, as `sys/host-info` shows it. What the system does not tell is left out. Reads a few files of `/proc`.
+    pub fn host_info(&self) -> Value {
+        host::info(&rfc3339(self.clock.now()))
+    }
+
+    /// The requests under way by id, as `sys/in-flight-req` shows them; of a path only what names the mount.
+    pub fn in_flight(&self) -> Value {
+        self.in_flight.to_json()
+    }
+}
+
+/// Stands around every request: lists it while it is under way, measures it, and names the node in the answer.
+///
+/// Leaves the request's id in its extensions.
+pub(crate) async fn observe(State(facts): State<Arc<Facts>>, mut request: Request, next: Next) -> Response {
+    let id = RequestId::generate();
+    let began = Instant::now();
+    let remote = request.extensions().get::<Remote>().map(|Remote(address)| *address);
+    let _listed = facts.in_flight.enter(id, facts.clock.now(), remote, request.method(), request.uri().path());
+    request.extensions_mut().insert(id);
+    let mut response = next.run(request).await;
+    facts.metrics.answered(response.status());
+    if response.extensions().get::<WithoutService>().is_none() {
+        facts.requests.record(began.elapsed());
+    }
+    for (name, value) in &facts.headers {
+        response.headers_mut().insert(name, value.clone());
+    }
+    response
+}
+
+/// `GET /v1/sys/metrics` where the listener serves it without a token.
+pub(crate) async fn serve_metrics(State(facts): State<Arc<Facts>>, request: Request) -> Response {
+    let parameters = request.uri().query().unwrap_or_default().split('&');
+    let format = parameters.filter_map(|pair| pair.strip_prefix("format=")).next_back();
+    let accept = request.headers().get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
+    let (status, media_type, body) = match facts.render_metrics(format, accept) {
+        Ok(rendered) => (http::StatusCode::OK, rendered.media_type, rendered.body),
+        Err(error) => {
+            let body = serde_json::json!({ "errors": [error.to_string()] }).to_string();
+            (http::StatusCode::BAD_REQUEST, HeaderValue::from_static("application/json"), body)
+        }
+    };
+    let mut response = Response::new(axum::body::Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.extensions_mut().insert(WithoutService);
+    response
+}
+
+/// As Go writes times. A time after the year 9999 shows as the last one in it.
+pub(crate) fn rfc3339(time: Timestamp) -> String {
+    let milliseconds = i64::try_from(time.0).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(milliseconds).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+/// What the floors below know, at each scrape.
+pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage::Log, is_open: bool, traces_lost: u64) {
+    let status = raft.status();
+    let leads = status.role == raft::Role::Leader;
+    let index = |index: Option<types::Index>| index.map_or(0, |index| index.0);
+    let (committed, applied) = (index(status.committed), index(status.applied));
+    scrape.gauge("vault_core_unsealed", "1 while the barrier of this node is open.", &[], f64::from(u8::from(is_open)));
+    scrape.gauge("vault_core_active", "1 while this node leads.", &[], f64::from(u8::from(leads)));
+    scrape.gauge("vault_raft_storage_stats_commit_index", "The newest entry that is committed.", &[], committed as f64);
+    scrape.gauge("vault_raft_storage_stats_applied_index", "The newest entry that is applied.", &[], applied as f64);
+    let pending = committed.saturating_sub(applied) as f64;
+    scrape.gauge("vault_raft_storage_stats_fsm_pending", "Entries that are committed and not applied.", &[], pending);
+    scrape.gauge("vault_raft_peers", "Members of the cluster.", &[], status.members.len() as f64);
+    scrape.gauge("conclave_raft_term", "Raft's term.", &[], status.term.0 as f64);
+    scrape.gauge("conclave_raft_has_leader", "1 while this node knows a leader.", &[], f64::from(u8::from(status.leader.is_some())));
+    let stats = log.stats();
+    scrape.gauge("conclave_log_bytes", "Bytes of the log's segments.", &[], stats.bytes as f64);
+    scrape.gauge("conclave_log_segments", "Segments of the log.", &[], stats.segments as f64);
+    scrape.gauge("conclave_log_queued_bytes", "Bytes that wait to be written to the log.", &[], stats.queued_bytes as f64);
+    scrape.counter("conclave_log_syncs_total", "Syncs of the log.", &[], stats.syncs);
+    scrape.counter("conclave_log_frames_total", "Frames written to the log.", &[], stats.frames);
+    scrape.counter("conclave_log_written_bytes_total", "Bytes written to the log.", &[], stats.bytes_written);
+    scrape.counter("conclave_trace_lines_lost_total", "Lines of the trace that nobody read in time.", &[], traces_lost);
+    scrape.gauge("conclave_build_info", "1; the labels tell the software's version.", &[("version", crate::VERSION)], 1.0);
+}
