@@ -3,7 +3,7 @@
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use crypto::SecretBytes;
+use crypto::{MacKey, SecretBytes};
 use storage::table::ReadError;
 use storage::{Batch, Expectation, TableView, Write};
 use types::Revision;
@@ -140,6 +140,11 @@ impl View {
     /// How a token is stored and looked up; `None` when sealed.
     pub fn token_tag(&self, token: &[u8]) -> Option<[u8; 32]> {
         self.keys.with(|keyring| keyring.token_tag(token))
+    }
+
+    /// How a secret string shows in the audit entries of a device; `None` when sealed.
+    pub fn audit_key(&self, device: &str) -> Option<MacKey> {
+        self.keys.with(|keyring| keyring.audit_key(device))
     }
 
     /// Seals a plan made from this view: what it expects and what it writes, as the state machine takes it.

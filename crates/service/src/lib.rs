@@ -14,7 +14,7 @@ use barrier::{Keyring, Plan};
 use crypto::{Rng, Zeroizing};
 use types::Timestamp;
 
-pub use audit::{AuditTable, DEVICES_MAX, DeviceConfig};
+pub use audit::{AuditFailures, AuditTable, DEVICES_MAX, DeviceConfig, HEADERS_MAX, RECORD_DURATION_MAX};
 pub use mount::{MOUNTS_MAX, Mount, MountTable};
 pub use pipeline::{ATTEMPTS_MAX, Service};
 pub use policy::{Acl, Denied, Permit};

@@ -11,11 +11,10 @@ use arc_swap::ArcSwap;
 use barrier::{AccessError, Barrier, CommitError, Generation, Name, View, ViewError};
 use crypto::{Rng, SecretBytes, rng::generate_bytes};
 use engine::{Ask, Engine, Operation, Outcome, PlanError, Reply};
-use serde_json::Value;
 use types::capability::Verb;
-use types::{Clock, Path};
+use types::{Clock, Path, Timestamp};
 
-use crate::audit::{AuditTable, Broker, Event, Stage, parse_body};
+use crate::audit::{Answered, Asked, AuditFailures, AuditTable, Auth, Broker, Event, GrantingPolicy, MountShown, PolicyResults};
 use crate::mount::{Mount, MountTable, Route};
 use crate::policy::{Acl, Permit};
 use crate::request::{Answer, Refusal, Request, Response};
@@ -101,14 +100,17 @@ impl Service {
             None => Err(Refusal::Denied),
         };
 
-        // What an unknown caller sends is not worth a parser's memory; that it came is recorded all the same.
-        let is_shown = caller.is_some() && !tables.audit.is_empty();
-        let body = if is_shown { parse_body(request.body.expose()) } else { Value::Null };
-        let mount = route.as_ref().map(|route| (route.mount.path.as_str(), route.mount.kind.as_str()));
-        let permit = permitted.as_ref().ok().map(|(permit, _)| permit);
-        let event = |stage| Event { time: self.clock.now(), request, body: &body, caller: caller.as_deref(), permit, mount, stage };
-        let denied = permitted.is_err();
-        tables.audit.record(&event(Stage::Request { denied })).await.map_err(|_| Refusal::Audit)?;
+        let policies = caller.as_ref().map(|caller| caller.policies()).unwrap_or_default();
+        let granting: Vec<_> = policies.iter().map(|name| GrantingPolicy { name, namespace_id: "root" }).collect();
+        let results = PolicyResults { allowed: permitted.is_ok(), granting_policies: if permitted.is_ok() { &granting } else { &[] } };
+        let event = Event {
+            time: self.clock.now(),
+            auth: caller.as_ref().map(|caller| shown_caller(caller, results)).unwrap_or_default(),
+            request: shown_request(request, caller.as_deref(), permitted.as_ref().ok().map(|(permit, _)| permit), route.as_ref()),
+            response: None,
+            error: permitted.as_ref().is_err().then_some("permission denied"),
+        };
+        tables.audit.record(&event).await.map_err(|_| Refusal::Audit)?;
 
         let outcome = match permitted {
             Err(ref refusal) => Err(refusal.clone()),
@@ -119,10 +121,26 @@ impl Service {
             Err(refusal) => (Err(refusal), Vec::new()),
         };
         *warnings = more;
-        let response = Response { id: request.id, outcome, warnings: Vec::new() };
-        // The devices that have the request's record get the answer's too, also when this very request disabled one.
-        tables.audit.record(&event(Stage::Response(&response))).await.map_err(|_| Refusal::Audit)?;
-        response.outcome
+        let error = outcome.as_ref().err().map(ToString::to_string);
+        let data = match &outcome {
+            Ok(Answer::Data(data) | Answer::Gone(data)) => Some(data),
+            Ok(Answer::Done | Answer::NotFound) | Err(_) => None,
+        };
+        let answered = Answered { data, warnings, ..Answered::default() };
+        let event = Event { time: self.clock.now(), response: Some(answered), error: error.as_deref(), ..event };
+        // The devices that have the request's entry get the answer's too, also when this very request disabled one.
+        tables.audit.record(&event).await.map_err(|_| Refusal::Audit)?;
+        outcome
+    }
+
+    /// Has every audit device's file closed and opened anew, so that a renamed one is let go: for `SIGHUP`.
+    pub fn reopen_audit(&self) {
+        self.tables.load().audit.reopen();
+    }
+
+    /// What could not be recorded since this node was opened: for metrics.
+    pub fn audit_failures(&self) -> AuditFailures {
+        self.tables.load().audit.failures()
     }
 
     /// A view of now, and the tables at that view or newer.
@@ -293,6 +311,50 @@ impl Service {
         let [jitter] = generate_bytes::<1>(&*self.rng);
         let longest = PAUSE_MAX.min(Duration::from_micros(250) * attempt);
         tokio::time::sleep(longest.mul_f64(f64::from(jitter) / 255.0)).await;
+    }
+}
+
+fn shown_caller<'a>(caller: &'a Caller, results: PolicyResults<'a>) -> Auth<'a> {
+    Auth {
+        // EXPOSE: its HMAC is shown.
+        client_token: Some(caller.text.expose()),
+        accessor: &caller.token.accessor,
+        display_name: &caller.token.display_name,
+        policies: caller.policies(),
+        token_policies: caller.policies(),
+        policy_results: Some(results),
+        metadata: Some(&caller.token.meta),
+        token_type: "service",
+        token_ttl: Duration::from_millis(caller.token.ttl_ms),
+        token_issue_time: Some(Timestamp(caller.token.created_ms)),
+        ..Auth::default()
+    }
+}
+
+fn shown_request<'a>(request: &'a Request, caller: Option<&'a Caller>, permit: Option<&Permit>, route: Option<&'a Route>) -> Asked<'a> {
+    let operation = match (permit, request.verb) {
+        (Some(permit), _) => permit.capability().as_str(),
+        (None, Verb::Write) => "update",
+        (None, verb) => verb.as_str(),
+    };
+    let mount = route.map(|route| MountShown {
+        path: &route.mount.path,
+        kind: &route.mount.kind,
+        accessor: &route.mount.accessor,
+        is_auth: route.mount.path.starts_with("auth/"),
+        plain_request_keys: &[],
+        plain_response_keys: &[],
+    });
+    Asked {
+        mount,
+        // EXPOSE: its HMAC is shown.
+        client_token: request.token.as_ref().map(SecretBytes::expose),
+        client_token_accessor: caller.map(|caller| caller.token.accessor.as_str()).unwrap_or_default(),
+        // What an unknown caller sends is not worth the work; that it came is recorded all the same.
+        data: caller.map(|_| &request.body),
+        query: &request.query,
+        remote: request.remote,
+        ..Asked::new(request.id, operation, request.path.as_str())
     }
 }
 

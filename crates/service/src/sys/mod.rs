@@ -49,9 +49,19 @@ pub(crate) fn parse(ask: Ask, rng: &dyn Rng) -> Result<Prepared, AskError> {
         (["audit"], Verb::Read) => operation(Box::new(audit::List)),
         (["audit", _, ..], Verb::Write) => audit::parse_enable(&segments[1..], &ask, rng),
         (["audit", _, ..], Verb::Delete) => operation(Box::new(audit::Disable::parse(&segments[1..]))),
-        (["seal" | "ha-status" | "auth"] | ["mounts" | "audit", ..] | ["internal", "ui", "mounts", ..], _) => {
-            Err(AskError::UnsupportedOperation)
-        }
+        (["audit-hash", _, ..], Verb::Write) => operation(Box::new(audit::Hash::parse(&segments[1..], &ask)?)),
+        (["config", "auditing", "request-headers"], Verb::Read) => operation(Box::new(audit::Headers)),
+        (["config", "auditing", "request-headers", name], Verb::Read) => operation(Box::new(audit::ShowHeader::parse(name))),
+        (["config", "auditing", "request-headers", name], Verb::Write) => operation(Box::new(audit::SetHeader::parse(name, &ask)?)),
+        (["config", "auditing", "request-headers", name], Verb::Delete) => operation(Box::new(audit::RemoveHeader::parse(name))),
+        (
+            ["seal" | "ha-status" | "auth"]
+            | ["mounts" | "audit" | "audit-hash", ..]
+            | ["internal", "ui", "mounts", ..]
+            | ["config", "auditing", "request-headers"]
+            | ["config", "auditing", "request-headers", _],
+            _,
+        ) => Err(AskError::UnsupportedOperation),
         _ => Err(AskError::UnsupportedPath),
     }
 }
