@@ -142,7 +142,7 @@ impl View {
         self.keys.with(|keyring| keyring.token_tag(token))
     }
 
-    /// How a secret string shows in the audit entries of a device; `None` when sealed.
+    /// How a secret string shows in the audit records of a device; `None` when sealed.
     pub fn audit_key(&self, device: &str) -> Option<MacKey> {
         self.keys.with(|keyring| keyring.audit_key(device))
     }

@@ -128,7 +128,7 @@ impl Service {
         };
         let answered = Answered { data, warnings, ..Answered::default() };
         let event = Event { time: self.clock.now(), response: Some(answered), error: error.as_deref(), ..event };
-        // The devices that have the request's entry get the answer's too, also when this very request disabled one.
+        // The devices that have the request's record get the answer's too, also when this very request disabled one.
         tables.audit.record(&event).await.map_err(|_| Refusal::Audit)?;
         outcome
     }

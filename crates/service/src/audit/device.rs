@@ -1,7 +1,7 @@
-//! The file device: one thread appends what waits, many entries in one write and one sync (group commit).
+//! The file device: one thread appends what waits, many records in one write and one sync (group commit).
 //!
-//! Always: an entry counts once its line is written and, with `sync`, on stable storage; what waits is bounded in lines and in
-//! bytes; nobody waits longer than [`RECORD_DURATION_MAX`]. A device that hangs makes nobody wait until it moves again: entries
+//! Always: a record counts once its line is written and, with `sync`, on stable storage; what waits is bounded in lines and in
+//! bytes; nobody waits longer than [`RECORD_DURATION_MAX`]. A device that hangs makes nobody wait until it moves again: records
 //! still go to it while there is room, but do not count.
 
 use std::io;
@@ -12,12 +12,12 @@ use std::time::Duration;
 use crypto::MacKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::entry::{AuditedHeaders, Event};
 use super::file::Sink;
 use super::options::DeviceOptions;
+use super::record::{AuditedHeaders, Event};
 use super::redact::Redaction;
 
-/// How long an entry may wait for a device; then the device counts as failed for it.
+/// How long a record may wait for a device; then the device counts as failed for it.
 pub const RECORD_DURATION_MAX: Duration = Duration::from_secs(10);
 /// Lines that wait for the device, at most; further ones wait for a place.
 const QUEUE_LINES_MAX: usize = 4096;
@@ -26,7 +26,7 @@ const QUEUE_KIB_MAX: u32 = 64 * 1024;
 /// Bytes that go into one write, about.
 const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Why an entry was not written, or may not have been.
+/// Why a record was not written, or may not have been.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum WriteError {
     /// The device never worked: its options make no sense to this version, or there was no thread for it.
@@ -70,14 +70,14 @@ pub(crate) struct FileDevice {
     room: Arc<Semaphore>,
     flags: Arc<Flags>,
     queue: Result<mpsc::Sender<Message>, Arc<str>>,
-    /// How long an entry waits.
+    /// How long a record waits.
     patience: Duration,
     fails: AtomicBool,
     failures: AtomicU64,
 }
 
 impl FileDevice {
-    /// Starts the device's thread, which opens the file. A file that cannot be opened makes every entry fail, until it can.
+    /// Starts the device's thread, which opens the file. A file that cannot be opened makes every record fail, until it can.
     pub(crate) fn open(path: &str, options: &DeviceOptions, key: MacKey) -> FileDevice {
         let sink = Sink::new(&options.target, &options.prefix);
         if options.log_raw {
@@ -101,7 +101,7 @@ impl FileDevice {
         FileDevice::with(path, redaction, options.prefix.clone(), flags, queue)
     }
 
-    /// A device that takes no entry, and says why.
+    /// A device that takes no record, and says why.
     pub(crate) fn unusable(path: &str, key: MacKey, why: &str) -> FileDevice {
         let redaction = Redaction { key, log_raw: false, hmac_accessor: true, elide_list_responses: false };
         FileDevice::with(path, redaction, String::new(), Arc::default(), Err(why.into()))
@@ -128,7 +128,7 @@ impl FileDevice {
         }
     }
 
-    /// Entries that this device did not take.
+    /// Records that this device did not take.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
@@ -142,9 +142,9 @@ impl FileDevice {
         }
     }
 
-    /// Takes an entry; true once it counts. A failure is traced when the device begins to fail, not for each entry.
+    /// Takes a record; true once it counts. A failure is traced when the device begins to fail, not for each record.
     ///
-    /// When the call is dropped, or fails, the entry may still be written.
+    /// When the call is dropped, or fails, the record may still be written.
     pub(crate) async fn record(&self, event: &Event<'_>, headers: &AuditedHeaders) -> bool {
         let written = self.write(event.line(&self.prefix, &self.redaction, headers)).await;
         match &written {
@@ -180,7 +180,7 @@ impl FileDevice {
         match tokio::time::timeout(self.patience, queued_and_written).await {
             Ok(written) => written,
             Err(_) => {
-                // Should the thread have moved just now, it will say so again after the next entry.
+                // Should the thread have moved just now, it will say so again after the next record.
                 self.flags.hangs.store(true, Ordering::Release);
                 Err(WriteError::TookTooLong(self.patience))
             }
@@ -209,7 +209,7 @@ fn run(mut sink: Sink, sync: bool, flags: &Flags, mut inbox: mpsc::Receiver<Mess
         let result = sink.append(&bytes, sync).map_err(Arc::new);
         flags.hangs.store(false, Ordering::Release);
         for (reply, _room) in waiting.drain(..) {
-            // The request may have gone; its entry stays.
+            // The request may have gone; its record stays.
             let _ = reply.send(result.clone());
         }
         bytes.clear();
@@ -225,8 +225,8 @@ mod tests {
     use types::{RequestId, Timestamp};
     use uuid::Uuid;
 
-    use super::super::entry::{Asked, Auth};
     use super::super::options::Target;
+    use super::super::record::{Asked, Auth};
     use super::*;
 
     fn options(path: &Path, sync: bool) -> DeviceOptions {
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_entry_is_in_the_file_when_it_counts() {
+    async fn a_record_is_in_the_file_when_it_counts() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("audit.log");
         for sync in [true, false] {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn every_one_of_many_entries_is_written_once() {
+    async fn every_one_of_many_records_is_written_once() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("audit.log");
         let device = Arc::new(device(&file));
@@ -273,8 +273,8 @@ mod tests {
         for writer in 0..16 {
             let device = Arc::clone(&device);
             writers.spawn(async move {
-                for entry in 0..50 {
-                    assert!(record(&device, &format!("{writer}-{entry}")).await);
+                for at in 0..50 {
+                    assert!(record(&device, &format!("{writer}-{at}")).await);
                 }
             });
         }
@@ -283,7 +283,7 @@ mod tests {
         }
         let mut seen = paths(&file);
         seen.sort();
-        let mut want: Vec<String> = (0..16).flat_map(|writer| (0..50).map(move |entry| format!("{writer}-{entry}"))).collect();
+        let mut want: Vec<String> = (0..16).flat_map(|writer| (0..50).map(move |at| format!("{writer}-{at}"))).collect();
         want.sort();
         assert_eq!(seen, want);
     }
@@ -348,13 +348,13 @@ mod tests {
         assert!(seen.iter().filter(|path| *path == "meanwhile").count() >= QUEUE_LINES_MAX, "what fitted was kept");
     }
 
-    /// By hand: `cargo test -p service --release -- --ignored --nocapture entries_a_second`. Set AUDIT_FOLDER to measure another disk.
+    /// By hand: `cargo test -p service --release -- --ignored --nocapture records_a_second`. Set AUDIT_FOLDER to measure another disk.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     #[ignore = "a measurement, not a test"]
-    async fn entries_a_second() {
+    async fn records_a_second() {
         let folder = std::env::var_os("AUDIT_FOLDER").map(std::path::PathBuf::from).unwrap_or_else(std::env::temp_dir);
         for (what, sync, writers) in [
-            ("one sync an entry", true, 1),
+            ("one sync a record", true, 1),
             ("64 waiters, sync", true, 64),
             ("1 waiter, no sync", false, 1),
             ("64 waiters, no sync", false, 64),
@@ -363,9 +363,9 @@ mod tests {
             let file = dir.path().join("audit.log");
             let device = Arc::new(FileDevice::open("file/", &options(&file, sync), MacKey::new(&[1; 32])));
             let (begun, mut tasks) = (Instant::now(), tokio::task::JoinSet::new());
-            let entries = Arc::new(AtomicU64::new(0));
+            let records = Arc::new(AtomicU64::new(0));
             for _ in 0..writers {
-                let (device, entries) = (Arc::clone(&device), Arc::clone(&entries));
+                let (device, records) = (Arc::clone(&device), Arc::clone(&records));
                 tasks.spawn(async move {
                     let body = crypto::SecretBytes::from(br#"{"data":{"user":"u","password":"0123456789abcdef"}}"#.to_vec());
                     while begun.elapsed() < Duration::from_secs(3) {
@@ -373,12 +373,12 @@ mod tests {
                         event.request.data = Some(&body);
                         event.auth.client_token = Some(b"hvs.0123456789abcdef");
                         assert!(device.record(&event, &AuditedHeaders::new()).await);
-                        entries.fetch_add(1, Ordering::Relaxed);
+                        records.fetch_add(1, Ordering::Relaxed);
                     }
                 });
             }
             tasks.join_all().await;
-            println!("{what}: {:.0} entries/s", entries.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64());
+            println!("{what}: {:.0} records/s", records.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64());
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The file of a device: appends whole lines to whatever file has the path, and makes them durable.
 //!
 //! Always: a line begins at the start of one, whatever a crash or a full disk has cut off; the file is a regular one, no link is
-//! followed, and it holds audit entries or nothing; a file that was deleted, renamed or replaced is noticed before a line goes
-//! to it. Several processes may append to one file: they take turns by its lock. Knows nothing of entries.
+//! followed, and it holds audit records or nothing; a file that was deleted, renamed or replaced is noticed before a line goes
+//! to it. Several processes may append to one file: they take turns by its lock. Knows nothing of records.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -126,8 +126,8 @@ impl LogFile {
         }
         if metadata.len() == 0 {
             sync_folder(&self.path)?;
-        } else if !self.holds_entries(&file)? {
-            return Err(io::Error::other("the file holds something else than this device's entries (move it away, or name another)"));
+        } else if !self.holds_records(&file)? {
+            return Err(io::Error::other("the file holds something else than this device's records (move it away, or name another)"));
         }
         if let Some(mode) = self.mode.filter(|mode| metadata.permissions().mode() & 0o7777 != *mode) {
             file.set_permissions(Permissions::from_mode(mode))?;
@@ -135,13 +135,13 @@ impl LogFile {
         Ok(file)
     }
 
-    /// Whether the file begins as an entry does: a wrong path must not spoil a file that somebody needs.
-    fn holds_entries(&self, file: &File) -> io::Result<bool> {
+    /// Whether the file begins as a record does: a wrong path must not spoil a file that somebody needs.
+    fn holds_records(&self, file: &File) -> io::Result<bool> {
         let mut begin = vec![0; self.prefix.len() + 1];
         let read = file.read_at(&mut begin, 0)?;
-        let entry = [&self.prefix[..], b"{"].concat();
-        // A first entry may be torn; that leaves a newline behind it.
-        Ok(begin[..read] == entry || begin[..read].split(|byte| *byte == b'\n').next().is_some_and(|begin| entry.starts_with(begin)))
+        let record = [&self.prefix[..], b"{"].concat();
+        // A first record may be torn; that leaves a newline behind it.
+        Ok(begin[..read] == record || begin[..read].split(|byte| *byte == b'\n').next().is_some_and(|begin| record.starts_with(begin)))
     }
 }
 

@@ -1,13 +1,13 @@
-//! Audit: with a device on, no secret leaves and no state changes unless the request's entry is durable. Fails closed.
+//! Audit: with a device on, no secret leaves and no state changes unless the request's record is durable. Fails closed.
 //!
-//! Two entries a request: one before anything is done, one before anything is told. All devices get them; one that took it is
+//! Two records a request: one before anything is done, one before anything is told. All devices get them; one that took it is
 //! enough. Secrets are shown as HMAC-SHA256 by a key of the device.
 
 mod device;
-mod entry;
 mod file;
 mod json;
 mod options;
+mod record;
 mod redact;
 mod table;
 
@@ -22,14 +22,14 @@ use device::FileDevice;
 use file::Sink;
 
 pub use device::RECORD_DURATION_MAX;
-pub(crate) use entry::{Answered, Asked, AuditedHeaders, Auth, Event, GrantingPolicy, MountShown, PolicyResults};
 pub(crate) use options::{DeviceOptions, parse_flag};
+pub(crate) use record::{Answered, Asked, AuditedHeaders, Auth, Event, GrantingPolicy, MountShown, PolicyResults};
 pub use table::{AuditTable, DEVICES_MAX, DeviceConfig, HEADERS_MAX};
 
 /// How long a look at a file may take when a device is turned on.
 const PROBE_DURATION_MAX: Duration = Duration::from_secs(10);
 
-/// No device took the entry.
+/// No device took the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotRecorded;
 
@@ -40,7 +40,7 @@ pub struct AuditFailures {
     pub requests: u64,
     /// Responses that no device took, and that were therefore not told.
     pub responses: u64,
-    /// By the path of each device that is on: the entries that it did not take, whether another did or not.
+    /// By the path of each device that is on: the records that it did not take, whether another did or not.
     pub devices: Vec<(String, u64)>,
 }
 
@@ -85,9 +85,9 @@ impl Broker {
         Some(Broker { devices, headers: table.headers().clone(), counts: Arc::clone(&self.counts) })
     }
 
-    /// Returns once every device has taken the entry or failed to, and one has taken it; with no device at all, at once.
+    /// Returns once every device has taken the record or failed to, and one has taken it; with no device at all, at once.
     ///
-    /// An entry that is refused, or whose call is dropped, may still be written.
+    /// A record that is refused, or whose call is dropped, may still be written.
     pub(crate) async fn record(&self, event: &Event<'_>) -> Result<(), NotRecorded> {
         if self.devices.is_empty() {
             return Ok(());

@@ -14,7 +14,7 @@ const MODE_MAX: u32 = 0o664;
 /// The most of a given value that an error repeats, in characters.
 const SHOWN_CHARS_MAX: usize = 40;
 
-/// Where entries go.
+/// Where records go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     /// A file of this path, which is absolute, with these permissions. `None` keeps those of the file, and makes a new one 0600.
@@ -27,7 +27,7 @@ pub(crate) enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeviceOptions {
     pub(crate) target: Target,
-    /// Whether an entry counts only once it is on stable storage.
+    /// Whether a record counts only once it is on stable storage.
     pub(crate) sync: bool,
     /// Everything is shown as it is.
     pub(crate) log_raw: bool,

@@ -9,11 +9,11 @@ use prost::Message;
 use proto::stored;
 use types::Revision;
 
-use super::entry::AuditedHeaders;
+use super::record::AuditedHeaders;
 
 /// Audit devices in one cluster, at most.
 pub const DEVICES_MAX: usize = 16;
-/// Request headers that are shown in entries, at most.
+/// Request headers that are shown in records, at most.
 pub const HEADERS_MAX: usize = 128;
 
 /// One device, as it is configured.

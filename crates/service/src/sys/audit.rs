@@ -1,4 +1,4 @@
-//! `sys/audit`, `sys/audit-hash` and `sys/config/auditing`: which devices record, how a value shows in their entries, and which
+//! `sys/audit`, `sys/audit-hash` and `sys/config/auditing`: which devices record, how a value shows in their records, and which
 //! request headers are in them.
 
 use std::collections::BTreeMap;
@@ -133,7 +133,7 @@ impl Operation for Disable {
     }
 }
 
-/// How a value shows in a device's entries.
+/// How a value shows in a device's records.
 pub(crate) struct Hash {
     path: String,
     input: SecretBytes,

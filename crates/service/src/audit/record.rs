@@ -1,4 +1,4 @@
-//! One audit entry: which request, by whom, what came of it. Vault's field names, in Vault's order; what is empty is left out.
+//! One audit record: which request, by whom, what came of it. Vault's field names, in Vault's order; what is empty is left out.
 //!
 //! Knows nothing of tokens, policies or mounts: the pipeline lends what is to be shown.
 
@@ -15,10 +15,10 @@ use super::redact::{Redaction, Special};
 
 /// How our built-in engines and methods are named as plugins.
 const RUNNING_VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"), "+builtin.conclave");
-/// Room for an entry without its data, so that its buffer seldom grows.
-const ENTRY_BYTES: usize = 2048;
+/// Room for a record without its data, so that its buffer seldom grows.
+const RECORD_BYTES: usize = 2048;
 
-/// All that an entry shows.
+/// All that a record shows.
 #[derive(Clone, Copy)]
 pub(crate) struct Event<'a> {
     /// When.
@@ -27,7 +27,7 @@ pub(crate) struct Event<'a> {
     pub(crate) auth: Auth<'a>,
     /// For what.
     pub(crate) request: Asked<'a>,
-    /// `None`: an entry of a request, before anything is done. `Some`: of a response, before anything is told.
+    /// `None`: a record of a request, before anything is done. `Some`: of a response, before anything is told.
     pub(crate) response: Option<Answered<'a>>,
     /// Why it was, or will be, refused: a text for the caller, without secrets.
     pub(crate) error: Option<&'a str>,
@@ -176,20 +176,20 @@ pub(crate) struct WrapInfo<'a> {
 pub(crate) type AuditedHeaders = BTreeMap<String, bool>;
 
 impl Event<'_> {
-    /// The entry as a line of JSON after `prefix`, as a device with this redaction shows it.
+    /// The record as a line of JSON after `prefix`, as a device with this redaction shows it.
     pub(crate) fn line(&self, prefix: &str, redaction: &Redaction, headers: &AuditedHeaders) -> Vec<u8> {
         let shown = Shown { event: self, redaction, headers };
-        let mut line = Vec::with_capacity(ENTRY_BYTES);
+        let mut line = Vec::with_capacity(RECORD_BYTES);
         line.extend_from_slice(prefix.as_bytes());
-        json::object(&mut line, |entry| {
-            entry.text("time", &rfc3339(self.time));
-            entry.text("type", if self.response.is_none() { "request" } else { "response" });
-            entry.object("auth", |part| shown.auth(part, &self.auth, true));
-            entry.object("request", |part| shown.request(part));
+        json::object(&mut line, |record| {
+            record.text("time", &rfc3339(self.time));
+            record.text("type", if self.response.is_none() { "request" } else { "response" });
+            record.object("auth", |part| shown.auth(part, &self.auth, true));
+            record.object("request", |part| shown.request(part));
             if let Some(response) = &self.response {
-                entry.object("response", |part| shown.response(part, response));
+                record.object("response", |part| shown.response(part, response));
             }
-            entry.text("error", self.error.unwrap_or_default());
+            record.text("error", self.error.unwrap_or_default());
         });
         line.push(b'\n');
         line
@@ -486,7 +486,7 @@ mod tests {
 
     /// Field for field what OpenBao 2.7.2 writes, but for the numbers and times in bodies, which it shows.
     #[test]
-    fn an_entry_has_vaults_fields() {
+    fn a_record_has_vaults_fields() {
         let redaction = redaction();
         let tag = |text: &str| redaction.tag(text.as_bytes());
         let headers = AuditedHeaders::from([("x-a".into(), true), ("x-b".into(), false), ("x-none".into(), false)]);
@@ -515,14 +515,14 @@ mod tests {
             "wrap_info": {"ttl": 60, "token": tag("canary-wrapping"), "accessor": tag("canary-accessor"), "creation_time": "2023-11-14T22:13:20.001Z",
                 "creation_path": "secret/data/app", "wrapped_accessor": tag("canary-accessor")},
         });
-        let entry = |kind: &str| json!({"time": "2023-11-14T22:13:20.001Z", "type": kind, "auth": auth, "request": request});
+        let record = |kind: &str| json!({"time": "2023-11-14T22:13:20.001Z", "type": kind, "auth": auth, "request": request});
         with_event(|event| {
-            let (mut want, got) = (entry("response"), parsed(&event, &redaction, &headers));
+            let (mut want, got) = (record("response"), parsed(&event, &redaction, &headers));
             want["response"] = response;
             want["error"] = json!("permission denied");
             assert_eq!(got, want);
             assert!(!got.to_string().contains("canary"), "{got}");
-            assert_eq!(parsed(&Event { response: None, error: None, ..event }, &redaction, &headers), entry("request"));
+            assert_eq!(parsed(&Event { response: None, error: None, ..event }, &redaction, &headers), record("request"));
         });
     }
 
@@ -554,9 +554,9 @@ mod tests {
         let redaction = redaction();
         with_event(|mut event| {
             event.request.data = None;
-            let entry = parsed(&event, &redaction, &AuditedHeaders::new());
-            assert_eq!(entry["request"]["data"]["version"], json!(redaction.tag(b"canary")));
-            assert!(entry["request"].get("query").is_none() && entry["request"].get("headers").is_none());
+            let record = parsed(&event, &redaction, &AuditedHeaders::new());
+            assert_eq!(record["request"]["data"]["version"], json!(redaction.tag(b"canary")));
+            assert!(record["request"].get("query").is_none() && record["request"].get("headers").is_none());
         });
     }
 
