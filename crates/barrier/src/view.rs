@@ -3,7 +3,7 @@
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use crypto::SecretBytes;
+use crypto::{MacKey, SecretBytes};
 use storage::table::ReadError;
 use storage::{Batch, Expectation, TableView, Write};
 use types::Revision;
@@ -214,6 +214,11 @@ impl View {
     /// Borrows the keyring for one call; `None` when sealed.
     pub fn with_keyring<T>(&self, act: impl FnOnce(&Keyring) -> T) -> Option<T> {
         self.keys.with(act)
+    }
+
+    /// How a secret string shows in the audit records of a device; `None` when sealed.
+    pub fn audit_key(&self, device: &str) -> Option<MacKey> {
+        self.keys.with(|keyring| keyring.audit_key(device))
     }
 
     /// Seals a plan made from this view: what it expects and what it writes, as the state machine takes it.

@@ -246,7 +246,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop.clone());
     let clients = tasks.spawn(clients);
 
-    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls };
+    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, serving: serving.clone() };
     let failure = {
         let failed = raft.failed();
         tokio::pin!(failed);
@@ -286,11 +286,16 @@ struct Reloadable<'a> {
     config: Config,
     traces: &'a Traces,
     client_tls: Option<ListenerTls>,
+    serving: Serving,
 }
 
 impl Reloadable<'_> {
     /// Reads the configuration again. A wrong one changes nothing.
     async fn reload(&self) {
+        // First: a log that was renamed must be let go whatever the configuration says.
+        if let Some(service) = self.serving.service() {
+            service.reopen_audit();
+        }
         let sources = self.config.sources.clone();
         let read = tokio::task::spawn_blocking(move || Config::load(&sources)).await;
         let renewed = match read {

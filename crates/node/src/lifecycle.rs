@@ -40,7 +40,7 @@ pub(crate) async fn follow(parts: Follow) {
         let is_open = *open.borrow_and_update();
         let service = is_open.then(|| {
             let (clock, rng) = (Arc::clone(&parts.clock), Arc::clone(&parts.rng));
-            Arc::new(Service::new(parts.barrier.clone(), clock, rng, Settings::default()))
+            Arc::new(Service::new(Arc::new(parts.barrier.clone()), clock, rng, Settings::default()))
         });
         let status = if service.is_some() { ServingStatus::Serving } else { ServingStatus::NotServing };
         parts.serving.0.store(service);

@@ -3,6 +3,7 @@
 //! Knows nothing of sockets or status codes. [`Service::handle`] is the one way of a request.
 
 mod audit;
+mod audited;
 mod backend;
 mod body;
 mod denials;
@@ -16,7 +17,10 @@ mod pipeline;
 pub mod policy;
 mod records;
 mod request;
+mod store;
 mod sys;
+#[cfg(test)]
+mod testing;
 mod token;
 mod ttl;
 
@@ -24,12 +28,13 @@ use barrier::{Keyring, Plan};
 use crypto::{Rng, Zeroizing};
 use types::Timestamp;
 
-pub use audit::{AuditTable, DEVICES_MAX, DeviceConfig};
+pub use audit::{AuditFailures, AuditTable, DEVICES_MAX, DeviceConfig, HEADERS_MAX, RECORD_DURATION_MAX};
 pub use mount::{MOUNTS_MAX, Mount, MountTable};
 pub use outcome::Settings;
 pub use permit::Permit;
 pub use pipeline::{ATTEMPTS_MAX, Service};
 pub use request::{Answer, Auth, Lease, Raw, Refusal, Request, Response};
+pub use store::Store;
 pub use token::Caller;
 
 /// The first records of a new cluster, and its root token, which nobody can tell again.

@@ -17,7 +17,7 @@ use crate::namespace::Namespace;
 use crate::permit::{Acls, Authority};
 use crate::records::Records;
 use crate::request::{Answer, Request};
-use crate::sys::Cluster;
+use crate::store::Store;
 use crate::token::Caller;
 
 /// What holds for every request of this service.
@@ -57,7 +57,8 @@ pub(crate) struct Scope<'a> {
     /// For the rules of other tokens.
     pub(crate) acls: &'a Acls,
     pub(crate) denials: &'a Denials,
-    pub(crate) cluster: &'a dyn Cluster,
+    /// For acts on the cluster rather than on records.
+    pub(crate) store: &'a dyn Store,
 }
 
 impl Scope<'_> {

@@ -25,8 +25,8 @@ pub struct Permit {
     caller: Option<Arc<Caller>>,
     path: Path,
     capability: Capability,
-    /// Name and namespace of each policy with the rule that allowed it.
-    granted_by: Vec<(String, String)>,
+    /// The policies with the rule that allowed it. All are of the caller's namespace.
+    granted_by: Vec<String>,
     /// For a list: the limit to use in place of the one that was asked for.
     limit: Option<u64>,
     /// For a list: which keys may be shown.
@@ -59,8 +59,8 @@ impl Permit {
         self.capability
     }
 
-    /// Name and namespace of each policy with the rule that allowed it.
-    pub(crate) fn granted_by(&self) -> &[(String, String)] {
+    /// The policies with the rule that allowed it. All are of the caller's namespace.
+    pub(crate) fn granted_by(&self) -> &[String] {
         &self.granted_by
     }
 
@@ -103,8 +103,8 @@ impl Authority {
             Decision::Denied(denial) => return Err(denial),
         };
         let granted_by = match allowed.rule {
-            Some(rule) => rule.policies().map(|(name, namespace, _)| (name.to_owned(), namespace.to_owned())).collect(),
-            None => vec![("root".to_owned(), self.caller.namespace.shown_path())],
+            Some(rule) => rule.policies().map(|(name, ..)| name.to_owned()).collect(),
+            None => vec!["root".to_owned()],
         };
         Ok(Permit {
             caller: Some(Arc::clone(&self.caller)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use barrier::{AccessError, Barrier, CommitError, Name, Plan, ViewError};
+use barrier::{AccessError, CommitError, Name, Plan, ViewError};
 use crypto::{Rng, SecretBytes, rng::generate_bytes};
 use engine::route::Access;
 use engine::{Ask, Engine, Json};
@@ -16,7 +16,8 @@ use serde_json::Value;
 use types::capability::Verb;
 use types::{Clock, Path};
 
-use crate::audit::{AuditTable, Broker, Event, Stage, parse_body};
+use crate::audit::{AuditFailures, AuditTable, Broker, Event, PolicyResults};
+use crate::audited;
 use crate::backend::{self, Backend, Parsed};
 use crate::denials::{Denials, Denied};
 use crate::mount::{Mount, Route};
@@ -27,6 +28,7 @@ use crate::policy::decision::{Denial, Question};
 use crate::policy::filter::ListFilter;
 use crate::records::{Caches, Records};
 use crate::request::{Answer, Refusal, Request, Response};
+use crate::store::Store;
 use crate::token::{self, Caller};
 use crate::{body, help};
 
@@ -46,7 +48,7 @@ struct Recording {
 
 /// Serves requests while the barrier is open. Built by unseal and dropped by seal.
 pub struct Service {
-    barrier: Barrier,
+    store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     settings: Settings,
@@ -68,11 +70,11 @@ struct Place {
 }
 
 impl Service {
-    /// For an open barrier. Once that is sealed (again), every request is refused.
-    pub fn new(barrier: Barrier, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, settings: Settings) -> Service {
+    /// Over an open store. Once that is sealed (again), every request is refused.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, settings: Settings) -> Service {
         let turn_salt = u64::from_le_bytes(generate_bytes(&*rng));
         Service {
-            barrier,
+            store,
             clock,
             rng,
             settings,
@@ -116,15 +118,19 @@ impl Service {
         };
         let permitted = self.permit(request, caller.as_ref(), &place, &records);
 
-        // What an unknown caller sends is not worth a parser's memory, unless it is meant for strangers; that it came is recorded.
-        let is_shown = (caller.is_some() || permitted.is_ok()) && !audit.is_empty();
-        let body = if is_shown { parse_body(request.body.expose()) } else { Value::Null };
-        let mount = place.route.as_ref().map(|route| (route.mount.path.as_str(), route.mount.kind.as_str()));
         let permit = permitted.as_ref().ok().map(|permitted| Arc::clone(&permitted.permit));
-        let permit = permit.as_deref();
-        let event = |stage| Event { time: self.clock.now(), request, body: &body, caller: caller.as_deref(), permit, mount, stage };
-        let denied = permitted.is_err();
-        audit.record(&event(Stage::Request { denied })).await.map_err(|_| Refusal::Audit)?;
+        let (permit, who) = (permit.as_deref(), caller.as_deref());
+        let granting = audited::granting(permit, who);
+        let results = PolicyResults { allowed: permitted.is_ok(), granting_policies: &granting };
+        let namespace_path = place.namespace.shown_path();
+        let event = Event {
+            time: self.clock.now(),
+            auth: who.map(|caller| audited::caller(caller, results)).unwrap_or_default(),
+            request: audited::asked(request, who, permit, &place.namespace, &namespace_path, place.route.as_ref()),
+            response: None,
+            error: permitted.is_err().then_some("permission denied"),
+        };
+        audit.record(&event).await.map_err(|_| Refusal::Audit)?;
 
         let outcome = match permitted {
             Err(ref refusal) => Err(refusal.clone()),
@@ -133,15 +139,27 @@ impl Service {
                 self.dispatch(work, records, warnings).await
             }
         };
-        let response = Response { id: request.id, outcome, warnings: Vec::new() };
+        let error = outcome.as_ref().err().map(ToString::to_string);
+        let response = Some(audited::answered(&outcome, warnings));
+        let event = Event { time: self.clock.now(), response, error: error.as_deref(), ..event };
         // The devices that have the request's record get the answer's too, also when this very request disabled one.
-        audit.record(&event(Stage::Response(&response))).await.map_err(|_| Refusal::Audit)?;
-        response.outcome
+        audit.record(&event).await.map_err(|_| Refusal::Audit)?;
+        outcome
+    }
+
+    /// Has every audit device's file closed and opened anew, so that a renamed one is let go: for `SIGHUP`.
+    pub fn reopen_audit(&self) {
+        self.recording.load().broker.reopen();
+    }
+
+    /// What could not be recorded since this node was opened: for metrics.
+    pub fn audit_failures(&self) -> AuditFailures {
+        self.recording.load().broker.failures()
     }
 
     /// The records of now.
     async fn fresh(&self) -> Result<Records, Refusal> {
-        let view = self.barrier.view().await.map_err(|error| match error {
+        let view = self.store.view().await.map_err(|error| match error {
             AccessError::Sealed => Refusal::Sealed,
             AccessError::Read(raft::ReadError::NoLeader) => Refusal::NoLeader,
             AccessError::Read(error) => internal(&error),
@@ -162,7 +180,7 @@ impl Service {
             return Ok(Arc::clone(&known.broker));
         }
         let broker = match &table {
-            Some(table) => Arc::new(known.broker.renew(table, &self.barrier).ok_or(Refusal::Sealed)?),
+            Some(table) => Arc::new(known.broker.renew(table, &records.view).ok_or(Refusal::Sealed)?),
             None => Arc::default(),
         };
         self.recording.store(Arc::new(Recording { table, broker: Arc::clone(&broker) }));
@@ -278,7 +296,7 @@ impl Service {
             authority: who.authority,
             acls: &self.acls,
             denials: &self.denials,
-            cluster: &self.barrier,
+            store: &*self.store,
         }
     }
 
@@ -377,8 +395,8 @@ impl Service {
         if plan.is_empty() {
             return Ok(());
         }
-        let committed = self.barrier.commit(&records.view, plan).await;
-        committed.map(drop).map_err(|error| match error {
+        let committed = self.store.commit(&records.view, plan).await;
+        committed.map_err(|error| match error {
             CommitError::Sealed => Refusal::Sealed,
             CommitError::Conflict => Refusal::Contended,
             CommitError::TooLarge(_) => Refusal::TooLarge,

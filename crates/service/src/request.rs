@@ -28,6 +28,8 @@ pub struct Request {
     pub token: Option<SecretBytes>,
     /// Who calls.
     pub remote: Option<SocketAddr>,
+    /// What else came with it, by lower-case names, but for what is secret: for audit records.
+    pub headers: Vec<(String, String)>,
     /// For how long the answer is to be wrapped; `None`: not at all.
     pub wrap_ttl: Option<Duration>,
 }

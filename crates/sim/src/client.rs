@@ -122,6 +122,7 @@ impl Client {
         let Some(service) = life.service() else { return Outcome::NothingDone("sealed".into()) };
         let request = Request {
             namespace: Path::root(),
+            headers: Vec::new(),
             wrap_ttl: None,
             id: RequestId(uuid::Builder::from_random_bytes(generate_bytes(&self.rng as &dyn Rng)).into_uuid()),
             verb,

@@ -22,7 +22,7 @@ use crate::lifecycle::Serving;
 use crate::room::{BodyError, Gate, Held, Room};
 
 pub(crate) use error::Failure;
-pub(crate) use read::{check_json, namespace, token};
+pub(crate) use read::{check_json, namespace, shown_headers, token};
 
 /// What a request may cost before anybody is known to ask.
 #[derive(Clone)]
@@ -113,7 +113,8 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request)
     let service = edge.serving.service().ok_or(Failure::Sealed)?;
     let path = if matches!(verb, types::capability::Verb::List | types::capability::Verb::Scan) { path.as_folder() } else { path };
     let is_top_level = render::is_top_level(&path);
-    let request = service::Request { id, verb, namespace, path, body, query, token, remote: Some(remote), wrap_ttl };
+    let headers = read::shown_headers(&head.headers);
+    let request = service::Request { id, verb, namespace, path, body, query, token, remote: Some(remote), headers, wrap_ttl };
     let response = service.handle(request).await;
     Ok(render::response(response, is_top_level))
 }

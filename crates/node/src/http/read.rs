@@ -125,6 +125,13 @@ pub(crate) fn namespace(headers: &HeaderMap) -> Result<Path, Failure> {
     if text == "root" { Ok(Path::root()) } else { Path::parse(text).map_err(|error| bad(&error)) }
 }
 
+/// Headers, for audit records: those that carry no secret.
+pub(crate) fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let is_shown = |name: &str| !matches!(name, TOKEN_HEADER | "authorization" | "cookie" | "proxy-authorization");
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().filter(|(name, _)| is_shown(name.as_str())).map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}
+
 /// For how long the answer is to be wrapped: seconds, or a duration.
 pub(super) fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
     let bad = || Failure::Header("X-Vault-Wrap-TTL must be seconds or a duration, for example 300 or 5m".into());

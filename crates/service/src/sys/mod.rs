@@ -9,26 +9,13 @@ mod tools;
 
 use std::sync::LazyLock;
 
-use barrier::Barrier;
 use engine::AskError;
 use engine::route::{Access, Field, FieldKind, Method, Route};
-use proto::http::{HaNode, HaStatus};
-use types::Timestamp;
 use types::capability::Verb;
 
 use crate::backend::{Asked, Handler};
 use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
 use crate::request::Answer;
-
-/// Acts on the cluster rather than on records.
-#[async_trait::async_trait]
-pub(crate) trait Cluster: Send + Sync {
-    /// Seals every node. An error text for the caller.
-    async fn seal(&self) -> Result<(), String>;
-
-    /// What every member tells of itself.
-    async fn members(&self, now: Timestamp) -> HaStatus;
-}
 
 /// What may be asked below `sys/`: the tables of all files.
 pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> =
@@ -87,6 +74,43 @@ const AUDIT: &[Route<Handler>] = &[
         ],
         access: Access::Sudo,
     },
+    Route {
+        pattern: "audit-hash/{path...}",
+        about: "How values show in a device's records.",
+        parameters: &[Field::required("path", FieldKind::Text, "The device's name.")],
+        methods: &[Method {
+            verb: Verb::Write,
+            summary: "Shows the HMAC of a value by the device's key.",
+            fields: &[Field::required("input", FieldKind::Text, "The value.")],
+            query: &[],
+            handler: hash_audit,
+        }],
+        access: Access::Token,
+    },
+    Route {
+        pattern: "config/auditing/request-headers",
+        about: "Request headers that audit records show.",
+        parameters: &[],
+        methods: &[Method { verb: Verb::Read, summary: "Shows them all.", fields: &[], query: &[], handler: audited_headers }],
+        access: Access::Sudo,
+    },
+    Route {
+        pattern: "config/auditing/request-headers/{name}",
+        about: "One request header that audit records show.",
+        parameters: &[Field::required("name", FieldKind::Text, "The header's name; case does not matter.")],
+        methods: &[
+            Method { verb: Verb::Read, summary: "Shows it.", fields: &[], query: &[], handler: audited_header },
+            Method {
+                verb: Verb::Write,
+                summary: "Has records show it.",
+                fields: &[Field::optional("hmac", FieldKind::Boolean, "Whether its value shows as an HMAC; false when nothing is said.")],
+                query: &[],
+                handler: audit_header,
+            },
+            Method { verb: Verb::Delete, summary: "Leaves it out of records.", fields: &[], query: &[], handler: forget_header },
+        ],
+        access: Access::Sudo,
+    },
 ];
 
 struct Seal;
@@ -94,7 +118,7 @@ struct Seal;
 #[async_trait::async_trait]
 impl Operation for Seal {
     async fn plan(&self, scope: &Scope<'_>) -> Result<Outcome, PlanError> {
-        scope.cluster.seal().await.map_err(PlanError::Refused)?;
+        scope.store.seal().await.map_err(PlanError::Refused)?;
         Ok(Outcome::answer(Answer::Done))
     }
 }
@@ -108,7 +132,7 @@ struct Members;
 #[async_trait::async_trait]
 impl Operation for Members {
     async fn plan(&self, scope: &Scope<'_>) -> Result<Outcome, PlanError> {
-        Ok(Outcome::data(&scope.cluster.members(scope.now).await))
+        Ok(Outcome::data(&scope.store.members(scope.now).await))
     }
 }
 
@@ -155,32 +179,28 @@ fn disable_audit(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     Ok(prepared(Prepared::Operation(Box::new(audit::Disable::parse(&audit_segments(asked))))))
 }
 
-#[async_trait::async_trait]
-impl Cluster for Barrier {
-    async fn seal(&self) -> Result<(), String> {
-        Barrier::seal(self).await.map_err(|error| format!("{error}; seal the other nodes once there is a quorum, or stop them"))
-    }
+fn unchecked(operation: impl engine::Operation + 'static) -> Result<Box<dyn Operation>, AskError> {
+    Ok(prepared(Prepared::Operation(Box::new(operation))))
+}
 
-    async fn members(&self, now: Timestamp) -> HaStatus {
-        let members = Barrier::members(self).await;
-        let heard = i64::try_from(now.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default().to_string();
-        let leader = members.iter().filter_map(|(_, status)| status.as_ref()).max_by_key(|status| status.term);
-        let leader = leader.map(|status| status.leader.clone()).unwrap_or_default();
-        let nodes = members.into_iter().map(|(info, status)| HaNode {
-            hostname: info.id.to_string(),
-            api_address: info.member.api_address,
-            cluster_address: info.member.cluster_address,
-            active_node: info.id.as_str() == leader,
-            last_echo: status.as_ref().map(|_| heard.clone()),
-            version: status.as_ref().map(|status| status.version.clone()).unwrap_or_default(),
-            node_id: info.id.to_string(),
-            role: if info.voter { "voter" } else { "learner" }.into(),
-            sealed: status.as_ref().map(|status| status.sealed),
-            applied_index: status.as_ref().and_then(|status| status.applied).map(|position| position.index),
-            term: status.as_ref().map(|status| status.term),
-        });
-        HaStatus { nodes: nodes.collect() }
-    }
+fn hash_audit(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    unchecked(audit::Hash::parse(&audit_segments(asked), asked.ask)?)
+}
+
+fn audited_headers(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    unchecked(audit::Headers)
+}
+
+fn audited_header(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    unchecked(audit::ShowHeader::parse(asked.captures.text("name")))
+}
+
+fn audit_header(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    unchecked(audit::SetHeader::parse(asked.captures.text("name"), asked.ask)?)
+}
+
+fn forget_header(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    unchecked(audit::RemoveHeader::parse(asked.captures.text("name")))
 }
 
 #[cfg(test)]

@@ -1,0 +1,58 @@
+//! What the service stands on: records at one applied state, and batches that are carried out whole or not at all. In a node it is the
+//! barrier over Raft; in tests one table in memory.
+
+use barrier::{AccessError, Barrier, CommitError, Plan, View};
+use proto::http::{HaNode, HaStatus};
+use types::Timestamp;
+
+/// The records, and the cluster that keeps them.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Every record, as of now.
+    async fn view(&self) -> Result<View, AccessError>;
+
+    /// Carries a plan out, if everything that it expects still holds. Dropped half-way, it may still be carried out.
+    async fn commit(&self, view: &View, plan: &Plan) -> Result<(), CommitError>;
+
+    /// Seals every node. An error text for the caller.
+    async fn seal(&self) -> Result<(), String>;
+
+    /// What every member tells of itself.
+    async fn members(&self, now: Timestamp) -> HaStatus;
+}
+
+#[async_trait::async_trait]
+impl Store for Barrier {
+    async fn view(&self) -> Result<View, AccessError> {
+        Barrier::view(self).await
+    }
+
+    async fn commit(&self, view: &View, plan: &Plan) -> Result<(), CommitError> {
+        Barrier::commit(self, view, plan).await.map(drop)
+    }
+
+    async fn seal(&self) -> Result<(), String> {
+        Barrier::seal(self).await.map_err(|error| format!("{error}; seal the other nodes once there is a quorum, or stop them"))
+    }
+
+    async fn members(&self, now: Timestamp) -> HaStatus {
+        let members = Barrier::members(self).await;
+        let heard = i64::try_from(now.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default().to_string();
+        let leader = members.iter().filter_map(|(_, status)| status.as_ref()).max_by_key(|status| status.term);
+        let leader = leader.map(|status| status.leader.clone()).unwrap_or_default();
+        let nodes = members.into_iter().map(|(info, status)| HaNode {
+            hostname: info.id.to_string(),
+            api_address: info.member.api_address,
+            cluster_address: info.member.cluster_address,
+            active_node: info.id.as_str() == leader,
+            last_echo: status.as_ref().map(|_| heard.clone()),
+            version: status.as_ref().map(|status| status.version.clone()).unwrap_or_default(),
+            node_id: info.id.to_string(),
+            role: if info.voter { "voter" } else { "learner" }.into(),
+            sealed: status.as_ref().map(|status| status.sealed),
+            applied_index: status.as_ref().and_then(|status| status.applied).map(|position| position.index),
+            term: status.as_ref().map(|status| status.term),
+        });
+        HaStatus { nodes: nodes.collect() }
+    }
+}
