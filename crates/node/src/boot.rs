@@ -32,6 +32,7 @@ use crate::listener::ListenerTls;
 use crate::peers::Alone;
 use crate::telemetry::Traces;
 use crate::{VERSION, harden, listener};
+use service::Settings;
 
 /// Entries between two snapshots.
 const SNAPSHOT_INTERVAL: u64 = 50_000;
@@ -211,18 +212,20 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
 
     let serving = Serving::default();
     let (health, health_service) = tonic_health::server::health_reporter();
+    let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)));
     let following = Follow {
         barrier: barrier.clone(),
         serving: serving.clone(),
         data_dir: Arc::clone(&data_dir),
         clock: Arc::clone(&clock),
         rng: Arc::clone(&rng),
+        settings: Settings { lease_ttl_default: config.lease_ttl_default, lease_ttl_max: config.lease_ttl_max },
+        node: Arc::clone(&facts) as Arc<dyn service::Node>,
         health,
         stop: stop.clone(),
     };
     tasks.spawn(follow(following));
 
-    let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)));
     let (measured, serving_measured, traces_lost) = (raft.clone(), serving.clone(), traces.lost());
     facts.metrics().add_source(move |scrape| {
         facts::measure_node(scrape, &measured, &log_watched, serving_measured.service().is_some(), traces_lost());

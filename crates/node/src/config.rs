@@ -91,6 +91,38 @@ pub struct Config {
     pub sources: Vec<PathBuf>,
 }
 
+impl Config {
+    /// The configuration for people, in Vault's shape and without what is secret: paths of key files are left out.
+    pub fn shown(&self) -> serde_json::Value {
+        serde_json::json!({
+            "api_addr": self.api_addr.to_string(),
+            "cluster_addr": self.cluster_addr.as_ref().map(ToString::to_string),
+            "cluster_name": self.cluster_name,
+            "default_lease_ttl": self.lease_ttl_default.as_secs(),
+            "max_lease_ttl": self.lease_ttl_max.as_secs(),
+            "disable_mlock": !self.lock_memory,
+            "log_level": self.log.filter,
+            "log_format": match self.log.format {
+                LogFormat::Text => "standard",
+                LogFormat::Json => "json",
+            },
+            "listeners": [{
+                "type": "tcp",
+                "config": { "address": self.listener.address.to_string(), "tls_disable": self.listener.tls.is_none() },
+            }],
+            "storage": {
+                "type": match self.storage.place {
+                    StoragePlace::Folder { .. } => "raft",
+                    StoragePlace::Memory => "inmem",
+                },
+                "cluster_addr": self.cluster_addr.as_ref().map(ToString::to_string),
+                "redirect_addr": self.api_addr.to_string(),
+            },
+            "seals": [{ "type": "shamir", "disabled": false }],
+        })
+    }
+}
+
 /// Headers that name the node in every answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NodeHeaders {

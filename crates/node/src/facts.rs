@@ -44,6 +44,8 @@ pub struct Facts {
     storage_type: &'static str,
     prometheus: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// As `sys/config/state/sanitized` shows it.
+    configuration: Value,
     started: Timestamp,
     clock: Arc<dyn Clock>,
     leading: Leading,
@@ -105,6 +107,7 @@ impl Facts {
             },
             prometheus: config.telemetry.prometheus,
             headers,
+            configuration: config.shown(),
             started: clock.now(),
             clock,
             leading: Leading::default(),
@@ -222,6 +225,33 @@ pub(crate) async fn serve_metrics(State(facts): State<Arc<Facts>>, request: Requ
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.extensions_mut().insert(WithoutService);
     response
+}
+
+impl service::Node for Facts {
+    fn version(&self) -> String {
+        self.api_version.clone()
+    }
+
+    fn host_info(&self) -> Value {
+        self.host_info()
+    }
+
+    fn in_flight(&self) -> Value {
+        self.in_flight()
+    }
+
+    fn metrics(&self, format: Option<&str>, accept: Option<&str>) -> Result<(String, String), String> {
+        let rendered = self.render_metrics(format, accept).map_err(|error| error.to_string())?;
+        Ok((rendered.media_type.to_str().unwrap_or("text/plain").to_owned(), rendered.body))
+    }
+
+    fn configuration(&self) -> Value {
+        self.configuration.clone()
+    }
+
+    fn routes(&self) -> Vec<engine::route::Outline> {
+        engine::route::outlines(crate::http::SYSTEM_ROUTES)
+    }
 }
 
 /// As Go writes times. A time after the year 9999 shows as the last one in it.

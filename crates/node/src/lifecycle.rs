@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use barrier::Barrier;
 use crypto::Rng;
-use service::{Service, Settings};
+use service::{Node, Service, Settings};
 use storage::DataDir;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
@@ -29,6 +29,8 @@ pub(crate) struct Follow {
     pub(crate) data_dir: Arc<DataDir>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) settings: Settings,
+    pub(crate) node: Arc<dyn Node>,
     pub(crate) health: HealthReporter,
     pub(crate) stop: CancellationToken,
 }
@@ -40,7 +42,8 @@ pub(crate) async fn follow(parts: Follow) {
         let is_open = *open.borrow_and_update();
         let service = is_open.then(|| {
             let (clock, rng) = (Arc::clone(&parts.clock), Arc::clone(&parts.rng));
-            Arc::new(Service::new(Arc::new(parts.barrier.clone()), clock, rng, Settings::default()))
+            let node = Arc::clone(&parts.node);
+            Arc::new(Service::new(Arc::new(parts.barrier.clone()), clock, rng, parts.settings.clone(), node))
         });
         let status = if service.is_some() { ServingStatus::Serving } else { ServingStatus::NotServing };
         parts.serving.0.store(service);

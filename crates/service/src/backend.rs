@@ -7,6 +7,7 @@ use engine::{Ask, AskError, Engine};
 use types::Path;
 use types::capability::Verb;
 
+use crate::mount::Mount;
 use crate::outcome::Operation;
 use crate::{sys, token};
 
@@ -35,6 +36,27 @@ pub(crate) enum Parsed {
     Engine(Box<dyn engine::Operation>),
     /// For the whole scope.
     Own(Box<dyn Operation>),
+}
+
+/// Every backend that there is.
+pub(crate) struct Backends {
+    engines: Vec<Box<dyn Engine>>,
+}
+
+impl Default for Backends {
+    fn default() -> Backends {
+        Backends { engines: vec![Box::new(engine::kv::Kv)] }
+    }
+}
+
+impl Backends {
+    /// What stands behind a mount; `None` when there is nothing of its kind.
+    pub(crate) fn find(&self, mount: &Mount) -> Option<Backend<'_>> {
+        if let Some(routes) = own(&mount.kind) {
+            return Some(Backend::Own(routes));
+        }
+        self.engines.iter().find(|engine| engine.kind() == mount.kind).map(|engine| Backend::Engine(&**engine))
+    }
 }
 
 /// The service's own backend of this kind.

@@ -31,7 +31,7 @@ pub(crate) fn operation(mount: &Mount, rest: &Path, routes: Vec<Outline>) -> Box
         let help = json!({ "help": text(&part, &rest), "see_also": null, "openapi": openapi([&told], "1") });
         // As Vault: not in an envelope.
         let body = SecretBytes::from(help.to_string().into_bytes());
-        Ok(Outcome::answer(Answer::Raw(Raw { content_type: "application/json", body })))
+        Ok(Outcome::answer(Answer::Raw(Raw { content_type: "application/json".into(), body })))
     })
 }
 

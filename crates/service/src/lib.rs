@@ -11,6 +11,7 @@ mod due;
 mod help;
 mod mount;
 mod namespace;
+mod node;
 mod outcome;
 mod permit;
 mod pipeline;
@@ -30,6 +31,7 @@ use types::Timestamp;
 
 pub use audit::{AuditFailures, AuditTable, DEVICES_MAX, DeviceConfig, HEADERS_MAX, RECORD_DURATION_MAX};
 pub use mount::{MOUNTS_MAX, Mount, MountTable};
+pub use node::Node;
 pub use outcome::Settings;
 pub use permit::Permit;
 pub use pipeline::{ATTEMPTS_MAX, Service};

@@ -11,9 +11,11 @@ use barrier::{Plan, ViewError};
 use crypto::Rng;
 use types::Timestamp;
 
+use crate::backend::Backends;
 use crate::denials::Denials;
 use crate::mount::Mount;
 use crate::namespace::Namespace;
+use crate::node::Node;
 use crate::permit::{Acls, Authority};
 use crate::records::Records;
 use crate::request::{Answer, Request};
@@ -57,6 +59,9 @@ pub(crate) struct Scope<'a> {
     /// For the rules of other tokens.
     pub(crate) acls: &'a Acls,
     pub(crate) denials: &'a Denials,
+    pub(crate) backends: &'a Backends,
+    /// The node that answers.
+    pub(crate) node: &'a dyn Node,
     /// For acts on the cluster rather than on records.
     pub(crate) store: &'a dyn Store,
 }

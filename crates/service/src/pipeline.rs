@@ -11,17 +11,18 @@ use arc_swap::ArcSwap;
 use barrier::{AccessError, CommitError, Name, Plan, ViewError};
 use crypto::{Rng, SecretBytes, rng::generate_bytes};
 use engine::route::Access;
-use engine::{Ask, Engine, Json};
+use engine::{Ask, Json};
 use serde_json::Value;
 use types::capability::Verb;
 use types::{Clock, Path};
 
 use crate::audit::{AuditFailures, AuditTable, Broker, Event, PolicyResults};
 use crate::audited;
-use crate::backend::{self, Backend, Parsed};
+use crate::backend::{Backends, Parsed};
 use crate::denials::{Denials, Denied};
 use crate::mount::{Mount, Route};
 use crate::namespace::Namespace;
+use crate::node::Node;
 use crate::outcome::{Outcome, PlanError, Reply, Scope, Settings};
 use crate::permit::{Acls, Authority, Permit};
 use crate::policy::decision::{Denial, Question};
@@ -52,7 +53,8 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     settings: Settings,
-    engines: Vec<Box<dyn Engine>>,
+    backends: Backends,
+    node: Arc<dyn Node>,
     caches: Arc<Caches>,
     acls: Acls,
     denials: Denials,
@@ -71,14 +73,15 @@ struct Place {
 
 impl Service {
     /// Over an open store. Once that is sealed (again), every request is refused.
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, settings: Settings) -> Service {
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, settings: Settings, node: Arc<dyn Node>) -> Service {
         let turn_salt = u64::from_le_bytes(generate_bytes(&*rng));
         Service {
             store,
             clock,
             rng,
             settings,
-            engines: vec![Box::new(engine::kv::Kv)],
+            backends: Backends::default(),
+            node,
             caches: Arc::default(),
             acls: Acls::default(),
             denials: Denials::default(),
@@ -217,7 +220,7 @@ impl Service {
 
     /// Finds out what is asked, and whether the caller may. A caller who may not learns nothing else.
     fn permit(&self, request: &Request, caller: Option<&Arc<Caller>>, place: &Place, records: &Records) -> Result<Permitted, Refusal> {
-        let backend = place.route.as_ref().and_then(|route| self.backend(&route.mount));
+        let backend = place.route.as_ref().and_then(|route| self.backends.find(&route.mount));
         if let (Some(route), Some(backend)) = (&place.route, &backend)
             && backend.access(request.verb, &route.rest) == Access::Anyone
         {
@@ -276,13 +279,6 @@ impl Service {
         Ok(Permitted { permit: Arc::new(permit), parsed, authority: Some(authority) })
     }
 
-    fn backend(&self, mount: &Mount) -> Option<Backend<'_>> {
-        if let Some(routes) = backend::own(&mount.kind) {
-            return Some(Backend::Own(routes));
-        }
-        self.engines.iter().find(|engine| engine.kind() == mount.kind).map(|engine| Backend::Engine(&**engine))
-    }
-
     fn scope<'a>(&'a self, request: &'a Request, who: Who, namespace: &Arc<Namespace>, mount: &Arc<Mount>, records: Records) -> Scope<'a> {
         Scope {
             records,
@@ -296,6 +292,8 @@ impl Service {
             authority: who.authority,
             acls: &self.acls,
             denials: &self.denials,
+            backends: &self.backends,
+            node: &*self.node,
             store: &*self.store,
         }
     }

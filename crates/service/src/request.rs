@@ -76,7 +76,7 @@ pub struct Lease {
 /// An answer that is not JSON.
 pub struct Raw {
     /// Its media type.
-    pub content_type: &'static str,
+    pub content_type: String,
     /// The body.
     pub body: SecretBytes,
 }

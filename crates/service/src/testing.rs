@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use barrier::testing::MemoryBarrier;
 use barrier::{AccessError, CommitError, Plan, View};
 use crypto::{Rng, SecretBytes, SeededRng};
+use engine::route::Outline;
 use proto::http::HaStatus;
 use serde_json::{Value, json};
 use types::{Clock, Path, RequestId, Timestamp, Verb};
 
+use crate::node::Node;
 use crate::outcome::Settings;
 use crate::pipeline::Service;
 use crate::request::{Answer, Refusal, Request, Response};
@@ -34,6 +36,34 @@ impl Store for MemoryStore {
 
     async fn members(&self, _now: Timestamp) -> HaStatus {
         HaStatus { nodes: Vec::new() }
+    }
+}
+
+struct QuietNode;
+
+impl Node for QuietNode {
+    fn version(&self) -> String {
+        "0.0.0".into()
+    }
+
+    fn host_info(&self) -> Value {
+        json!({})
+    }
+
+    fn in_flight(&self) -> Value {
+        json!({})
+    }
+
+    fn metrics(&self, _format: Option<&str>, _accept: Option<&str>) -> Result<(String, String), String> {
+        Err("none here".into())
+    }
+
+    fn configuration(&self) -> Value {
+        json!({})
+    }
+
+    fn routes(&self) -> Vec<Outline> {
+        Vec::new()
     }
 }
 
@@ -74,7 +104,7 @@ impl World {
         let (plan, root_token) = barrier.with_keyring(|keyring| crate::found(keyring, clock.now(), &*rng));
         assert!(barrier.commit(&barrier.view(), &plan));
         let store = Arc::new(MemoryStore(Arc::clone(&barrier)));
-        let service = Arc::new(Service::new(store, Arc::clone(&clock) as _, rng, Settings::default()));
+        let service = Arc::new(Service::new(store, Arc::clone(&clock) as _, rng, Settings::default(), Arc::new(QuietNode)));
         World { barrier, service, root_token: root_token.to_string(), clock }
     }
 

@@ -193,7 +193,15 @@ async fn follow(life: Arc<Life>, data_dir: DataDir, clock: Arc<SimClock>, rng: A
     let mut open = life.barrier.watch_open();
     loop {
         let is_open = *open.borrow_and_update();
-        let service = is_open.then(|| Service::new(Arc::new(life.barrier.clone()), Arc::clone(&clock) as _, Arc::clone(&rng), Settings::default()));
+        let service = is_open.then(|| {
+            Service::new(
+                Arc::new(life.barrier.clone()),
+                Arc::clone(&clock) as _,
+                Arc::clone(&rng),
+                Settings::default(),
+                Arc::new(QuietNode),
+            )
+        });
         life.serve(service.map(Arc::new));
         if is_open
             && let Ok(status) = life.barrier.status().await
@@ -221,5 +229,34 @@ async fn watch(life: Arc<Life>, id: NodeId, witness: Witness) {
                 witness.accuse(Invariant::NoNodeFailsByItself, format_args!("{id}: {why}"));
             }
         }
+    }
+}
+
+/// The simulated machine tells nothing of itself.
+struct QuietNode;
+
+impl service::Node for QuietNode {
+    fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").to_owned()
+    }
+
+    fn host_info(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    fn in_flight(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    fn metrics(&self, _format: Option<&str>, _accept: Option<&str>) -> Result<(String, String), String> {
+        Err("a simulated node has no metrics".into())
+    }
+
+    fn configuration(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    fn routes(&self) -> Vec<engine::route::Outline> {
+        Vec::new()
     }
 }

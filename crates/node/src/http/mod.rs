@@ -23,6 +23,7 @@ use crate::room::{BodyError, Gate, Held, Room};
 
 pub(crate) use error::Failure;
 pub(crate) use read::{check_json, namespace, shown_headers, token};
+pub(crate) use system::ROUTES as SYSTEM_ROUTES;
 
 /// What a request may cost before anybody is known to ask.
 #[derive(Clone)]

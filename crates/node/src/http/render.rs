@@ -44,14 +44,15 @@ pub(super) fn no_content() -> Response {
     bytes_response(StatusCode::NO_CONTENT, Vec::new(), JSON)
 }
 
-fn bytes_response(status: StatusCode, bytes: Vec<u8>, content_type: &'static str) -> Response {
+fn bytes_response(status: StatusCode, bytes: Vec<u8>, content_type: &str) -> Response {
     let is_empty = status == StatusCode::NO_CONTENT;
     let mut response = Response::new(if is_empty { Body::empty() } else { Body::from(bytes) });
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if !is_empty {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        let content_type = HeaderValue::from_str(content_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+        headers.insert(CONTENT_TYPE, content_type);
     }
     response
 }
@@ -84,7 +85,7 @@ pub(super) fn response(response: service::Response, is_top_level: bool) -> Respo
         // EXPOSE: as above.
         Ok(Answer::Auth(auth)) => whole(StatusCode::OK, Parts { auth: Some(auth.json().expose()), ..Parts::default() }),
         // EXPOSE: as above.
-        Ok(Answer::Raw(raw)) => bytes_response(StatusCode::OK, raw.body.expose().to_vec(), raw.content_type),
+        Ok(Answer::Raw(raw)) => bytes_response(StatusCode::OK, raw.body.expose().to_vec(), &raw.content_type),
         // EXPOSE: as above.
         Ok(Answer::Gone(data)) => whole(StatusCode::NOT_FOUND, Parts { data: Some(data.expose()), ..Parts::default() }),
         Ok(Answer::NotFound) if warnings.is_none() => errors(StatusCode::NOT_FOUND, Vec::new()),

@@ -3,21 +3,24 @@
 use axum::response::Response;
 use barrier::{InitError, SealStatus, ShareError};
 use crypto::{Quorum, SecretBytes, Share, Zeroizing};
+use engine::route::{Access, Field, FieldKind, Method, Route};
+use http::StatusCode;
 use http::request::Parts;
-use http::{Method, StatusCode};
 use proto::http as body;
 use raft::Role;
 use serde::Deserialize;
 use serde_json::Value;
 use types::Path;
+use types::capability::Verb;
 
 use super::{Edge, Failure, read, render};
 use crate::VERSION;
 use crate::facts::{WithoutService, rfc3339};
 
-/// A route of this page.
+/// What a method of this page does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Route {
+pub(crate) enum Act {
+    IsInitialized,
     Init,
     Unseal,
     SealStatus,
@@ -25,41 +28,117 @@ pub(super) enum Route {
     Leader,
 }
 
-/// Every route that is served without a token. A new one is a decision: the test below names them all.
-const ROUTES: &[(&str, Route)] = &[
-    ("sys/health", Route::Health),
-    ("sys/init", Route::Init),
-    ("sys/leader", Route::Leader),
-    ("sys/seal-status", Route::SealStatus),
-    ("sys/unseal", Route::Unseal),
+const fn read(summary: &'static str, query: &'static [Field], handler: Act) -> Method<Act> {
+    Method { verb: Verb::Read, summary, fields: &[], query, handler }
+}
+
+const fn status_code(name: &'static str, about: &'static str) -> Field {
+    Field::optional(name, FieldKind::Integer, about)
+}
+
+/// Every route that works while sealed, without a token. A new one is a decision: the test below names them all.
+pub(crate) static ROUTES: &[Route<Act>] = &[
+    Route {
+        pattern: "sys/health",
+        about: "Whether the answering node serves requests: for load balancers and probes. The status code says it all.",
+        parameters: &[],
+        methods: &[read(
+            "Shows how the node is.",
+            &[
+                Field::optional("standbyok", FieldKind::Boolean, "A standby answers as an active node does."),
+                Field::optional("perfstandbyok", FieldKind::Boolean, "As standbyok."),
+                status_code("activecode", "The status when it serves; 200 when nothing is said."),
+                status_code("standbycode", "The status when it is a standby; 429 when nothing is said."),
+                status_code("sealedcode", "The status when it is sealed; 503 when nothing is said."),
+                status_code("uninitcode", "The status when the cluster has no keys; 501 when nothing is said."),
+                status_code("drsecondarycode", "The status of a disaster recovery secondary, which no node here is."),
+                status_code("performancestandbycode", "The status of a performance standby, which no node here is."),
+                status_code("haunhealthycode", "The status of a standby that does not reach the leader; 474 when nothing is said."),
+            ],
+            Act::Health,
+        )],
+        access: Access::Anyone,
+    },
+    Route {
+        pattern: "sys/init",
+        about: "Whether the cluster has keys, and making them.",
+        parameters: &[],
+        methods: &[
+            read("Shows whether the cluster is initialized.", &[], Act::IsInitialized),
+            Method {
+                verb: Verb::Write,
+                summary: "Makes the cluster's keys, once: answers the shares and the first root token.",
+                fields: &[
+                    Field::required("secret_shares", FieldKind::Integer, "Into how many shares the seal key is split, 1 to 255."),
+                    Field::required("secret_threshold", FieldKind::Integer, "How many shares open the cluster."),
+                ],
+                query: &[],
+                handler: Act::Init,
+            },
+        ],
+        access: Access::Anyone,
+    },
+    Route {
+        pattern: "sys/leader",
+        about: "Which node leads.",
+        parameters: &[],
+        methods: &[read("Shows the leader.", &[], Act::Leader)],
+        access: Access::Anyone,
+    },
+    Route {
+        pattern: "sys/seal-status",
+        about: "Whether the answering node is sealed, and how far the ceremony has come.",
+        parameters: &[],
+        methods: &[read("Shows the seal.", &[], Act::SealStatus)],
+        access: Access::Anyone,
+    },
+    Route {
+        pattern: "sys/unseal",
+        about: "The ceremony that opens the cluster.",
+        parameters: &[],
+        methods: &[Method {
+            verb: Verb::Write,
+            summary: "Enters a share, at any node.",
+            fields: &[
+                Field::optional("key", FieldKind::Text, "The share, hex or base64; with reset the proof that a holder asks."),
+                Field::optional("reset", FieldKind::Boolean, "Throws the progress away."),
+            ],
+            query: &[],
+            handler: Act::Unseal,
+        }],
+        access: Access::Anyone,
+    },
 ];
 
 /// The route at `path`, if it is one of them.
-pub(super) fn find(path: &Path) -> Option<Route> {
-    ROUTES.iter().find(|(known, _)| *known == path.as_str()).map(|(_, route)| *route)
+pub(super) fn find(path: &Path) -> Option<&'static Route<Act>> {
+    engine::route::find(ROUTES, path).map(|(route, _)| route)
 }
 
 /// Answers.
-pub(super) async fn handle(edge: &Edge, route: Route, head: &Parts, body: &SecretBytes) -> Result<Response, Failure> {
-    let mut response = answer(edge, route, head, body).await?;
+pub(super) async fn handle(edge: &Edge, route: &Route<Act>, head: &Parts, body: &SecretBytes) -> Result<Response, Failure> {
+    let verb = match head.method {
+        http::Method::GET | http::Method::HEAD => Verb::Read,
+        http::Method::PUT | http::Method::POST => Verb::Write,
+        _ => return Err(Failure::Method),
+    };
+    let act = route.method(verb).ok_or(Failure::Method)?.handler;
+    let mut response = answer(edge, act, head, body).await?;
     response.extensions_mut().insert(WithoutService);
     Ok(response)
 }
 
-async fn answer(edge: &Edge, route: Route, head: &Parts, body: &SecretBytes) -> Result<Response, Failure> {
-    let is_write = matches!(head.method, Method::PUT | Method::POST);
-    let is_read = matches!(head.method, Method::GET | Method::HEAD);
-    match route {
-        Route::Init if is_read => {
+async fn answer(edge: &Edge, act: Act, head: &Parts, body: &SecretBytes) -> Result<Response, Failure> {
+    match act {
+        Act::IsInitialized => {
             let initialized = edge.barrier.is_initialized().await.map_err(|error| internal(&error))?;
             Ok(render::json(StatusCode::OK, &body::Initialized { initialized }))
         }
-        Route::Init if is_write => init(edge, body).await,
-        Route::Unseal if is_write => unseal(edge, body).await,
-        Route::SealStatus if is_read => Ok(render::json(StatusCode::OK, &seal_status(edge, &status(edge).await?))),
-        Route::Health if is_read => health(edge, head).await,
-        Route::Leader if is_read => Ok(render::json(StatusCode::OK, &leader(edge))),
-        _ => Err(Failure::Method),
+        Act::Init => init(edge, body).await,
+        Act::Unseal => unseal(edge, body).await,
+        Act::SealStatus => Ok(render::json(StatusCode::OK, &seal_status(edge, &status(edge).await?))),
+        Act::Health => health(edge, head).await,
+        Act::Leader => Ok(render::json(StatusCode::OK, &leader(edge))),
     }
 }
 
@@ -303,7 +382,8 @@ mod tests {
 
     #[test]
     fn the_routes_without_a_token_are_these() {
-        let routes: Vec<&str> = ROUTES.iter().map(|(path, _)| *path).collect();
+        assert_eq!(engine::route::check(ROUTES), Vec::<String>::new());
+        let routes: Vec<&str> = ROUTES.iter().map(|route| route.pattern).collect();
         assert_eq!(routes, ["sys/health", "sys/init", "sys/leader", "sys/seal-status", "sys/unseal"]);
     }
 

@@ -4,6 +4,7 @@ mod audit;
 mod capabilities;
 mod explain;
 mod mounts;
+mod node;
 mod policies;
 mod tools;
 
@@ -18,8 +19,9 @@ use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
 use crate::request::Answer;
 
 /// What may be asked below `sys/`: the tables of all files.
-pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> =
-    LazyLock::new(|| [CLUSTER, mounts::ROUTES, AUDIT, policies::ROUTES, capabilities::ROUTES, explain::ROUTES, tools::ROUTES].concat());
+pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> = LazyLock::new(|| {
+    [CLUSTER, mounts::ROUTES, AUDIT, policies::ROUTES, capabilities::ROUTES, explain::ROUTES, node::ROUTES, tools::ROUTES].concat()
+});
 
 /// The cluster itself.
 const CLUSTER: &[Route<Handler>] = &[
