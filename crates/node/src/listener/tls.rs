@@ -78,7 +78,7 @@ fn required(ca: &std::path::Path, provider: &Arc<CryptoProvider>) -> Result<Arc<
         roots.add(authority.map_err(|error| refuse(&error))?).map_err(|error| refuse(&error))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
-    Ok(verifier.map_err(|error| refuse(&error))?)
+    verifier.map(|verifier| verifier as _).map_err(|error| refuse(&error))
 }
 
 /// Takes any certificate of a client, or none, as Vault does: it proves that the client has the certificate's key, and nothing
@@ -248,7 +248,7 @@ mod tests {
         tls.reload(&files).unwrap();
         say(&mut near, &mut far).await.unwrap();
         let (renewed, _) = connect(&tls, None, &rustls::version::TLS13).await.unwrap();
-        assert_eq!(renewed.get_ref().1.peer_certificates().unwrap(), [second.clone()]);
+        assert_eq!(renewed.get_ref().1.peer_certificates().unwrap(), std::slice::from_ref(&second));
 
         // The key of another certificate, as while somebody copies the files: all stays as it was.
         let other = tempfile::tempdir().unwrap();
