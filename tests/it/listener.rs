@@ -178,6 +178,12 @@ fn hang_up(node: &Node) {
 async fn sighup_changes_what_it_may_and_ends_no_connection() {
     let mut cluster = Cluster::builder().nodes(1).log_level("warn").open().await;
     let node = &cluster.nodes[0];
+    let [audit, rotated] = ["audit.log", "audit.log.1"].map(|name| cluster.folder().join(name));
+    let token = format!("X-Vault-Token: {}", cluster.keys().root_token);
+    let device = format!(r#"{{"type": "file", "options": {{"file_path": {audit:?}}}}}"#);
+    let enabled = raw::request(node.api_port, "PUT /v1/sys/audit/file", &[&token], &device);
+    assert_eq!(enabled.status, 204, "{enabled:?}");
+    fs::rename(&audit, &rotated).unwrap();
     let mut kept = connect(node);
     assert_eq!(ask(&mut kept, "/v1/sys/health").status, 200);
 
@@ -191,6 +197,10 @@ async fn sighup_changes_what_it_may_and_ends_no_connection() {
     hang_up(node);
     await_trace(node, from, "the configuration was read again").await;
     assert!(node.trace()[from..].contains("listener has changed: that takes a restart"), "{}", node.trace());
+
+    let read = raw::request(node.api_port, "GET /v1/secret/data/a", &[&token], "");
+    assert_eq!(read.status, 404, "{read:?}");
+    assert!(fs::read_to_string(&audit).unwrap().contains("\"type\":\"response\""), "a new audit file was begun");
 
     let from = node.trace().len();
     fs::write(node.config_file(), config.replace("\"warn\"", "\"inof\"")).unwrap();

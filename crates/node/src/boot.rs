@@ -13,6 +13,7 @@ use barrier::{Barrier, CeremonyPeers, CeremonyService, Changes, GrpcCeremonyPeer
 use crypto::{OsRng, Rng};
 use raft::grpc::{Admission, Channels, GrpcTransport, PeerTls, PeerTlsError, RaftService};
 use raft::{Flushing, Member, Parts, Raft, Role, Timing, Transport};
+use service::Settings;
 use storage::datadir::DataDir;
 use storage::table::{OpenError as TableOpenError, RedbTableOptions};
 use storage::{Disk, FsDisk, Log, LogOptions, MemoryTable, RamDisk, RedbTable, SnapshotStore, Table};
@@ -135,7 +136,8 @@ struct PeerSide {
 pub struct Signals {
     /// End in order.
     pub stop: CancellationToken,
-    /// Read the configuration's files again: the log level and the clients' certificates change, and no connection ends.
+    /// Open the audit devices' files anew, and read the configuration's files again: the log level and the clients' certificates
+    /// change, and no connection ends.
     pub reload: Arc<Notify>,
 }
 
@@ -218,6 +220,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         clock: Arc::clone(&clock),
         rng: Arc::clone(&rng),
         health,
+        settings: Settings { lease_ttl_default: config.lease_ttl_default, lease_ttl_max: config.lease_ttl_max },
         stop: stop.clone(),
     };
     tasks.spawn(follow(following));

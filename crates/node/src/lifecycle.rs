@@ -30,6 +30,7 @@ pub(crate) struct Follow {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) health: HealthReporter,
+    pub(crate) settings: Settings,
     pub(crate) stop: CancellationToken,
 }
 
@@ -40,7 +41,7 @@ pub(crate) async fn follow(parts: Follow) {
         let is_open = *open.borrow_and_update();
         let service = is_open.then(|| {
             let (clock, rng) = (Arc::clone(&parts.clock), Arc::clone(&parts.rng));
-            Arc::new(Service::new(Arc::new(parts.barrier.clone()), clock, rng, Settings::default()))
+            Arc::new(Service::new(Arc::new(parts.barrier.clone()), clock, rng, parts.settings.clone()))
         });
         let status = if service.is_some() { ServingStatus::Serving } else { ServingStatus::NotServing };
         parts.serving.0.store(service);

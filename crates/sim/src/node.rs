@@ -193,7 +193,8 @@ async fn follow(life: Arc<Life>, data_dir: DataDir, clock: Arc<SimClock>, rng: A
     let mut open = life.barrier.watch_open();
     loop {
         let is_open = *open.borrow_and_update();
-        let service = is_open.then(|| Service::new(Arc::new(life.barrier.clone()), Arc::clone(&clock) as _, Arc::clone(&rng), Settings::default()));
+        let service =
+            is_open.then(|| Service::new(Arc::new(life.barrier.clone()), Arc::clone(&clock) as _, Arc::clone(&rng), Settings::default()));
         life.serve(service.map(Arc::new));
         if is_open
             && let Ok(status) = life.barrier.status().await

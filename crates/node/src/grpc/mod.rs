@@ -52,7 +52,8 @@ impl KvService {
         let namespace =
             crate::http::namespace(call.metadata().as_ref()).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
         let headers = crate::http::shown_headers(call.metadata().as_ref());
-        let request = service::Request { id: RequestId::generate(), verb, namespace, path, body, query, token, remote, headers, wrap_ttl: None };
+        let request =
+            service::Request { id: RequestId::generate(), verb, namespace, path, body, query, token, remote, headers, wrap_ttl: None };
         let response = service.handle(request).await;
         response.outcome.map_err(|refusal| status(&refusal))
     }

@@ -393,7 +393,10 @@ mod tests {
         for (name, body) in [("X-Foo", json!({"hmac": true})), ("x-bar", Value::Null), ("X-Vault-Token", json!({"hmac": "true"}))] {
             assert_eq!(fixture.write(&at(name), &body).await, Ok(json!([])), "{name}");
         }
-        assert_eq!(all().await, Ok(json!({"headers": {"x-foo": {"hmac": true}, "x-bar": {"hmac": false}, "x-vault-token": {"hmac": true}}})));
+        assert_eq!(
+            all().await,
+            Ok(json!({"headers": {"x-foo": {"hmac": true}, "x-bar": {"hmac": false}, "x-vault-token": {"hmac": true}}}))
+        );
         assert_eq!(fixture.ask(Verb::Read, &at("x-FOO"), &Value::Null).await, Ok(json!({"x-FOO": {"hmac": true}})));
         assert_eq!(fixture.ask(Verb::Read, &at("x-no"), &Value::Null).await, Err("Could not find header in config".into()));
         for (name, body) in [
