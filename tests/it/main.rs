@@ -7,6 +7,7 @@ mod bad_input;
 mod ceremony;
 mod failures;
 mod full_disk;
+mod listener;
 mod peers;
 mod secrecy;
 mod startup;

@@ -3,9 +3,11 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use tests::{Cluster, Command, Node};
+use serde_json::{Value, json};
+use tests::{Cluster, Command, Node, conclave, eventually, raw};
 
 /// How long a node may take to find out that it cannot start.
 const REFUSE_MAX: Duration = Duration::from_secs(20);
@@ -134,14 +136,14 @@ fn every_mistake_of_a_configuration_is_told_at_once_with_file_line_and_cure() {
             .replace("log_level = \"info\"", "log_level = \"inof\"")
             .replace(&address, "address = \"0.0.0.0\"")
             .replace("node_id = \"n1\"", "node_id = \"N1\"\n  pth = \"x\"")
-            .replace("tls_disable = true", "tls_disable = \"true\"")
+            .replace("tls_disable = true", "tls_disable = \"yes\"")
     });
     let text = fs::read_to_string(&file).unwrap();
     let line = |part: &str| 1 + text.lines().position(|line| line.contains(part)).unwrap_or_else(|| panic!("no {part} in {text}"));
     let wanted = [
         (line("inof"), "did you mean \"info\"?"),
         (line("0.0.0.0"), "has no port (try \"0.0.0.0:8200\")"),
-        (line("\"true\""), "write true or false"),
+        (line("\"yes\""), "write true or false"),
         (line("\"N1\""), "is no node id"),
         (line("pth"), "unknown key \"pth\""),
     ];
@@ -155,8 +157,94 @@ fn every_mistake_of_a_configuration_is_told_at_once_with_file_line_and_cure() {
 
     restore(&cluster, 0);
     Command::new("server -check -config").arg(&file).run().expect_code(0);
-    for (what, path) in [("a file that is not there", cluster.folder().join("none.hcl")), ("a folder", cluster.folder().to_owned())] {
+    let empty = cluster.folder().join("empty.d");
+    fs::create_dir(&empty).unwrap();
+    for (what, path) in [("a file that is not there", cluster.folder().join("none.hcl")), ("a folder without any", empty)] {
         let output = Command::new("server -config").arg(&path).run().expect_code(1);
         assert!(output.stderr.contains(&path.display().to_string()), "{what}: {output:?}");
     }
+}
+
+/// A server that was started as a test suite starts one: with pipes that nobody reads. Killed when dropped.
+struct Piped(Child);
+
+impl Piped {
+    fn start(arguments: &[String]) -> Piped {
+        let mut command = std::process::Command::new(conclave());
+        command.arg("server").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Piped(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn await_answer(port: u16) {
+    eventually("the server answers", REFUSE_MAX, async || {
+        std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|error| error.to_string())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vaults_json_starts_a_node_in_memory_that_serves_and_keeps_nothing() {
+    let mut cluster = Cluster::builder().nodes(1).lay_out();
+    let port = cluster.nodes[0].api_port;
+    let file = cluster.folder().join("vault.json");
+    let config = json!({
+        "backend": {"inmem": {}},
+        "listener": {"tcp": {"address": format!("127.0.0.1:{port}"), "tls_disable": "true"}},
+        "disable_mlock": true,
+        "default_lease_ttl": "768h",
+        "max_lease_ttl": "768h",
+        "pid_file": cluster.folder().join("pid"),
+    });
+    fs::write(&file, config.to_string()).unwrap();
+    // A second file: the most that can be traced, so that a pipe is full at once.
+    let more = cluster.folder().join("more.d");
+    fs::create_dir(&more).unwrap();
+    fs::write(more.join("log.hcl"), "log_level = \"trace,openraft=trace\"\napi_version = \"1.21.3\"\n").unwrap();
+    fs::write(more.join("headers.json"), r#"{"enable_response_header_hostname": 1, "enable_response_header_raft_node_id": true}"#).unwrap();
+    let arguments = [format!("-config={}", file.display()), "-config".to_owned(), more.display().to_string()];
+    let check = Command::new("server -check").arg(&arguments[0]).arg(&arguments[1]).arg(&arguments[2]).run().expect_code(0);
+    assert!(check.stderr.contains("backend: nothing is kept"), "{check:?}");
+
+    let server = Piped::start(&arguments);
+    await_answer(port).await;
+    let post = |line: &str, token: &str, body: Value| raw::request(port, line, &[&format!("X-Vault-Token: {token}")], &body.to_string());
+    let initialized = || raw::request(port, "GET /v1/sys/init", &[], "").json()["initialized"].clone();
+    assert_eq!(initialized(), false);
+    assert_eq!(fs::read_to_string(cluster.folder().join("pid")).unwrap(), format!("{}\n", server.0.id()));
+    let made = eventually("init", REFUSE_MAX, async || {
+        let made = post("PUT /v1/sys/init", "", json!({"secret_shares": 1, "secret_threshold": 1}));
+        if made.status == 200 { Ok(made.json()) } else { Err(format!("{made:?}")) }
+    })
+    .await;
+    let token = made["root_token"].as_str().unwrap();
+    let status = post("PUT /v1/sys/unseal", "", json!({"key": made["keys"][0]})).json();
+    assert_eq!((&status["sealed"], &status["storage_type"], &status["version"]), (&json!(false), &json!("inmem"), &json!("1.21.3")));
+    let mounted = post("POST /v1/sys/mounts/secret", token, json!({"type": "kv", "options": {"version": "2"}}));
+    assert_eq!(mounted.status, 204, "{mounted:?}");
+    // Each request is traced at length; nobody reads, and nobody waits.
+    for number in 0..200 {
+        let written = post("PUT /v1/secret/data/a", token, json!({"data": {"number": number}}));
+        assert_eq!(written.status, 200, "{number}: {written:?}");
+    }
+    let read = raw::request(port, "GET /v1/secret/data/a", &[&format!("X-Vault-Token: {token}")], "");
+    assert_eq!(read.json()["data"]["data"]["number"], 199, "{read:?}");
+    assert_eq!(read.header("x-vault-raft-node-id"), Some("n1"));
+    assert!(read.header("x-vault-hostname").is_some_and(|name| !name.is_empty()), "{read:?}");
+    let names: Vec<String> =
+        fs::read_dir(cluster.folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!names.iter().any(|name| name.contains("memory") || name == "log" || name == "table.redb"), "{names:?}");
+    drop(server);
+
+    let _server = Piped::start(&arguments);
+    await_answer(port).await;
+    assert_eq!(initialized(), false, "nothing is kept");
+    cluster.nodes[0].kill();
 }

@@ -13,6 +13,7 @@ use barrier::{Barrier, CeremonyPeers, CeremonyService, Changes, GrpcCeremonyPeer
 use crypto::{OsRng, Rng};
 use raft::grpc::{Admission, Channels, GrpcTransport, PeerTls, PeerTlsError, RaftService};
 use raft::{Flushing, Member, Parts, Raft, Role, Timing, Transport};
+use service::Settings;
 use storage::datadir::DataDir;
 use storage::table::{OpenError as TableOpenError, RedbTableOptions};
 use storage::{Disk, FsDisk, Log, LogOptions, MemoryTable, RamDisk, RedbTable, SnapshotStore, Table};
@@ -32,7 +33,6 @@ use crate::listener::ListenerTls;
 use crate::peers::Alone;
 use crate::telemetry::Traces;
 use crate::{VERSION, harden, listener};
-use service::Settings;
 
 /// Entries between two snapshots.
 const SNAPSHOT_INTERVAL: u64 = 50_000;
@@ -136,7 +136,8 @@ struct PeerSide {
 pub struct Signals {
     /// End in order.
     pub stop: CancellationToken,
-    /// Read the configuration's files again: the log level and the clients' certificates change, and no connection ends.
+    /// Open the audit devices' files anew, and read the configuration's files again: the log level and the clients' certificates
+    /// change, and no connection ends.
     pub reload: Arc<Notify>,
 }
 

@@ -824,7 +824,7 @@ fn several_files_are_one_configuration() {
     assert_eq!(errors, format!("{}: cannot be read: No such file or directory (os error 2)", none.display()));
     let empty = folder.path().join("empty.d");
     std::fs::create_dir(&empty).unwrap();
-    let errors = Config::load(&[empty.clone()]).unwrap_err().to_string();
+    let errors = load(&empty).unwrap_err().to_string();
     assert_eq!(errors, format!("{}: is a folder without a file *.hcl or *.json", empty.display()));
     for at in 0..=FILES_MAX {
         put(&empty, &format!("{at}.hcl"), "", 0o644);

@@ -233,7 +233,12 @@ struct Family {
     help: &'static str,
     kind: Kind,
     /// By their labels as Prometheus writes them.
-    readings: BTreeMap<String, (Vec<(&'static str, String)>, Reading)>,
+    readings: BTreeMap<String, Labelled>,
+}
+
+struct Labelled {
+    labels: Vec<(&'static str, String)>,
+    reading: Reading,
 }
 
 /// Everything at one moment.
@@ -262,7 +267,7 @@ impl Scrape {
         debug_assert_eq!(family.kind, kind, "{name} has one kind");
         let written = labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escape(value))).collect::<Vec<_>>().join(",");
         let labels = labels.iter().map(|(label, value)| (*label, (*value).to_owned())).collect();
-        family.readings.insert(written, (labels, reading));
+        family.readings.insert(written, Labelled { labels, reading });
     }
 
     /// The text format of Prometheus, version 0.0.4.
@@ -277,7 +282,7 @@ impl Scrape {
             let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("writing to a String cannot fail");
             line(format_args!("# HELP {name} {}", family.help));
             line(format_args!("# TYPE {name} {kind}"));
-            for (labels, (_, reading)) in &family.readings {
+            for (labels, Labelled { reading, .. }) in &family.readings {
                 let braces = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
                 match reading {
                     Reading::Number(value) => line(format_args!("{name}{braces} {}", number(*value))),
@@ -300,7 +305,7 @@ impl Scrape {
         let (mut counters, mut gauges, mut samples) = (Vec::new(), Vec::new(), Vec::new());
         let seconds = uptime.as_secs_f64().max(1.0);
         for (name, family) in &self.0 {
-            for (labels, reading) in family.readings.values() {
+            for Labelled { labels, reading } in family.readings.values() {
                 let labels: Map<String, Value> = labels.iter().map(|(label, value)| ((*label).to_owned(), json!(value))).collect();
                 match (family.kind, reading) {
                     (Kind::Gauge, Reading::Number(value)) => gauges.push(json!({ "Name": name, "Value": value, "Labels": labels })),
