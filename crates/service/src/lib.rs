@@ -37,6 +37,7 @@ pub use permit::Permit;
 pub use pipeline::{ATTEMPTS_MAX, Service};
 pub use request::{Answer, Auth, Lease, Raw, Refusal, Request, Response};
 pub use store::Store;
+pub use sys::Cors;
 pub use token::Caller;
 
 /// The first records of a new cluster, and its root token, which nobody can tell again.

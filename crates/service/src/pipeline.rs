@@ -30,6 +30,7 @@ use crate::policy::filter::ListFilter;
 use crate::records::{Caches, Records};
 use crate::request::{Answer, Refusal, Request, Response};
 use crate::store::Store;
+use crate::sys::Cors;
 use crate::token::{self, Caller};
 use crate::{body, help};
 
@@ -105,6 +106,13 @@ impl Service {
             Ok(records) => matches!(token::find(&records, token, self.clock.now()), Ok(Some(_))),
             Err(_) => false,
         }
+    }
+
+    /// Which web pages' scripts may call; `None`: none, or nobody can tell now.
+    pub async fn cors(&self) -> Option<Cors> {
+        let records = self.fresh().await.ok()?;
+        // EXPOSE: the settings are no secret.
+        records.view.read(&Cors::name()).ok()?.value.and_then(|value| Cors::decode(value.expose()))
     }
 
     async fn try_handle(&self, mut request: Request, warnings: &mut Vec<String>) -> Result<Answer, Refusal> {

@@ -26,6 +26,9 @@ pub(crate) enum Failure {
     /// A header is too long.
     #[error("header {0} is too long")]
     HeaderTooLong(&'static str),
+    /// Scripts of this page may not call.
+    #[error("origin not allowed")]
+    Origin,
     /// The body was not taken.
     #[error("{0}")]
     Upload(BodyError),
@@ -60,6 +63,7 @@ pub(crate) fn status_of_failure(failure: &Failure) -> StatusCode {
     match failure {
         Failure::Path(_) | Failure::Header(_) | Failure::Body(_) | Failure::JsonLimit(_) | Failure::Ceremony(_) => StatusCode::BAD_REQUEST,
         Failure::NotFound => StatusCode::NOT_FOUND,
+        Failure::Origin => StatusCode::FORBIDDEN,
         Failure::Method => StatusCode::METHOD_NOT_ALLOWED,
         Failure::HeaderTooLong(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Failure::Upload(BodyError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,

@@ -75,13 +75,33 @@ pub(crate) struct Remote(pub(crate) SocketAddr);
 pub(crate) async fn handle(State(edge): State<Arc<Edge>>, Extension(Remote(remote)): Extension<Remote>, request: Request) -> Response {
     let id = RequestId::generate();
     let is_head = request.method() == http::Method::HEAD;
-    let handled = tokio::time::timeout(edge.limits.duration_max, route(&edge, id, remote, request)).await;
-    let response = match handled {
+    let handled = tokio::time::timeout(edge.limits.duration_max, shared(&edge, id, remote, request)).await;
+    let mut response = match handled {
         Ok(Ok(response)) => response,
         Ok(Err(failure)) => render::failure(&failure),
         Err(_) => render::failure(&Failure::TookTooLong),
     };
+    render::name(&mut response, id);
     if is_head { response.map(|_| Body::empty()) } else { response }
+}
+
+/// Answers, and lets the script of a web page read the answer if its page may call (Fetch standard, CORS protocol).
+async fn shared(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request) -> Result<Response, Failure> {
+    let Some(origin) = request.headers().get(http::header::ORIGIN).cloned() else { return route(edge, id, remote, request).await };
+    let cors = match edge.serving.service() {
+        Some(service) => service.cors().await,
+        None => None,
+    };
+    let Some(cors) = cors else { return route(edge, id, remote, request).await };
+    if !origin.to_str().is_ok_and(|origin| cors.allows(origin)) {
+        return Err(Failure::Origin);
+    }
+    let mut response = match *request.method() {
+        http::Method::OPTIONS => render::preflight(&cors),
+        _ => route(edge, id, remote, request).await.unwrap_or_else(|failure| render::failure(&failure)),
+    };
+    render::share(&mut response, &origin);
+    Ok(response)
 }
 
 async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request) -> Result<Response, Failure> {

@@ -12,6 +12,32 @@ use types::Path;
 
 use super::error::{Failure, status_of_failure, status_of_refusal};
 
+/// Which request this answers, for who asks about it.
+pub(super) fn name(response: &mut Response, id: types::RequestId) {
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert("x-conclave-request-id", value);
+    }
+}
+
+/// What a browser asks before a script's request, for a page that may call.
+pub(super) fn preflight(cors: &service::Cors) -> Response {
+    let mut response = no_content();
+    let headers = response.headers_mut();
+    headers.insert("access-control-allow-methods", HeaderValue::from_static("DELETE, GET, OPTIONS, POST, PUT, LIST, SCAN, PATCH"));
+    headers.insert("access-control-max-age", HeaderValue::from_static("300"));
+    if let Ok(value) = HeaderValue::from_str(&cors.headers.join(",")) {
+        headers.insert("access-control-allow-headers", value);
+    }
+    response
+}
+
+/// Lets the page's script read an answer.
+pub(super) fn share(response: &mut Response, origin: &HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert("access-control-allow-origin", origin.clone());
+    headers.insert("vary", HeaderValue::from_static("Origin"));
+}
+
 /// Paths whose data Vault repeats at the top level of the answer.
 const TOP_LEVEL: &[&[&str]] = &[&["auth"], &["mounts"], &["policy"], &["audit"], &["capabilities"], &["key-status"], &["ha-status"]];
 

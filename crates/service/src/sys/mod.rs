@@ -2,6 +2,7 @@
 
 mod audit;
 mod capabilities;
+mod cors;
 mod explain;
 mod mounts;
 mod node;
@@ -14,13 +15,16 @@ use engine::AskError;
 use engine::route::{Access, Field, FieldKind, Method, Route};
 use types::capability::Verb;
 
+pub use cors::Cors;
+
 use crate::backend::{Asked, Handler};
 use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
 use crate::request::Answer;
 
 /// What may be asked below `sys/`: the tables of all files.
 pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> = LazyLock::new(|| {
-    [CLUSTER, mounts::ROUTES, AUDIT, policies::ROUTES, capabilities::ROUTES, explain::ROUTES, node::ROUTES, tools::ROUTES].concat()
+    [CLUSTER, mounts::ROUTES, AUDIT, policies::ROUTES, capabilities::ROUTES, cors::ROUTES, explain::ROUTES, node::ROUTES, tools::ROUTES]
+        .concat()
 });
 
 /// The cluster itself.
