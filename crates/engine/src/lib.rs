@@ -4,13 +4,24 @@
 //! asks, nor HTTP, nor other engines. An operation may be planned several times, on ever fresher views: planning must have
 //! no effect of its own.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use barrier::{Plan, View, ViewError};
 use crypto::SecretBytes;
+use serde_json::value::RawValue;
 use types::capability::Verb;
 use types::{Path, Timestamp};
 
+mod body;
 pub mod kv;
+pub mod kv1;
+mod listing;
 pub mod route;
+#[cfg(test)]
+mod testing;
+
+pub use listing::SCAN_NAMES_MAX;
 
 /// What is asked of an engine. Confidential: no `Debug`.
 pub struct Ask {
@@ -80,6 +91,20 @@ pub enum Reply {
     Gone(Json),
     /// A folder's names. An empty list is 404.
     List(Vec<String>),
+    /// A folder's names, with what is known of each: `keys` and `key_info` ([`details`]). An empty list is 404.
+    Details(Vec<(String, Json)>),
+}
+
+/// How long a client may take an answer for current: `lease_duration`, without a lease that could be renewed or revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LeaseDuration {
+    /// Nothing is said of it (0).
+    #[default]
+    Unsaid,
+    /// As long as a lease of the mount lasts when nobody says how long.
+    MountDefault,
+    /// So long.
+    Exactly(Duration),
 }
 
 /// What an operation comes to: what to write, and what to answer once it is written.
@@ -88,6 +113,8 @@ pub struct Outcome {
     pub plan: Plan,
     /// Sent only when the plan was carried out.
     pub reply: Reply,
+    /// For how long the reply holds.
+    pub lease_duration: LeaseDuration,
     /// For people.
     pub warnings: Vec<String>,
 }
@@ -95,7 +122,24 @@ pub struct Outcome {
 impl Outcome {
     /// Nothing to write.
     pub fn answer(reply: Reply) -> Outcome {
-        Outcome { plan: Plan::new(), reply, warnings: Vec::new() }
+        Outcome::new(Plan::new(), reply)
+    }
+
+    /// Something to write, and what to answer then.
+    pub fn new(plan: Plan, reply: Reply) -> Outcome {
+        Outcome { plan, reply, lease_duration: LeaseDuration::Unsaid, warnings: Vec::new() }
+    }
+
+    /// The same, for people to be warned.
+    #[must_use]
+    pub fn with_warnings(self, warnings: Vec<String>) -> Outcome {
+        Outcome { warnings, ..self }
+    }
+
+    /// The same, with how long the reply holds.
+    #[must_use]
+    pub fn lasting(self, lease_duration: LeaseDuration) -> Outcome {
+        Outcome { lease_duration, ..self }
     }
 }
 
@@ -116,6 +160,9 @@ pub trait Engine: Send + Sync {
     /// Its type, as mounts name it.
     fn kind(&self) -> &'static str;
 
+    /// What may be asked of it: for help and the OpenAPI document.
+    fn routes(&self) -> Vec<route::Outline>;
+
     /// Parses an ask, once.
     fn parse(&self, ask: Ask) -> Result<Box<dyn Operation>, AskError>;
 }
@@ -128,4 +175,33 @@ pub fn no_body() -> SecretBytes {
 /// Text of JSON, from a value that serialises. Exact size, wiped when dropped.
 pub fn json(value: &impl serde::Serialize) -> Json {
     SecretBytes::from(serde_json::to_vec(value).expect("maps with text keys and no failing serializer"))
+}
+
+/// What the answer to [`Reply::Details`] holds: `keys` and `key_info`, as Vault has them.
+pub fn details(entries: &[(String, Json)]) -> Json {
+    // EXPOSE: the answer is made of it.
+    fn raw(info: &Json) -> &RawValue {
+        serde_json::from_slice(info.expose()).expect("an engine tells of a name in JSON")
+    }
+    #[derive(serde::Serialize)]
+    struct Details<'a> {
+        key_info: BTreeMap<&'a str, &'a RawValue>,
+        keys: Vec<&'a str>,
+    }
+    json(&Details {
+        key_info: entries.iter().map(|(name, info)| (name.as_str(), raw(info))).collect(),
+        keys: entries.iter().map(|(name, _)| name.as_str()).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_keys_in_their_order_and_what_is_known_of_each() {
+        let entry = |name: &str, info: &str| (name.to_owned(), SecretBytes::from(info.as_bytes().to_vec()));
+        let answer = details(&[entry("b", r#"{"n":1.0}"#), entry("a/", "{}")]);
+        assert_eq!(answer.expose(), br#"{"key_info":{"a/":{},"b":{"n":1.0}},"keys":["b","a/"]}"#);
+    }
 }

@@ -5,14 +5,18 @@
 use std::time::Duration;
 
 use barrier::View;
+use types::capability::Verb;
 use types::{Path, Timestamp};
 
 use super::config::SettingsChange;
-use super::json::{Object, SignedDuration, wrong};
-use super::operation::integer_parameter;
 use super::record::{Config, Metadata, Transaction};
 use super::{custom, metadata_folder, reply};
-use crate::{Ask, AskError, Outcome, PlanError, Reply};
+use crate::body::{Object, SignedDuration, wrong};
+use crate::listing::{self, Page};
+use crate::{Ask, AskError, Json, Outcome, PlanError, Reply, json};
+
+/// Bytes of one detailed list.
+const DETAILS_BYTES_MAX: usize = 32 << 20;
 
 /// Reads a secret's metadata.
 pub(super) struct Read {
@@ -138,33 +142,53 @@ impl Delete {
     }
 }
 
-/// Lists the names in a folder.
+/// Lists the names in a folder, or of all secrets below it.
 pub(super) struct List {
     folder: Path,
-    /// Only names after this one.
-    after: String,
-    /// At most so many; `None`: all.
-    limit: Option<usize>,
+    page: Page,
+    is_recursive: bool,
+    /// With the metadata of each secret.
+    is_detailed: bool,
 }
 
 impl List {
-    pub(super) fn parse(folder: Path, ask: &Ask) -> Result<List, AskError> {
-        let limit = integer_parameter(ask, "limit")?;
-        let after = ask.query("after").unwrap_or_default().to_owned();
-        Ok(List { folder, after, limit: usize::try_from(limit).ok().filter(|&limit| limit > 0) })
+    pub(super) fn parse(folder: Path, ask: &Ask, is_detailed: bool) -> Result<List, AskError> {
+        Ok(List { folder, page: Page::parse(ask)?, is_recursive: ask.verb == Verb::Scan, is_detailed })
     }
 
     pub(super) fn plan(&self, view: &View) -> Result<Outcome, PlanError> {
-        let children = view.children(&metadata_folder().join(self.folder.as_str()))?;
-        let names = children.iter().map(|child| child.as_str()).filter(|name| *name > self.after.as_str());
-        let names: Vec<String> = names.take(self.limit.unwrap_or(usize::MAX)).map(str::to_owned).collect();
-        Ok(Outcome::answer(if names.is_empty() { Reply::NotFound } else { Reply::List(names) }))
+        let folder = metadata_folder().join(self.folder.as_str());
+        let names = if self.is_recursive { self.page.descendants(view, &folder)? } else { self.page.children(view, &folder)? };
+        let reply = if self.is_detailed && !names.is_empty() { self.details(view, names)? } else { listing::reply(names) };
+        Ok(Outcome::answer(reply))
+    }
+
+    fn details(&self, view: &View, names: Vec<String>) -> Result<Reply, PlanError> {
+        let mut bytes = 0;
+        let mut entries = Vec::with_capacity(names.len());
+        for name in names {
+            let info = if name.ends_with('/') { json(&serde_json::json!({})) } else { self.info(view, &name)? };
+            bytes += name.len() + info.len();
+            if bytes > DETAILS_BYTES_MAX {
+                let text =
+                    format!("the list would be longer than {DETAILS_BYTES_MAX} bytes (ask for fewer with limit, and go on with after)");
+                return Err(PlanError::Refused(text));
+            }
+            entries.push((name, info));
+        }
+        Ok(Reply::Details(entries))
+    }
+
+    fn info(&self, view: &View, name: &str) -> Result<Json, PlanError> {
+        let path = Path::parse(name).and_then(|name| self.folder.join(&name)).map_err(|_| PlanError::Malformed)?;
+        let metadata = Transaction::new(view).read_metadata(&path)?.ok_or(PlanError::Malformed)?;
+        Ok(reply::metadata(&metadata))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Mount, START_TEXT, data, version};
+    use crate::testing::{Mount, START_TEXT, data, version};
 
     const LATER_TEXT: &str = "2026-11-24T05:35:19.123Z";
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::testing::{Mount, START};
+use crate::testing::{Mount, START};
 
 /// Secrets whose names could be taken for each other's versions or folders.
 const PATHS: [&str; 4] = ["a", "a/1", "a/0000000000000001", "b"];
