@@ -196,7 +196,107 @@ pub fn details(entries: &[(String, Json)]) -> Json {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::{Mount, ask};
+
+    const LINES: [&str; 24] = [
+        "data/a",
+        "data/a/b",
+        "data/a/",
+        "data",
+        "delete/a",
+        "undelete/a",
+        "destroy/a",
+        "metadata/a",
+        "metadata/a/",
+        "metadata",
+        "subkeys/a",
+        "detailed-metadata",
+        "detailed-metadata/a",
+        "config",
+        "upgrade",
+        "v1/a",
+        "",
+        "a",
+        "a?version=9223372036854775807",
+        "data/a?version=18446744073709551616",
+        "subkeys/a?depth=-9223372036854775808",
+        "metadata?limit=9223372036854775807&after=\u{10ffff}",
+        "metadata?limit=-9223372036854775808",
+        "?limit=1&after=a",
+    ];
+
+    const NAMES: [&str; 9] =
+        ["data", "options", "cas", "versions", "max_versions", "cas_required", "delete_version_after", "custom_metadata", "ttl"];
+
+    /// JSON of what fields mean something, with values that may not.
+    fn body() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            "[0-9]{1,40}(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,5})?",
+            Just("-1".to_owned()),
+            Just("null".to_owned()),
+            Just("true".to_owned()),
+            Just(r#""\ud800""#.to_owned()),
+            Just(r#""9999999999999h""#.to_owned()),
+            any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+            Just(r#""-1s""#.to_owned()),
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            let name = prop_oneof![
+                8 => prop::sample::select(&NAMES[..]).prop_map(|name| format!("{name:?}")),
+                1 => Just(r#""\udc00""#.to_owned()),
+                1 => Just(r#""""#.to_owned()),
+            ];
+            let members = prop::collection::vec((name, inner.clone()), 0..5);
+            prop_oneof![
+                prop::collection::vec(inner, 0..4).prop_map(|items| format!("[{}]", items.join(","))),
+                members.prop_map(|members| {
+                    let members: Vec<String> = members.into_iter().map(|(name, value)| format!("{name}:{value}")).collect();
+                    format!("{{{}}}", members.join(","))
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        /// No ask does, whatever was written before it.
+        #[test]
+        fn nothing_panics(
+            asks in prop::collection::vec(
+                (0..LINES.len(), prop::sample::select(&["GET", "POST", "PATCH", "DELETE", "LIST", "SCAN"][..]), body()),
+                1..30,
+            ),
+            engine in 0_usize..3,
+        ) {
+            let engines: [&'static dyn Engine; 3] = [&kv::Kv, &kv1::Kv1, &kv1::Cubbyhole];
+            let mount = Mount::of(engines[engine]);
+            for (line, verb, body) in asks {
+                let answer = mount.ask(&format!("{verb} {}", LINES[line]), &body);
+                prop_assert!([200, 204, 400, 404, 405].contains(&answer.status), "{}", answer.status);
+                if matches!(answer.status, 200 | 204) && !answer.body.is_empty() {
+                    let _: &RawValue = serde_json::from_str(&answer.body).unwrap();
+                }
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>, line in 0..LINES.len(), verb in prop::sample::select(&["POST", "PATCH"][..])) {
+            for engine in [&kv::Kv as &dyn Engine, &kv1::Kv1, &kv1::Cubbyhole] {
+                let ask = Ask { body: SecretBytes::from(bytes.clone()), ..ask(&format!("{verb} {}", LINES[line]), "") };
+                drop(engine.parse(ask));
+            }
+        }
+    }
+
+    #[test]
+    fn every_engine_tells_what_may_be_asked_of_it() {
+        for (engine, kind, patterns) in [(&kv::Kv as &dyn Engine, "kv", 10), (&kv1::Kv1, "kv", 2), (&kv1::Cubbyhole, "cubbyhole", 2)] {
+            assert_eq!((engine.kind(), engine.routes().len()), (kind, patterns));
+        }
+    }
 
     #[test]
     fn details_are_keys_in_their_order_and_what_is_known_of_each() {

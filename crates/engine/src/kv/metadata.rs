@@ -389,4 +389,62 @@ mod tests {
         let want = "Field validation failed: error converting input for field \"limit\": expected a whole number";
         mount.check("LIST metadata?limit=x", "", 400, want);
     }
+
+    #[test]
+    fn scans_show_all_secrets_below() {
+        let mount = Mount::new();
+        mount.check("SCAN metadata", "", 404, "");
+        for path in ["f/h/i", "f/g", "f", "f.x", "a"] {
+            mount.ask(&format!("POST data/{path}"), r#"{"data":{}}"#);
+        }
+        mount.ask("DELETE data/a", "");
+        mount.ask("POST metadata/m", r#"{"max_versions":1}"#);
+        for (line, want) in [
+            ("SCAN metadata", r#"["a","f","f.x","f/g","f/h/i","m"]"#),
+            ("SCAN metadata/", r#"["a","f","f.x","f/g","f/h/i","m"]"#),
+            ("SCAN metadata/f", r#"["g","h/i"]"#),
+            ("SCAN metadata/f/", r#"["g","h/i"]"#),
+            ("SCAN metadata?after=f&limit=2", r#"["f.x","f/g"]"#),
+            ("SCAN metadata?after=f/g", r#"["f/h/i","m"]"#),
+            ("SCAN metadata?after=f/h/", r#"["f/h/i","m"]"#),
+            ("SCAN metadata/f?limit=1", r#"["g"]"#),
+        ] {
+            mount.check(line, "", 200, want);
+        }
+        for line in ["SCAN metadata/a", "SCAN metadata/nope", "SCAN metadata?after=z"] {
+            mount.check(line, "", 404, "");
+        }
+    }
+
+    #[test]
+    fn detailed_lists_tell_of_each_secret() {
+        let mount = Mount::new();
+        mount.check("LIST detailed-metadata", "", 404, "");
+        for path in ["f/g/h", "f/g", "f", "a"] {
+            mount.ask(&format!("POST data/{path}"), r#"{"data":{"hidden":1}}"#);
+        }
+        mount.ask("POST metadata/f", r#"{"custom_metadata":{"owner":"ops"}}"#);
+        let info = |path: &str| mount.ask(&format!("GET metadata/{path}"), "").body;
+        for (line, want) in [
+            (
+                "LIST detailed-metadata",
+                format!(r#"{{"key_info":{{"a":{},"f":{},"f/":{{}}}},"keys":["a","f","f/"]}}"#, info("a"), info("f")),
+            ),
+            ("LIST detailed-metadata/f/?limit=1", format!(r#"{{"key_info":{{"g":{}}},"keys":["g"]}}"#, info("f/g"))),
+            (
+                "SCAN detailed-metadata?after=a",
+                format!(
+                    r#"{{"key_info":{{"f":{},"f/g":{},"f/g/h":{}}},"keys":["f","f/g","f/g/h"]}}"#,
+                    info("f"),
+                    info("f/g"),
+                    info("f/g/h")
+                ),
+            ),
+        ] {
+            mount.check(line, "", 200, &want);
+        }
+        for line in ["LIST detailed-metadata/a", "SCAN detailed-metadata/nope"] {
+            mount.check(line, "", 404, "");
+        }
+    }
 }

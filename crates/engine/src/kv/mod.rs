@@ -178,6 +178,18 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_without_a_version_is_of_the_first() {
+        for (option, want) in [(None, Version::One), (Some(""), Version::One), (Some("1"), Version::One), (Some("2"), Version::Two)] {
+            assert_eq!(Version::parse(option), Ok(want), "{option:?}");
+            assert_eq!(want.engine().kind(), "kv");
+        }
+        assert_eq!(Version::One.engine().routes().len(), 2);
+        for wrong in ["0", "3", "v2", " 2"] {
+            assert_eq!(Version::parse(Some(wrong)).unwrap_err().to_string(), format!("invalid version provided: {wrong} (KV has 1 and 2)"));
+        }
+    }
+
+    #[test]
     fn the_layout_is_as_documented() {
         let path = Path::parse("app/db").unwrap();
         for (name, want) in
