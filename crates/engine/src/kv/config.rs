@@ -6,9 +6,9 @@ use barrier::View;
 use std::time::Duration;
 
 use super::VERSIONS_MAX;
-use super::json::{Object, SignedDuration, wrong};
 use super::record::{Settings, Transaction};
 use super::reply;
+use crate::body::{Object, SignedDuration, wrong};
 use crate::{AskError, Outcome, PlanError, Reply};
 
 /// Reads the settings.
@@ -96,7 +96,7 @@ fn max_versions(body: &Object<'_>) -> Result<Option<u32>, AskError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Mount, START_TEXT, version};
+    use crate::testing::{Mount, START_TEXT, version};
 
     fn shown(cas_required: bool, after: &str, max_versions: u32, metadata_cas_required: bool) -> String {
         format!(

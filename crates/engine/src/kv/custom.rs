@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::json::{Kind, Object, kind, not_a_map, string, wrong};
 use crate::AskError;
+use crate::body::{Kind, Object, kind, not_a_map, string, wrong};
 
 /// Names that a secret's custom metadata may have.
 pub const CUSTOM_KEYS_MAX: usize = 64;

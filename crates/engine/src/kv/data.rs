@@ -6,10 +6,10 @@ use barrier::View;
 use crypto::SecretBytes;
 use types::{Path, Timestamp};
 
-use super::json::{Kind, Object, integer, kind, not_a_map};
 use super::merge::merge;
 use super::record::{Config, Metadata, Transaction};
 use super::reply;
+use crate::body::{Kind, Object, integer, kind, not_a_map};
 use crate::{AskError, Outcome, PlanError, Reply};
 
 /// Bytes of one version's data. Half of what a value of the table may have, so that a write always fits in a batch.
@@ -187,8 +187,8 @@ fn add_version(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Mount, START_TEXT, data, parse, version};
     use super::*;
+    use crate::testing::{Mount, START_TEXT, data, parse, version};
 
     #[test]
     fn versions_are_written_and_read() {

@@ -5,7 +5,7 @@
 
 use crypto::{SecretBytes, Zeroizing};
 
-use super::json::{Kind, Object, kind};
+use crate::body::{Kind, Object, kind};
 
 /// Why two texts cannot be merged: one has a name that is no valid text, such as half of a surrogate pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

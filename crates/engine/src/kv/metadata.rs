@@ -5,14 +5,18 @@
 use std::time::Duration;
 
 use barrier::View;
+use types::capability::Verb;
 use types::{Path, Timestamp};
 
 use super::config::SettingsChange;
-use super::json::{Object, SignedDuration, wrong};
-use super::operation::integer_parameter;
 use super::record::{Config, Metadata, Transaction};
 use super::{custom, metadata_folder, reply};
-use crate::{Ask, AskError, Outcome, PlanError, Reply};
+use crate::body::{Object, SignedDuration, wrong};
+use crate::listing::{self, Page};
+use crate::{Ask, AskError, Json, Outcome, PlanError, Reply, json};
+
+/// Bytes of one detailed list.
+const DETAILS_BYTES_MAX: usize = 32 << 20;
 
 /// Reads a secret's metadata.
 pub(super) struct Read {
@@ -138,33 +142,53 @@ impl Delete {
     }
 }
 
-/// Lists the names in a folder.
+/// Lists the names in a folder, or of all secrets below it.
 pub(super) struct List {
     folder: Path,
-    /// Only names after this one.
-    after: String,
-    /// At most so many; `None`: all.
-    limit: Option<usize>,
+    page: Page,
+    is_recursive: bool,
+    /// With the metadata of each secret.
+    is_detailed: bool,
 }
 
 impl List {
-    pub(super) fn parse(folder: Path, ask: &Ask) -> Result<List, AskError> {
-        let limit = integer_parameter(ask, "limit")?;
-        let after = ask.query("after").unwrap_or_default().to_owned();
-        Ok(List { folder, after, limit: usize::try_from(limit).ok().filter(|&limit| limit > 0) })
+    pub(super) fn parse(folder: Path, ask: &Ask, is_detailed: bool) -> Result<List, AskError> {
+        Ok(List { folder, page: Page::parse(ask)?, is_recursive: ask.verb == Verb::Scan, is_detailed })
     }
 
     pub(super) fn plan(&self, view: &View) -> Result<Outcome, PlanError> {
-        let children = view.children(&metadata_folder().join(self.folder.as_str()))?;
-        let names = children.iter().map(|child| child.as_str()).filter(|name| *name > self.after.as_str());
-        let names: Vec<String> = names.take(self.limit.unwrap_or(usize::MAX)).map(str::to_owned).collect();
-        Ok(Outcome::answer(if names.is_empty() { Reply::NotFound } else { Reply::List(names) }))
+        let folder = metadata_folder().join(self.folder.as_str());
+        let names = if self.is_recursive { self.page.descendants(view, &folder)? } else { self.page.children(view, &folder)? };
+        let reply = if self.is_detailed && !names.is_empty() { self.details(view, names)? } else { listing::reply(names) };
+        Ok(Outcome::answer(reply))
+    }
+
+    fn details(&self, view: &View, names: Vec<String>) -> Result<Reply, PlanError> {
+        let mut bytes = 0;
+        let mut entries = Vec::with_capacity(names.len());
+        for name in names {
+            let info = if name.ends_with('/') { json(&serde_json::json!({})) } else { self.info(view, &name)? };
+            bytes += name.len() + info.len();
+            if bytes > DETAILS_BYTES_MAX {
+                let text =
+                    format!("the list would be longer than {DETAILS_BYTES_MAX} bytes (ask for fewer with limit, and go on with after)");
+                return Err(PlanError::Refused(text));
+            }
+            entries.push((name, info));
+        }
+        Ok(Reply::Details(entries))
+    }
+
+    fn info(&self, view: &View, name: &str) -> Result<Json, PlanError> {
+        let path = Path::parse(name).and_then(|name| self.folder.join(&name)).map_err(|_| PlanError::Malformed)?;
+        let metadata = Transaction::new(view).read_metadata(&path)?.ok_or(PlanError::Malformed)?;
+        Ok(reply::metadata(&metadata))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Mount, START_TEXT, data, version};
+    use crate::testing::{Mount, START_TEXT, data, version};
 
     const LATER_TEXT: &str = "2026-11-24T05:35:19.123Z";
 
@@ -364,5 +388,63 @@ mod tests {
         }
         let want = "Field validation failed: error converting input for field \"limit\": expected a whole number";
         mount.check("LIST metadata?limit=x", "", 400, want);
+    }
+
+    #[test]
+    fn scans_show_all_secrets_below() {
+        let mount = Mount::new();
+        mount.check("SCAN metadata", "", 404, "");
+        for path in ["f/h/i", "f/g", "f", "f.x", "a"] {
+            mount.ask(&format!("POST data/{path}"), r#"{"data":{}}"#);
+        }
+        mount.ask("DELETE data/a", "");
+        mount.ask("POST metadata/m", r#"{"max_versions":1}"#);
+        for (line, want) in [
+            ("SCAN metadata", r#"["a","f","f.x","f/g","f/h/i","m"]"#),
+            ("SCAN metadata/", r#"["a","f","f.x","f/g","f/h/i","m"]"#),
+            ("SCAN metadata/f", r#"["g","h/i"]"#),
+            ("SCAN metadata/f/", r#"["g","h/i"]"#),
+            ("SCAN metadata?after=f&limit=2", r#"["f.x","f/g"]"#),
+            ("SCAN metadata?after=f/g", r#"["f/h/i","m"]"#),
+            ("SCAN metadata?after=f/h/", r#"["f/h/i","m"]"#),
+            ("SCAN metadata/f?limit=1", r#"["g"]"#),
+        ] {
+            mount.check(line, "", 200, want);
+        }
+        for line in ["SCAN metadata/a", "SCAN metadata/nope", "SCAN metadata?after=z"] {
+            mount.check(line, "", 404, "");
+        }
+    }
+
+    #[test]
+    fn detailed_lists_tell_of_each_secret() {
+        let mount = Mount::new();
+        mount.check("LIST detailed-metadata", "", 404, "");
+        for path in ["f/g/h", "f/g", "f", "a"] {
+            mount.ask(&format!("POST data/{path}"), r#"{"data":{"hidden":1}}"#);
+        }
+        mount.ask("POST metadata/f", r#"{"custom_metadata":{"owner":"ops"}}"#);
+        let info = |path: &str| mount.ask(&format!("GET metadata/{path}"), "").body;
+        for (line, want) in [
+            (
+                "LIST detailed-metadata",
+                format!(r#"{{"key_info":{{"a":{},"f":{},"f/":{{}}}},"keys":["a","f","f/"]}}"#, info("a"), info("f")),
+            ),
+            ("LIST detailed-metadata/f/?limit=1", format!(r#"{{"key_info":{{"g":{}}},"keys":["g"]}}"#, info("f/g"))),
+            (
+                "SCAN detailed-metadata?after=a",
+                format!(
+                    r#"{{"key_info":{{"f":{},"f/g":{},"f/g/h":{}}},"keys":["f","f/g","f/g/h"]}}"#,
+                    info("f"),
+                    info("f/g"),
+                    info("f/g/h")
+                ),
+            ),
+        ] {
+            mount.check(line, "", 200, &want);
+        }
+        for line in ["LIST detailed-metadata/a", "SCAN detailed-metadata/nope"] {
+            mount.check(line, "", 404, "");
+        }
     }
 }

@@ -10,13 +10,15 @@
 //! | path | verbs | |
 //! |---|---|---|
 //! | `data/<path>` | read (`?version`), write, patch, delete | a version's data; delete hides the newest |
+//! | `subkeys/<path>` | read (`?version`, `?depth`) | the names in a version's data |
 //! | `delete/<path>` | write `{versions}` | hides versions |
 //! | `undelete/<path>` | write `{versions}` | shows them again |
 //! | `destroy/<path>` | write `{versions}` | erases their data |
-//! | `metadata/<path>` | read, write, delete, list (`?after`, `?limit`) | all but the data; delete erases everything |
+//! | `metadata/<path>` | read, write, patch, delete, list and scan (`?after`, `?limit`) | all but the data; delete erases everything |
+//! | `detailed-metadata/<path>` | list and scan (`?after`, `?limit`) | names, with the metadata of each secret |
 //! | `config` | read, write | the mount's settings |
 //!
-//! `<path>` does not end in a slash, but to list. A write to `data/` or `metadata/` is a *create* when the secret has no
+//! `<path>` does not end in a slash, but to list. A scan lists the secrets below a folder, at any depth. A write to `data/` or `metadata/` is a *create* when the secret has no
 //! metadata record, else an *update*: a secret whose versions are all deleted or destroyed is still there. Every other write
 //! is an update.
 //!
@@ -27,6 +29,7 @@
 //! | `config` | protobuf `conclave.stored.v1.KvConfig`; absent: all defaults |
 //! | `meta/<path>` | protobuf `conclave.stored.v1.KvMetadata` |
 //! | `data/<version>/<path>` | the data of one version, as JSON text: an object, or `null` |
+//! | `upgrade` | protobuf `conclave.stored.v1.KvUpgrade`, if the mount was of version 1 (see [`upgrade`]) |
 //!
 //! `<version>` is 16 lower-case hex digits, and always the second segment, so that no secret's path can be taken for another
 //! secret's version: version 1 of `a` is `data/0000000000000001/a`, and a secret `a/1` begins at `data/0000000000000001/a/1`.
@@ -40,26 +43,32 @@
 //! - Deleting a path that ends in a slash is refused; OpenBao deletes the secret without the slash, past policies on it.
 //! - A patch of `null` data is a patch of `{}`; OpenBao answers 500.
 //! - Errors tell the place, not the value: they hold nothing of a body.
+//! - `options` that is a list is refused; OpenBao takes an empty list for no options.
+//! - A scan is sorted by the bytes of the whole names, and heeds `after` and `limit`; OpenBao's has the folders' names behind those
+//!   of secrets, level by level, and heeds neither.
+//! - A scan that finds nothing is 404, as a list is; OpenBao answers 200 with an empty object.
+//! - In detailed lists nothing is said of a folder; OpenBao shows there the metadata of a secret of the same name.
 
 mod config;
 mod custom;
 mod data;
-mod json;
 mod merge;
 mod metadata;
 mod operation;
 mod record;
 mod reply;
+mod subkeys;
+pub mod transfer;
+pub mod upgrade;
 mod versions;
 
 #[cfg(test)]
 mod model;
-#[cfg(test)]
-mod testing;
 
 use barrier::Name;
 use types::Path;
 
+use crate::route::{Outline, outlines};
 use crate::{Ask, AskError, Engine, Operation};
 
 pub use custom::{CUSTOM_KEY_BYTES_MAX, CUSTOM_KEYS_MAX, CUSTOM_VALUE_BYTES_MAX};
@@ -80,10 +89,54 @@ impl Engine for Kv {
         "kv"
     }
 
+    fn routes(&self) -> Vec<Outline> {
+        outlines(operation::ROUTES)
+    }
+
     fn parse(&self, ask: Ask) -> Result<Box<dyn Operation>, AskError> {
         Ok(Box::new(operation::parse(&ask)?))
     }
 }
+
+/// Which of the two forms of KV a mount has: its option `version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    /// [`kv1`](crate::kv1): no versions of a secret.
+    #[default]
+    One,
+    /// [`kv`](self): versions.
+    Two,
+}
+
+/// A version that KV does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid version provided: {text} (KV has 1 and 2)")]
+pub struct VersionError {
+    /// What was given, shortened.
+    text: String,
+}
+
+impl Version {
+    /// Reads the mount option `version`; without it, KV is version 1, as in Vault.
+    pub fn parse(option: Option<&str>) -> Result<Version, VersionError> {
+        match option {
+            None | Some("" | "1") => Ok(Version::One),
+            Some("2") => Ok(Version::Two),
+            Some(text) => Err(VersionError { text: text.chars().take(VERSION_CHARS_SHOWN).collect() }),
+        }
+    }
+
+    /// The engine of this version.
+    pub fn engine(self) -> &'static dyn Engine {
+        match self {
+            Version::One => &crate::kv1::Kv1,
+            Version::Two => &Kv,
+        }
+    }
+}
+
+/// Characters of a wrong version that its error repeats.
+const VERSION_CHARS_SHOWN: usize = 16;
 
 /// The record of the mount's settings.
 fn config_name() -> Name {
@@ -122,6 +175,18 @@ mod tests {
         }
         let different: BTreeSet<&str> = names.iter().map(Name::as_str).collect();
         assert_eq!(different.len(), names.len());
+    }
+
+    #[test]
+    fn a_mount_without_a_version_is_of_the_first() {
+        for (option, want) in [(None, Version::One), (Some(""), Version::One), (Some("1"), Version::One), (Some("2"), Version::Two)] {
+            assert_eq!(Version::parse(option), Ok(want), "{option:?}");
+            assert_eq!(want.engine().kind(), "kv");
+        }
+        assert_eq!(Version::One.engine().routes().len(), 2);
+        for wrong in ["0", "3", "v2", " 2"] {
+            assert_eq!(Version::parse(Some(wrong)).unwrap_err().to_string(), format!("invalid version provided: {wrong} (KV has 1 and 2)"));
+        }
     }
 
     #[test]

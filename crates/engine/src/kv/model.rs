@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::testing::{Mount, START};
+use crate::testing::{Mount, START};
 
 /// Secrets whose names could be taken for each other's versions or folders.
 const PATHS: [&str; 4] = ["a", "a/1", "a/0000000000000001", "b"];
@@ -25,6 +25,7 @@ enum Step {
     ReadMetadata { path: usize },
     DeleteMetadata { path: usize },
     List { folder: &'static str },
+    Scan { folder: &'static str, after: usize },
     WriteConfig { max_versions: u32, cas_required: bool, seconds: i64 },
 }
 
@@ -45,6 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => path().prop_map(|path| Step::ReadMetadata { path }),
         1 => path().prop_map(|path| Step::DeleteMetadata { path }),
         1 => prop::sample::select(&["", "a", "b"][..]).prop_map(|folder| Step::List { folder }),
+        1 => (prop::sample::select(&["", "a", "b"][..]), 0..PATHS.len()).prop_map(|(folder, after)| Step::Scan { folder, after }),
         1 => (0_u32..4, prop::bool::weighted(0.1), -1_i64..12)
             .prop_map(|(max_versions, cas_required, seconds)| Step::WriteConfig { max_versions, cas_required, seconds }),
     ]
@@ -70,6 +72,7 @@ impl Step {
             Step::ReadMetadata { path } => (format!("GET metadata/{}", PATHS[*path]), String::new()),
             Step::DeleteMetadata { path } => (format!("DELETE metadata/{}", PATHS[*path]), String::new()),
             Step::List { folder } => (format!("LIST metadata/{folder}"), String::new()),
+            Step::Scan { folder, after } => (format!("SCAN metadata/{folder}?after={}", PATHS[*after]), String::new()),
             Step::WriteConfig { max_versions, cas_required, seconds } => {
                 let body = json!({ "max_versions": max_versions, "cas_required": cas_required, "delete_version_after": seconds });
                 ("POST config".to_owned(), body.to_string())
@@ -145,6 +148,7 @@ impl Model {
                 DONE
             }
             Step::List { folder } => self.list(folder),
+            Step::Scan { folder, after } => self.scan(folder, PATHS[*after]),
             Step::WriteConfig { max_versions, cas_required, seconds } => {
                 self.config = Limits { max_versions: *max_versions, cas_required: *cas_required, seconds: *seconds };
                 DONE
@@ -248,6 +252,12 @@ impl Model {
             .filter_map(|path| path.strip_prefix(&prefix))
             .map(|rest| rest.split_once('/').map_or(rest.to_owned(), |(first, _)| format!("{first}/")))
             .collect();
+        if names.is_empty() { NOT_FOUND } else { (200, json!(names)) }
+    }
+
+    fn scan(&self, folder: &str, after: &str) -> Expected {
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let names: Vec<&str> = self.secrets.keys().filter_map(|path| path.strip_prefix(&prefix)).filter(|name| *name > after).collect();
         if names.is_empty() { NOT_FOUND } else { (200, json!(names)) }
     }
 

@@ -141,7 +141,7 @@ impl<'a> Transaction<'a> {
 
     /// The plan, and the answer for when it is carried out.
     pub(super) fn outcome(self, reply: Reply) -> Outcome {
-        Outcome { plan: self.plan, reply, warnings: Vec::new() }
+        Outcome::new(self.plan, reply)
     }
 
     /// The mount's settings: the defaults if there are none.
@@ -220,7 +220,7 @@ fn decode_config(value: &SecretBytes) -> Result<Config, PlanError> {
     Ok(Config { settings, expiry_disabled: record.expiry_disabled })
 }
 
-fn encode_metadata(metadata: &Metadata) -> Vec<u8> {
+pub(super) fn encode_metadata(metadata: &Metadata) -> Vec<u8> {
     let version = |(&version, &Version { created, deleted, destroyed }): (&u64, &Version)| KvVersion {
         version,
         created_ms: created.0,
@@ -244,7 +244,7 @@ fn encode_metadata(metadata: &Metadata) -> Vec<u8> {
     .encode_to_vec()
 }
 
-fn decode_metadata(value: &SecretBytes) -> Result<Metadata, PlanError> {
+pub(super) fn decode_metadata(value: &SecretBytes) -> Result<Metadata, PlanError> {
     // EXPOSE: the record is read.
     let record = KvMetadata::decode(value.expose()).map_err(|_| PlanError::Malformed)?;
     let numbers = || record.versions.iter().map(|version| version.version);

@@ -76,7 +76,17 @@ pub(super) fn version(metadata: &Metadata, number: u64, version: Version) -> Jso
 pub(super) fn data(data: &[u8], metadata: &Metadata, number: u64, version: Version) -> Json {
     let metadata = self::version(metadata, number, version);
     // EXPOSE: one answer is made of two.
-    let parts: [&[u8]; 5] = [b"{\"data\":", data, b",\"metadata\":", metadata.expose(), b"}"];
+    joined([b"{\"data\":", data, b",\"metadata\":", metadata.expose(), b"}"])
+}
+
+/// The names in a version's data (JSON text) and what is known of it.
+pub(super) fn subkeys(subkeys: &[u8], metadata: &Metadata, number: u64, version: Version) -> Json {
+    let metadata = self::version(metadata, number, version);
+    // EXPOSE: one answer is made of two.
+    joined([b"{\"metadata\":", metadata.expose(), b",\"subkeys\":", subkeys, b"}"])
+}
+
+fn joined(parts: [&[u8]; 5]) -> Json {
     let length = parts.iter().map(|part| part.len()).sum();
     SecretBytes::with_len(length, |mut whole| {
         for part in parts {

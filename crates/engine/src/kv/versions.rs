@@ -6,8 +6,8 @@
 use barrier::View;
 use types::{Path, Timestamp};
 
-use super::json::Object;
 use super::record::{Metadata, Transaction, Version};
+use crate::body::Object;
 use crate::{AskError, Outcome, PlanError, Reply};
 
 /// Hides the newest version.
@@ -133,7 +133,7 @@ fn change(metadata: &mut Metadata, numbers: &[u64], to: impl Fn(Version) -> Opti
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Mount, START_TEXT, data, version};
+    use crate::testing::{Mount, START_TEXT, data, version};
 
     /// A second after the start.
     const LATER_TEXT: &str = "2026-11-24T05:35:19.123Z";
@@ -227,7 +227,7 @@ mod tests {
             ("POST undelete/a", r#"{"versions":[1,2,9]}"#),
             ("POST destroy/a", r#"{"versions":[1,9]}"#),
         ] {
-            let operation = super::super::testing::parse(line, body).ok().unwrap();
+            let operation = crate::testing::parse(line, body).ok().unwrap();
             assert!(mount.plan(&mount.view(), &*operation).unwrap().plan.is_empty(), "{line}");
         }
     }

@@ -1,4 +1,4 @@
-//! A JSON object of which only the names are read: each value stays the text it was, so that nothing is lost.
+//! What comes in bodies and queries. A body is a JSON object of which only the names are read: each value stays the text it was, so that nothing is lost.
 //!
 //! Always: of a name that comes twice the last value holds, as in Go. Errors tell the place and what would be right, never
 //! what was there. The lenient forms (`"5"` for 5, `"true"`, `null` for nothing) are those that Vault's clients rely on.
@@ -10,12 +10,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::AskError;
+use crate::{Ask, AskError};
 
 /// An object's members, by name.
 #[derive(Deserialize, Default)]
 #[serde(transparent)]
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     #[serde(borrow)]
     members: BTreeMap<Key<'a>, &'a RawValue>,
 }
@@ -32,7 +32,7 @@ impl Borrow<str> for Key<'_> {
 
 /// What a JSON text is, by its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Null,
     Bool,
     Number,
@@ -42,7 +42,7 @@ pub(super) enum Kind {
 }
 
 /// What kind of value `text` is: any text of a [`RawValue`].
-pub(super) fn kind(text: &str) -> Kind {
+pub(crate) fn kind(text: &str) -> Kind {
     match text.as_bytes().first() {
         Some(b'{') => Kind::Object,
         Some(b'[') => Kind::Array,
@@ -55,7 +55,7 @@ pub(super) fn kind(text: &str) -> Kind {
 
 impl Kind {
     /// As Go's decoder calls it; clients see it in errors.
-    pub(super) fn go_name(self) -> &'static str {
+    pub(crate) fn go_name(self) -> &'static str {
         match self {
             Kind::Null => "nil",
             Kind::Bool => "bool",
@@ -69,7 +69,7 @@ impl Kind {
 
 impl<'a> Object<'a> {
     /// Reads a request's body. None at all, and `null`, are an empty object.
-    pub(super) fn parse_body(body: &'a [u8]) -> Result<Object<'a>, AskError> {
+    pub(crate) fn parse_body(body: &'a [u8]) -> Result<Object<'a>, AskError> {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Object::default());
         }
@@ -87,27 +87,27 @@ impl<'a> Object<'a> {
     }
 
     /// Reads an object; `None` if the text is none.
-    pub(super) fn parse(text: &'a str) -> Option<Object<'a>> {
+    pub(crate) fn parse(text: &'a str) -> Option<Object<'a>> {
         serde_json::from_str(text).ok()
     }
 
     /// A member's text.
-    pub(super) fn member(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn member(&self, name: &str) -> Option<&'a str> {
         self.members.get(name).map(|value| value.get())
     }
 
     /// All names with their texts, sorted by name.
-    pub(super) fn members(&self) -> impl Iterator<Item = (&str, &'a str)> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&str, &'a str)> {
         self.members.iter().map(|(name, value)| (&*name.0, value.get()))
     }
 
     /// How many members.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.members.len()
     }
 
     /// A member that is an object; `None` if it is absent or null.
-    pub(super) fn object(&self, field: &str) -> Result<Option<Object<'a>>, AskError> {
+    pub(crate) fn object(&self, field: &str) -> Result<Option<Object<'a>>, AskError> {
         let Some(text) = self.member(field) else { return Ok(None) };
         match kind(text) {
             Kind::Null => Ok(None),
@@ -117,22 +117,22 @@ impl<'a> Object<'a> {
     }
 
     /// A member that is a whole number.
-    pub(super) fn integer(&self, field: &str) -> Result<Option<i64>, AskError> {
+    pub(crate) fn integer(&self, field: &str) -> Result<Option<i64>, AskError> {
         self.read(field, integer, "expected a whole number")
     }
 
     /// A member that is true or false.
-    pub(super) fn boolean(&self, field: &str) -> Result<Option<bool>, AskError> {
+    pub(crate) fn boolean(&self, field: &str) -> Result<Option<bool>, AskError> {
         self.read(field, boolean, "expected true or false")
     }
 
     /// A member that is a list of whole numbers.
-    pub(super) fn integers(&self, field: &str) -> Result<Option<Vec<i64>>, AskError> {
+    pub(crate) fn integers(&self, field: &str) -> Result<Option<Vec<i64>>, AskError> {
         self.read(field, integers, "expected a list of whole numbers, such as [1,2]")
     }
 
     /// A member that is a duration in seconds or a text such as `1h30m`, cut to whole seconds.
-    pub(super) fn duration(&self, field: &str) -> Result<Option<SignedDuration>, AskError> {
+    pub(crate) fn duration(&self, field: &str) -> Result<Option<SignedDuration>, AskError> {
         self.read(field, duration, "expected a duration, such as \"1h30m\" or a number of seconds")
     }
 
@@ -143,7 +143,7 @@ impl<'a> Object<'a> {
 
 /// A duration as it was written: Vault gives a meaning to negative ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SignedDuration {
+pub(crate) enum SignedDuration {
     /// Below zero.
     Negative,
     /// Whole seconds, or none.
@@ -151,18 +151,18 @@ pub(super) enum SignedDuration {
 }
 
 /// An error that names a field.
-pub(super) fn wrong(field: &str, what: &str) -> AskError {
+pub(crate) fn wrong(field: &str, what: &str) -> AskError {
     AskError::Invalid(format!("error converting input for field {field:?}: {what}"))
 }
 
 /// Vault's error for a field that should be an object.
-pub(super) fn not_a_map(field: &str, kind: Kind) -> AskError {
+pub(crate) fn not_a_map(field: &str, kind: Kind) -> AskError {
     let kind = kind.go_name();
     wrong(field, &format!("'' expected type 'map[string]interface {{}}', got unconvertible type '{kind}'"))
 }
 
 /// A whole number, from a number, a text that holds one, or nothing.
-pub(super) fn integer(text: &str) -> Option<i64> {
+pub(crate) fn integer(text: &str) -> Option<i64> {
     match kind(text) {
         Kind::Null => Some(0),
         Kind::Number => text.parse().ok(),
@@ -172,12 +172,19 @@ pub(super) fn integer(text: &str) -> Option<i64> {
 }
 
 /// A whole number from a query parameter or a text in a body. The empty one is zero.
-pub(super) fn integer_in_text(text: &str) -> Option<i64> {
+pub(crate) fn integer_in_text(text: &str) -> Option<i64> {
     if text.is_empty() { Some(0) } else { text.parse().ok() }
 }
 
+/// A query parameter that is a whole number; 0 if it is absent.
+pub(crate) fn query_integer(ask: &Ask, name: &str) -> Result<i64, AskError> {
+    integer_in_text(ask.query(name).unwrap_or_default()).ok_or_else(|| {
+        AskError::Invalid(format!("Field validation failed: error converting input for field {name:?}: expected a whole number"))
+    })
+}
+
 /// A JSON string's content.
-pub(super) fn string(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn string(text: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Key<'_>>(text).ok().map(|key| key.0)
 }
 
@@ -205,7 +212,8 @@ fn integers(text: &str) -> Option<Vec<i64>> {
     }
 }
 
-fn duration(text: &str) -> Option<SignedDuration> {
+/// A duration, from a number of seconds, a text, or nothing; cut to whole seconds.
+pub(crate) fn duration(text: &str) -> Option<SignedDuration> {
     let text = match kind(text) {
         Kind::Null => return Some(SignedDuration::Positive(Duration::ZERO)),
         Kind::Number => Cow::Borrowed(text),
