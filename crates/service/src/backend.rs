@@ -46,6 +46,14 @@ pub(crate) fn own(kind: &str) -> Option<&'static [Route<Handler>]> {
     }
 }
 
+/// Who says, for a mount of this kind, whether a token that it made may be renewed; `None`: nobody needs to.
+pub(crate) fn renewal(kind: &str) -> Option<token::RenewalCheck> {
+    match kind {
+        // Auth methods whose users or roles can change or go.
+        _ => None,
+    }
+}
+
 impl Backend<'_> {
     /// Who may ask this, before policies are asked. What is not there is asked for with a token.
     pub(crate) fn access(&self, verb: Verb, path: &Path) -> Access {
