@@ -32,6 +32,7 @@ use crypto::{Rng, Zeroizing};
 use types::Timestamp;
 
 pub use audit::{AuditFailures, AuditTable, DEVICES_MAX, DeviceConfig, HEADERS_MAX, RECORD_DURATION_MAX};
+pub use chores::ChoreCounts;
 pub use mount::{MOUNTS_MAX, Mount, MountTable};
 pub use outcome::Settings;
 pub use permit::Permit;

@@ -14,11 +14,12 @@ use engine::route::Access;
 use engine::{Ask, Engine, Json};
 use serde_json::Value;
 use types::capability::Verb;
-use types::{Clock, Path};
+use types::{Clock, Path, Revision};
 
 use crate::audit::{AuditFailures, AuditTable, Broker, Event, PolicyResults};
 use crate::audited;
 use crate::backend::{self, Backend, Parsed};
+use crate::chores::{ChoreCounts, Reaper};
 use crate::denials::{Denials, Denied};
 use crate::mount::{Mount, Route};
 use crate::namespace::Namespace;
@@ -30,7 +31,7 @@ use crate::records::{Caches, Records};
 use crate::request::{Answer, Refusal, Request, Response};
 use crate::store::Store;
 use crate::token::{self, Caller};
-use crate::{body, help};
+use crate::{body, chores, cidr, help, lease};
 
 /// How often a plan is made again when others have written the same records meanwhile.
 pub const ATTEMPTS_MAX: u32 = 64;
@@ -56,6 +57,7 @@ pub struct Service {
     caches: Arc<Caches>,
     acls: Acls,
     denials: Denials,
+    chores: chores::Counters,
     recording: ArcSwap<Recording>,
     turns: Vec<tokio::sync::Mutex<()>>,
     /// Drawn, so that nobody outside can tell which paths share a turn.
@@ -82,6 +84,7 @@ impl Service {
             caches: Arc::default(),
             acls: Acls::default(),
             denials: Denials::default(),
+            chores: chores::Counters::default(),
             recording: ArcSwap::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             turn_salt,
@@ -116,6 +119,8 @@ impl Service {
             Some(text) => token::find(&records, text, self.clock.now()).map_err(|error| refusal(&error))?.map(Arc::new),
             None => None,
         };
+        // A token that is used from where it may not be is as good as none.
+        let caller = caller.filter(|caller| cidr::allows(&caller.token.bound_cidrs, request.remote));
         let permitted = self.permit(request, caller.as_ref(), &place, &records);
 
         let permit = permitted.as_ref().ok().map(|permitted| Arc::clone(&permitted.permit));
@@ -132,10 +137,12 @@ impl Service {
         };
         audit.record(&event).await.map_err(|_| Refusal::Audit)?;
 
-        let outcome = match permitted {
-            Err(ref refusal) => Err(refusal.clone()),
-            Ok(permitted) => {
-                let work = Work { request, caller: caller.clone(), place: &place, permitted };
+        // A denied request spends a use too.
+        let spent = if self.is_open(request, &place) { Ok(caller.clone()) } else { self.spend(caller.as_ref(), &records).await };
+        let outcome = match (permitted, spent) {
+            (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
+            (Ok(permitted), Ok(caller)) => {
+                let work = Work { request, caller, place: &place, permitted };
                 self.dispatch(work, records, warnings).await
             }
         };
@@ -155,6 +162,17 @@ impl Service {
     /// What could not be recorded since this node was opened: for metrics.
     pub fn audit_failures(&self) -> AuditFailures {
         self.recording.load().broker.failures()
+    }
+
+    /// Does what is due, whenever this node leads; never ends. May be dropped at any time.
+    pub async fn run_chores(&self) {
+        let (store, clock) = (&*self.store, &*self.clock);
+        Reaper { store, clock, caches: &self.caches, counters: &self.chores, undoers: lease::undoers }.run().await;
+    }
+
+    /// How the chores of this node went: for metrics.
+    pub fn chore_counts(&self) -> ChoreCounts {
+        self.chores.counts()
     }
 
     /// The records of now.
@@ -213,6 +231,32 @@ impl Service {
                 }
             }
         }
+    }
+
+    /// Whether everybody is served there, whatever token comes along.
+    fn is_open(&self, request: &Request, place: &Place) -> bool {
+        place.route.as_ref().is_some_and(|route| {
+            self.backend(&route.mount).is_some_and(|backend| backend.access(request.verb, &route.rest) == Access::Anyone)
+        })
+    }
+
+    /// Spends a use of the caller's token, if its uses are limited, before anything is done for it. Of two requests that spend the last
+    /// one, on whichever nodes, one is denied.
+    async fn spend(&self, caller: Option<&Arc<Caller>>, records: &Records) -> Result<Option<Arc<Caller>>, Refusal> {
+        let Some(caller) = caller.filter(|caller| caller.token.uses_left != 0) else { return Ok(caller.cloned()) };
+        let (mut caller, mut records) = (Arc::clone(caller), records.clone());
+        for attempt in 1..=ATTEMPTS_MAX {
+            let (plan, spent) = token::spend(&caller, self.clock.now());
+            match self.commit(&records, &plan).await {
+                Ok(revision) => return Ok(Some(Arc::new(caller.after_use(spent, revision.unwrap_or(Revision::ABSENT))))),
+                Err(Refusal::Contended) => self.pause(attempt).await,
+                Err(refusal) => return Err(refusal),
+            }
+            records = self.fresh().await?;
+            let again = token::find_again(&records, &caller, self.clock.now()).map_err(|error| refusal(&error))?;
+            caller = Arc::new(again.ok_or(Refusal::Denied)?);
+        }
+        Err(Refusal::Contended)
     }
 
     /// Finds out what is asked, and whether the caller may. A caller who may not learns nothing else.
@@ -314,7 +358,7 @@ impl Service {
             };
             if may_commit {
                 match self.commit(&planned.records, &planned.plan).await {
-                    Ok(()) => {
+                    Ok(_) => {
                         *warnings = planned.warnings;
                         return Ok(planned.answer);
                     }
@@ -339,11 +383,8 @@ impl Service {
         let caller = match &work.caller {
             None => None,
             Some(caller) => {
-                let good = token::find_reference(records, &caller.reference(), self.clock.now()).map_err(|error| refusal(&error))?;
-                let good = good.ok_or(Refusal::Denied)?;
-                // EXPOSE: a copy, wiped like the original.
-                let text = SecretBytes::with_len(caller.text.len(), |buffer| buffer.copy_from_slice(caller.text.expose()));
-                Some(Arc::new(Caller { text, tag: caller.tag, namespace: good.namespace, token: good.token, grounds: good.grounds }))
+                let again = token::find_again(records, caller, self.clock.now()).map_err(|error| refusal(&error))?;
+                Some(Arc::new(again.ok_or(Refusal::Denied)?))
             }
         };
         let permitted = self.permit(work.request, caller.as_ref(), work.place, records)?;
@@ -391,12 +432,13 @@ impl Service {
         &self.turns[hasher.finish() as usize % TURNS]
     }
 
-    async fn commit(&self, records: &Records, plan: &Plan) -> Result<(), Refusal> {
+    /// Carries a plan out: the revision of what it wrote, if it wrote anything.
+    async fn commit(&self, records: &Records, plan: &Plan) -> Result<Option<Revision>, Refusal> {
         if plan.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let committed = self.store.commit(&records.view, plan).await;
-        committed.map_err(|error| match error {
+        committed.map(Some).map_err(|error| match error {
             CommitError::Sealed => Refusal::Sealed,
             CommitError::Conflict => Refusal::Contended,
             CommitError::TooLarge(_) => Refusal::TooLarge,

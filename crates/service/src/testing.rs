@@ -8,7 +8,7 @@ use barrier::{AccessError, CommitError, Plan, View};
 use crypto::{Rng, SecretBytes, SeededRng};
 use proto::http::HaStatus;
 use serde_json::{Value, json};
-use types::{Clock, Path, RequestId, Timestamp, Verb};
+use types::{Clock, Path, RequestId, Revision, Timestamp, Verb};
 
 use crate::outcome::Settings;
 use crate::pipeline::Service;
@@ -23,8 +23,12 @@ impl Store for MemoryStore {
         Ok(self.0.view())
     }
 
-    async fn commit(&self, view: &View, plan: &Plan) -> Result<(), CommitError> {
-        if self.0.commit(view, plan) { Ok(()) } else { Err(CommitError::Conflict) }
+    async fn commit(&self, view: &View, plan: &Plan) -> Result<Revision, CommitError> {
+        self.0.commit_at(view, plan).ok_or(CommitError::Conflict)
+    }
+
+    fn leads(&self) -> bool {
+        true
     }
 
     async fn seal(&self) -> Result<(), String> {

@@ -3,6 +3,7 @@
 mod audit;
 mod capabilities;
 mod explain;
+mod leases;
 mod mounts;
 mod policies;
 mod tools;
@@ -19,7 +20,7 @@ use crate::request::Answer;
 
 /// What may be asked below `sys/`: the tables of all files.
 pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> =
-    LazyLock::new(|| [CLUSTER, mounts::ROUTES, AUDIT, policies::ROUTES, capabilities::ROUTES, explain::ROUTES, tools::ROUTES].concat());
+    LazyLock::new(|| [CLUSTER, mounts::ROUTES, AUDIT, policies::ROUTES, capabilities::ROUTES, explain::ROUTES, leases::ROUTES, tools::ROUTES].concat());
 
 /// The cluster itself.
 const CLUSTER: &[Route<Handler>] = &[

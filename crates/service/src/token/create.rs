@@ -429,7 +429,8 @@ mod tests {
             (role("p", "", "", "*"), None, None),
         ] {
             let found = by_role(&role, asked.map(names), &names("mine"), false).ok();
-            assert_eq!(found, want.map(names), "{role:?} {asked:?}");
+            let rules = [role.allowed_policies, role.disallowed_policies, role.allowed_policies_glob, role.disallowed_policies_glob];
+            assert_eq!(found, want.map(names), "{rules:?} {asked:?}");
         }
         assert_eq!(by_role(&role("p", "", "", ""), None, &[], true).ok(), Some(names("p")), "without default");
     }

@@ -27,9 +27,10 @@ use crate::outcome::PlanError;
 use crate::records::{self, Records};
 
 pub(crate) use issue::issue;
-pub(crate) use renew::{MethodLimits, RenewalCheck};
-pub(crate) use revoke::revoke;
+pub(crate) use renew::RenewalCheck;
+pub(crate) use revoke::{end, plan_cleaning, revoke};
 pub(crate) use routes::ROUTES;
+pub(crate) use show::time;
 pub(crate) use uses::spend;
 
 /// Characters of a service token after its prefix, and of an accessor: 142 bits.

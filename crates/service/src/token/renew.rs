@@ -13,25 +13,14 @@ use super::{Caller, issue, roles, show};
 use crate::backend::{self, Asked};
 use crate::body::Fields;
 use crate::mount::Mount;
-use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
-use crate::records;
+use crate::outcome::{Operation, Outcome, PlanError, Scope, Settings, planned};
+use crate::records::{self, Records};
 use crate::request::{Answer, Auth};
 use crate::ttl::{self, Bounds, Over};
 
-/// What the method that made a token allows it now. Zero: nothing said.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct MethodLimits {
-    /// When no increment is asked for.
-    pub(crate) ttl: Duration,
-    /// From the making on. Not for periodic tokens.
-    pub(crate) max_ttl: Duration,
-    /// Each renewal gives this much.
-    pub(crate) period: Duration,
-}
-
-/// Asks the method that made a token whether it may be renewed, and within which limits. Refuses when what the login was for is gone or
-/// has changed. Finds what it kept in the token's `internal`.
-pub(crate) type RenewalCheck = fn(&Scope<'_>, &Mount, &stored::Token) -> Result<MethodLimits, PlanError>;
+/// Asks the method that made a token how long it may live on, with nothing asked for; the plan gets what that hangs on. Refuses when what the
+/// login was for is gone or has changed. It finds what it kept in the token's `internal`.
+pub(crate) type RenewalCheck = fn(&Records, &Settings, &Mount, &stored::Token, &mut Plan) -> Result<Bounds, PlanError>;
 
 fn not_renewable() -> PlanError {
     PlanError::Refused("lease is not renewable".into())
@@ -43,7 +32,7 @@ fn stricter(one: Duration, other: Duration) -> Duration {
 }
 
 /// What bounds the next life of `token`.
-fn bounds(scope: &Scope<'_>, found: &Caller, increment: Duration) -> Result<Bounds, PlanError> {
+fn bounds(scope: &Scope<'_>, found: &Caller, increment: Duration, plan: &mut Plan) -> Result<Bounds, PlanError> {
     let token = &*found.token;
     let mounts = scope.records.mounts(&found.namespace)?;
     let mount = mounts.iter().find(|mount| mount.accessor == token.mount_accessor);
@@ -63,7 +52,8 @@ fn bounds(scope: &Scope<'_>, found: &Caller, increment: Duration) -> Result<Boun
         period: ms(token.period_ms),
     };
     if !token.role.is_empty() && mount.is_some_and(|mount| mount.kind == "token") {
-        let role = roles::load(&scope.records, &found.namespace.id, &token.role)?.1;
+        let (revision, role) = roles::load(&scope.records, &found.namespace.id, &token.role)?;
+        roles::expect(&found.namespace.id, &token.role, revision, plan);
         let role = role.ok_or_else(|| PlanError::Refused(format!("original token role {:?} could not be found, not renewing", token.role)))?;
         bounds.period = ms(role.period_ms);
         bounds.explicit_max = stricter(bounds.explicit_max, ms(role.explicit_max_ttl_ms));
@@ -71,12 +61,7 @@ fn bounds(scope: &Scope<'_>, found: &Caller, increment: Duration) -> Result<Boun
     if let Some(mount) = mount
         && let Some(check) = backend::renewal(&mount.kind)
     {
-        let limits = check(scope, mount, token)?;
-        bounds.max = limits.max_ttl;
-        bounds.period = limits.period;
-        if !limits.ttl.is_zero() {
-            bounds.default = limits.ttl;
-        }
+        bounds = Bounds { asked: increment, ..check(&scope.records, scope.settings, mount, token, plan)? };
     }
     Ok(bounds)
 }
@@ -92,10 +77,10 @@ fn renewed(scope: &Scope<'_>, found: &Caller, increment: Duration) -> Result<Out
     if !found.token.renewable || found.token.expires_ms == 0 {
         return Err(not_renewable());
     }
-    let life = ttl::grant(&bounds(scope, found, increment)?, Timestamp(found.token.created_ms), scope.now)
+    let mut plan = Plan::new();
+    let life = ttl::grant(&bounds(scope, found, increment, &mut plan)?, Timestamp(found.token.created_ms), scope.now)
         .map_err(|over: Over| PlanError::Refused(over.to_string()))?;
     let token = stored::Token { expires_ms: life.expires.0, renewed_ms: scope.now.0, ..(*found.token).clone() };
-    let mut plan = Plan::new();
     found.expect(&mut plan);
     plan.put(records::token_name(&found.namespace.id, &found.tag), SecretBytes::from(token.encode_to_vec()));
     issue::move_end(&found.token, &token, &found.namespace.id, &found.tag, &mut plan);

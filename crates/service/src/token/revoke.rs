@@ -26,8 +26,16 @@ pub(crate) fn revoke(token: &stored::Token, reference: &stored::TokenParent, now
     plan_cleaning(reference, now, plan);
 }
 
+/// Plans the end of a token that is dead already. `leaves_something`: whether there is something to clean up.
+pub(crate) fn end(token: &stored::Token, reference: &stored::TokenParent, leaves_something: bool, now: Timestamp, plan: &mut Plan) {
+    issue::erase(token, &reference.namespace_id, &reference.tag, plan);
+    if leaves_something {
+        plan_cleaning(reference, now, plan);
+    }
+}
+
 /// Plans the chore that removes what hangs on a token that has ended.
-pub(super) fn plan_cleaning(reference: &stored::TokenParent, at: Timestamp, plan: &mut Plan) {
+pub(crate) fn plan_cleaning(reference: &stored::TokenParent, at: Timestamp, plan: &mut Plan) {
     due::put(plan, at, &cleaning_id(reference), Task::RevokeChildren(reference.clone()));
 }
 

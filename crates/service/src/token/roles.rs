@@ -93,8 +93,8 @@ impl Change {
                 return Err(invalid(format!("{name} means nothing to a token role ({cure})")));
             }
         }
-        let bound_cidrs = fields.list(either("token_bound_cidrs", "bound_cidrs"))?;
-        cidr::check(bound_cidrs.as_deref().unwrap_or_default()).map_err(|error| invalid(format!("token_bound_cidrs: {error}")))?;
+        let bound_cidrs = either("token_bound_cidrs", "bound_cidrs");
+        let bound_cidrs = fields.list(bound_cidrs)?.map(|blocks| cidr::parse(bound_cidrs, &blocks)).transpose()?;
         let token_type = fields.text("token_type")?.filter(|text| !text.is_empty()).map(str::to_owned);
         if let Some(kind) = &token_type
             && !["default-service", "default-batch", "service", "batch"].contains(&kind.as_str())
