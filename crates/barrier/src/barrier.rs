@@ -491,7 +491,8 @@ impl Barrier {
         (pool.len(), pool.nonce())
     }
 
-    fn leads(&self) -> bool {
+    /// Whether this node leads, as far as it knows: it may not have heard yet that another one does.
+    pub fn leads(&self) -> bool {
         self.inner.raft.status().leader.as_ref() == Some(&self.inner.facts.node_id)
     }
 

@@ -17,12 +17,18 @@ use crate::name::Name;
 
 /// The first byte of a sealed value: how it is encrypted.
 pub const VALUE_FORMAT: u8 = 1;
-/// Format (1) and key version (4) before nonce, ciphertext and tag.
+/// The first byte of a sealed batch token.
+pub const BATCH_TOKEN_FORMAT: u8 = 1;
+/// Format (1) and key version (4) before nonce, ciphertext and tag, of values and batch tokens.
 const VALUE_HEADER_BYTES: usize = 5;
+/// How much longer a sealed batch token is than its plaintext.
+pub const BATCH_TOKEN_OVERHEAD_BYTES: usize = VALUE_HEADER_BYTES + aead::OVERHEAD_BYTES;
 
 /// The keys of an open barrier. Wiped on drop; cannot be printed, cloned or serialised.
 pub struct Keyring {
     values: Vec<AeadKey>,
+    /// One for each value key, of the same version.
+    batch_tokens: Vec<AeadKey>,
     names: NameCipher,
     tokens: MacKey,
     audit: MacKey,
@@ -78,11 +84,14 @@ impl Keyring {
     fn from_record(record: &StoredKeyring) -> Result<Keyring, KeyringError> {
         let key32 = |bytes: &[u8]| bytes.try_into().map(Zeroizing::new).map_err(|_| KeyringError::Malformed("a key is not 32 bytes long"));
         let mut values = Vec::with_capacity(record.0.value_keys.len());
+        let mut batch_tokens = Vec::with_capacity(record.0.value_keys.len());
         for (position, value_key) in record.0.value_keys.iter().enumerate() {
             if usize::try_from(value_key.version) != Ok(position + 1) {
                 return Err(KeyringError::Malformed("value keys are not consecutive from 1"));
             }
-            values.push(ValueKey::from_bytes(key32(&value_key.key)?).derive_aead_key(label::VALUE, b""));
+            let value_key = ValueKey::from_bytes(key32(&value_key.key)?);
+            values.push(value_key.derive_aead_key(label::VALUE, b""));
+            batch_tokens.push(value_key.derive_aead_key(label::BATCH_TOKEN, b""));
         }
         if values.is_empty() {
             return Err(KeyringError::Malformed("no value key"));
@@ -90,6 +99,7 @@ impl Keyring {
         let base: Zeroizing<[u8; 32]> = key32(&record.0.base_key)?;
         Ok(Keyring {
             values,
+            batch_tokens,
             names: NameCipher::new(&NameKey::from_bytes(kdf::derive_key_64(&base, label::NAME, b""))),
             tokens: MacKey::new(&kdf::derive_key(&base, label::TOKEN, b"")),
             audit: MacKey::new(&kdf::derive_key(&base, label::AUDIT, b"")),
@@ -109,25 +119,23 @@ impl Keyring {
     /// Seals the value of the record at `key`: format ‖ key version ‖ nonce ‖ ciphertext ‖ tag. The associated data is format,
     /// version and the whole key, so that a record which was moved or swapped does not open.
     pub(crate) fn seal_value(&self, key: &[u8], plaintext: &[u8], rng: &dyn Rng) -> Vec<u8> {
-        let version = u32::try_from(self.values.len()).expect("fewer than 2^32 rotations");
-        let newest = self.values.last().expect("a keyring has a value key");
-        let mut sealed = Vec::with_capacity(VALUE_HEADER_BYTES + plaintext.len() + aead::OVERHEAD_BYTES);
-        sealed.put_u8(VALUE_FORMAT);
-        sealed.put_u32(version);
-        sealed.extend_from_slice(&aead::seal(newest, rng, &associated_data(version, key), plaintext));
-        sealed
+        seal_versioned(&self.values, VALUE_FORMAT, key, plaintext, rng)
     }
 
     /// Opens what [`Keyring::seal_value`] made for the same key.
     pub(crate) fn open_value(&self, key: &[u8], sealed: &[u8]) -> Result<SecretBytes, ValueError> {
-        let (header, body) = sealed.split_at_checked(VALUE_HEADER_BYTES).ok_or(OpenError::NotAuthentic)?;
-        if header[0] != VALUE_FORMAT {
-            return Err(ValueError::Format(header[0]));
-        }
-        let version = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
-        let position = usize::try_from(version).ok().and_then(|version| version.checked_sub(1));
-        let value_key = position.and_then(|position| self.values.get(position)).ok_or(ValueError::KeyVersion(version))?;
-        Ok(aead::open(value_key, &associated_data(version, key), body)?)
+        open_versioned(&self.values, VALUE_FORMAT, key, sealed)
+    }
+
+    /// Seals what a batch token holds: format ‖ key version ‖ nonce ‖ ciphertext ‖ tag, under a key of its own for each version of the
+    /// value key. It opens as long as that version is kept.
+    pub fn seal_batch_token(&self, plaintext: &[u8], rng: &dyn Rng) -> Vec<u8> {
+        seal_versioned(&self.batch_tokens, BATCH_TOKEN_FORMAT, b"", plaintext, rng)
+    }
+
+    /// Opens what [`Keyring::seal_batch_token`] made.
+    pub fn open_batch_token(&self, sealed: &[u8]) -> Result<SecretBytes, ValueError> {
+        open_versioned(&self.batch_tokens, BATCH_TOKEN_FORMAT, b"", sealed)
     }
 
     /// How a token is stored and looked up: HMAC-SHA256, so that the table holds no token.
@@ -141,9 +149,32 @@ impl Keyring {
     }
 }
 
-fn associated_data(version: u32, key: &[u8]) -> Vec<u8> {
+/// Seals under the newest of `keys`, bound to the format, the key's version and the place.
+fn seal_versioned(keys: &[AeadKey], format: u8, place: &[u8], plaintext: &[u8], rng: &dyn Rng) -> Vec<u8> {
+    let version = u32::try_from(keys.len()).expect("fewer than 2^32 rotations");
+    let newest = keys.last().expect("a keyring has a value key");
+    let mut sealed = Vec::with_capacity(VALUE_HEADER_BYTES + plaintext.len() + aead::OVERHEAD_BYTES);
+    sealed.put_u8(format);
+    sealed.put_u32(version);
+    sealed.extend_from_slice(&aead::seal(newest, rng, &associated_data(format, version, place), plaintext));
+    sealed
+}
+
+/// Opens what [`seal_versioned`] made with these keys, this format and this place.
+fn open_versioned(keys: &[AeadKey], format: u8, place: &[u8], sealed: &[u8]) -> Result<SecretBytes, ValueError> {
+    let (header, body) = sealed.split_at_checked(VALUE_HEADER_BYTES).ok_or(OpenError::NotAuthentic)?;
+    if header[0] != format {
+        return Err(ValueError::Format(header[0]));
+    }
+    let version = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+    let position = usize::try_from(version).ok().and_then(|version| version.checked_sub(1));
+    let key = position.and_then(|position| keys.get(position)).ok_or(ValueError::KeyVersion(version))?;
+    Ok(aead::open(key, &associated_data(format, version, place), body)?)
+}
+
+fn associated_data(format: u8, version: u32, key: &[u8]) -> Vec<u8> {
     let mut data = Vec::with_capacity(VALUE_HEADER_BYTES + key.len());
-    data.put_u8(VALUE_FORMAT);
+    data.put_u8(format);
     data.put_u32(version);
     data.put_slice(key);
     data
@@ -198,5 +229,25 @@ mod tests {
             assert!(keyring.open_value(&here, &flipped).is_err(), "byte {byte} flipped");
         }
         assert!(keyring.open_value(&here, &sealed[..4]).is_err(), "cut off");
+    }
+
+    #[test]
+    fn a_batch_token_opens_with_its_keyring_only_and_is_no_value() {
+        let rng = SeededRng::dangerous_from_seed(3);
+        let (keyring, ..) = keyring(1);
+        let sealed = keyring.seal_batch_token(b"s3cret", &rng);
+        assert_eq!(sealed.len(), 6 + BATCH_TOKEN_OVERHEAD_BYTES);
+        assert_eq!(keyring.open_batch_token(&sealed).unwrap().expose(), b"s3cret");
+        assert!(self::keyring(2).0.open_batch_token(&sealed).is_err(), "another keyring");
+        assert!(keyring.open_value(b"", &sealed).is_err(), "as a value");
+        assert!(keyring.open_batch_token(&keyring.seal_value(b"", b"x", &rng)).is_err(), "a value");
+        for byte in 0..sealed.len() {
+            let mut flipped = sealed.clone();
+            flipped[byte] ^= 1;
+            assert!(keyring.open_batch_token(&flipped).is_err(), "byte {byte} flipped");
+        }
+        for length in 0..sealed.len() {
+            assert!(keyring.open_batch_token(&sealed[..length]).is_err(), "cut off after {length}");
+        }
     }
 }

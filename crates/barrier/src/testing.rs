@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crypto::{RootKey, SeededRng};
 use storage::{Change, Committed, MemoryTable, Outcome, Table};
-use types::{ClusterId, Index, Position, Term, Timestamp};
+use types::{ClusterId, Index, Position, Revision, Term, Timestamp};
 use uuid::Uuid;
 
 use crate::keyring::Keyring;
@@ -43,12 +43,20 @@ impl MemoryBarrier {
     /// # Panics
     /// When the barrier was sealed or the table refuses the entry, which a test wants to know.
     pub fn commit(&self, view: &View, plan: &Plan) -> bool {
+        self.commit_at(view, plan).is_some()
+    }
+
+    /// As [`MemoryBarrier::commit`]: the revision that everything it wrote has then; `None` when something it expects does not hold.
+    ///
+    /// # Panics
+    /// As [`MemoryBarrier::commit`].
+    pub fn commit_at(&self, view: &View, plan: &Plan) -> Option<Revision> {
         let Ok(batch) = view.seal(plan, &self.rng) else { panic!("sealed") };
         let mut next = self.next.lock().expect("no test panics while it commits");
         let position = Position { term: Term(1), index: Index(*next) };
         *next += 1;
         let outcomes = self.table.apply(&[Committed { position, change: Change::Batch(batch) }]).expect("the entry follows the last");
-        outcomes == [Outcome::Applied]
+        (outcomes == [Outcome::Applied]).then_some(Revision::at(position.index))
     }
 
     /// Borrows the keyring.

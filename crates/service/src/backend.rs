@@ -1,7 +1,10 @@
 //! Backends: what stands behind a mount. Secret engines come from the crate `engine`; the service has its own for `sys`, tokens and auth
 //! methods. Each has one table of routes, which drives routing, help and the OpenAPI document.
 
+use std::collections::BTreeMap;
+
 use crypto::Rng;
+use engine::kv::Version;
 use engine::route::{Access, Captures, Outline, ResolveError, Resolved, Route, resolve};
 use engine::{Ask, AskError, Engine};
 use types::Path;
@@ -38,33 +41,37 @@ pub(crate) enum Parsed {
     Own(Box<dyn Operation>),
 }
 
-/// Every backend that there is.
-pub(crate) struct Backends {
-    engines: Vec<Box<dyn Engine>>,
-}
-
-impl Default for Backends {
-    fn default() -> Backends {
-        Backends { engines: vec![Box::new(engine::kv::Kv)] }
-    }
-}
-
-impl Backends {
-    /// What stands behind a mount; `None` when there is nothing of its kind.
-    pub(crate) fn find(&self, mount: &Mount) -> Option<Backend<'_>> {
-        if let Some(routes) = own(&mount.kind) {
-            return Some(Backend::Own(routes));
-        }
-        self.engines.iter().find(|engine| engine.kind() == mount.kind).map(|engine| Backend::Engine(&**engine))
-    }
-}
-
 /// The service's own backend of this kind.
 pub(crate) fn own(kind: &str) -> Option<&'static [Route<Handler>]> {
     match kind {
         "system" => Some(&sys::ROUTES),
         "token" => Some(token::ROUTES),
         _ => None,
+    }
+}
+
+/// Who says, for a mount of this kind, whether a token that it made may be renewed; `None`: nobody needs to.
+pub(crate) fn renewal(kind: &str) -> Option<token::RenewalCheck> {
+    match kind {
+        // Auth methods whose users or roles can change or go.
+        _ => None,
+    }
+}
+
+/// The secret engine of this kind, in the version that the mount's options name. Engines have no state.
+pub(crate) fn engine(kind: &str, options: &BTreeMap<String, String>) -> Option<&'static dyn Engine> {
+    match kind {
+        "kv" => Version::parse(options.get("version").map(String::as_str)).ok().map(Version::engine),
+        "cubbyhole" => Some(&engine::kv1::Cubbyhole),
+        _ => None,
+    }
+}
+
+/// What stands behind a mount; `None` when there is nothing of its kind.
+pub(crate) fn find(mount: &Mount) -> Option<Backend<'static>> {
+    match own(&mount.kind) {
+        Some(routes) => Some(Backend::Own(routes)),
+        None => engine(&mount.kind, &mount.options).map(Backend::Engine),
     }
 }
 
@@ -95,7 +102,7 @@ impl Backend<'_> {
     /// Its routes, to be shown.
     pub(crate) fn outlines(&self) -> Vec<Outline> {
         match self {
-            Backend::Engine(_) => Vec::new(),
+            Backend::Engine(engine) => engine.routes(),
             Backend::Own(table) => engine::route::outlines(table),
         }
     }

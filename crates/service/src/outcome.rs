@@ -11,7 +11,6 @@ use barrier::{Plan, ViewError};
 use crypto::Rng;
 use types::Timestamp;
 
-use crate::backend::Backends;
 use crate::denials::Denials;
 use crate::mount::Mount;
 use crate::namespace::Namespace;
@@ -59,7 +58,6 @@ pub(crate) struct Scope<'a> {
     /// For the rules of other tokens.
     pub(crate) acls: &'a Acls,
     pub(crate) denials: &'a Denials,
-    pub(crate) backends: &'a Backends,
     /// The node that answers.
     pub(crate) node: &'a dyn Node,
     /// For acts on the cluster rather than on records.

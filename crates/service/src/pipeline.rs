@@ -11,14 +11,15 @@ use arc_swap::ArcSwap;
 use barrier::{AccessError, CommitError, Name, Plan, ViewError};
 use crypto::{Rng, SecretBytes, rng::generate_bytes};
 use engine::route::Access;
-use engine::{Ask, Json};
+use engine::{Ask, Json, LeaseDuration};
 use serde_json::Value;
 use types::capability::Verb;
-use types::{Clock, Path};
+use types::{Clock, Path, Revision};
 
 use crate::audit::{AuditFailures, AuditTable, Broker, Event, PolicyResults};
 use crate::audited;
-use crate::backend::{Backends, Parsed};
+use crate::backend::{self, Parsed};
+use crate::chores::{ChoreCounts, Reaper};
 use crate::denials::{Denials, Denied};
 use crate::mount::{Mount, Route};
 use crate::namespace::Namespace;
@@ -28,11 +29,11 @@ use crate::permit::{Acls, Authority, Permit};
 use crate::policy::decision::{Denial, Question};
 use crate::policy::filter::ListFilter;
 use crate::records::{Caches, Records};
-use crate::request::{Answer, Refusal, Request, Response};
+use crate::request::{Answer, Lease, Refusal, Request, Response};
 use crate::store::Store;
 use crate::sys::Cors;
 use crate::token::{self, Caller};
-use crate::{body, help};
+use crate::{body, chores, cidr, help, lease};
 
 /// How often a plan is made again when others have written the same records meanwhile.
 pub const ATTEMPTS_MAX: u32 = 64;
@@ -54,11 +55,11 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     settings: Settings,
-    backends: Backends,
     node: Arc<dyn Node>,
     caches: Arc<Caches>,
     acls: Acls,
     denials: Denials,
+    chores: chores::Counters,
     recording: ArcSwap<Recording>,
     turns: Vec<tokio::sync::Mutex<()>>,
     /// Drawn, so that nobody outside can tell which paths share a turn.
@@ -81,11 +82,11 @@ impl Service {
             clock,
             rng,
             settings,
-            backends: Backends::default(),
             node,
             caches: Arc::default(),
             acls: Acls::default(),
             denials: Denials::default(),
+            chores: chores::Counters::default(),
             recording: ArcSwap::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             turn_salt,
@@ -127,6 +128,8 @@ impl Service {
             Some(text) => token::find(&records, text, self.clock.now()).map_err(|error| refusal(&error))?.map(Arc::new),
             None => None,
         };
+        // A token that is used from where it may not be is as good as none.
+        let caller = caller.filter(|caller| cidr::allows(&caller.token.bound_cidrs, request.remote));
         let permitted = self.permit(request, caller.as_ref(), &place, &records);
 
         let permit = permitted.as_ref().ok().map(|permitted| Arc::clone(&permitted.permit));
@@ -143,10 +146,12 @@ impl Service {
         };
         audit.record(&event).await.map_err(|_| Refusal::Audit)?;
 
-        let outcome = match permitted {
-            Err(ref refusal) => Err(refusal.clone()),
-            Ok(permitted) => {
-                let work = Work { request, caller: caller.clone(), place: &place, permitted };
+        // A denied request spends a use too.
+        let spent = if self.is_open(request, &place) { Ok(caller.clone()) } else { self.spend(caller.as_ref(), &records).await };
+        let outcome = match (permitted, spent) {
+            (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
+            (Ok(permitted), Ok(caller)) => {
+                let work = Work { request, caller, place: &place, permitted };
                 self.dispatch(work, records, warnings).await
             }
         };
@@ -166,6 +171,17 @@ impl Service {
     /// What could not be recorded since this node was opened: for metrics.
     pub fn audit_failures(&self) -> AuditFailures {
         self.recording.load().broker.failures()
+    }
+
+    /// Does what is due, whenever this node leads; never ends. May be dropped at any time.
+    pub async fn run_chores(&self) {
+        let (store, clock) = (&*self.store, &*self.clock);
+        Reaper { store, clock, caches: &self.caches, counters: &self.chores, undoers: lease::undoers }.run().await;
+    }
+
+    /// How the chores of this node went: for metrics.
+    pub fn chore_counts(&self) -> ChoreCounts {
+        self.chores.counts()
     }
 
     /// The records of now.
@@ -226,9 +242,35 @@ impl Service {
         }
     }
 
+    /// Whether everybody is served there, whatever token comes along.
+    fn is_open(&self, request: &Request, place: &Place) -> bool {
+        place.route.as_ref().is_some_and(|route| {
+            backend::find(&route.mount).is_some_and(|backend| backend.access(request.verb, &route.rest) == Access::Anyone)
+        })
+    }
+
+    /// Spends a use of the caller's token, if its uses are limited, before anything is done for it. Of two requests that spend the last
+    /// one, on whichever nodes, one is denied.
+    async fn spend(&self, caller: Option<&Arc<Caller>>, records: &Records) -> Result<Option<Arc<Caller>>, Refusal> {
+        let Some(caller) = caller.filter(|caller| caller.token.uses_left != 0) else { return Ok(caller.cloned()) };
+        let (mut caller, mut records) = (Arc::clone(caller), records.clone());
+        for attempt in 1..=ATTEMPTS_MAX {
+            let (plan, spent) = token::spend(&caller, self.clock.now());
+            match self.commit(&records, &plan).await {
+                Ok(revision) => return Ok(Some(Arc::new(caller.after_use(spent, revision.unwrap_or(Revision::ABSENT))))),
+                Err(Refusal::Contended) => self.pause(attempt).await,
+                Err(refusal) => return Err(refusal),
+            }
+            records = self.fresh().await?;
+            let again = token::find_again(&records, &caller, self.clock.now()).map_err(|error| refusal(&error))?;
+            caller = Arc::new(again.ok_or(Refusal::Denied)?);
+        }
+        Err(Refusal::Contended)
+    }
+
     /// Finds out what is asked, and whether the caller may. A caller who may not learns nothing else.
     fn permit(&self, request: &Request, caller: Option<&Arc<Caller>>, place: &Place, records: &Records) -> Result<Permitted, Refusal> {
-        let backend = place.route.as_ref().and_then(|route| self.backends.find(&route.mount));
+        let backend = place.route.as_ref().and_then(|route| backend::find(&route.mount));
         if let (Some(route), Some(backend)) = (&place.route, &backend)
             && backend.access(request.verb, &route.rest) == Access::Anyone
         {
@@ -300,7 +342,6 @@ impl Service {
             authority: who.authority,
             acls: &self.acls,
             denials: &self.denials,
-            backends: &self.backends,
             node: &*self.node,
             store: &*self.store,
         }
@@ -320,7 +361,7 @@ impl Service {
             };
             if may_commit {
                 match self.commit(&planned.records, &planned.plan).await {
-                    Ok(()) => {
+                    Ok(_) => {
                         *warnings = planned.warnings;
                         return Ok(planned.answer);
                     }
@@ -345,11 +386,8 @@ impl Service {
         let caller = match &work.caller {
             None => None,
             Some(caller) => {
-                let good = token::find_reference(records, &caller.reference(), self.clock.now()).map_err(|error| refusal(&error))?;
-                let good = good.ok_or(Refusal::Denied)?;
-                // EXPOSE: a copy, wiped like the original.
-                let text = SecretBytes::with_len(caller.text.len(), |buffer| buffer.copy_from_slice(caller.text.expose()));
-                Some(Arc::new(Caller { text, tag: caller.tag, namespace: good.namespace, token: good.token, grounds: good.grounds }))
+                let again = token::find_again(records, caller, self.clock.now()).map_err(|error| refusal(&error))?;
+                Some(Arc::new(again.ok_or(Refusal::Denied)?))
             }
         };
         let permitted = self.permit(work.request, caller.as_ref(), work.place, records)?;
@@ -366,7 +404,8 @@ impl Service {
             Parsed::Engine(operation) => {
                 let root = mount.root();
                 let planned = operation.plan(&scope.records.view.below(&root), scope.now);
-                planned.map(|outcome| from_engine(outcome, &root)).map_err(PlanError::from)
+                let (lease_default, _) = mount.lease_ttls(&self.settings);
+                planned.map(|outcome| from_engine(outcome, &root, lease_default)).map_err(PlanError::from)
             }
             Parsed::Own(operation) => operation.plan(&scope).await,
         };
@@ -397,12 +436,13 @@ impl Service {
         &self.turns[hasher.finish() as usize % TURNS]
     }
 
-    async fn commit(&self, records: &Records, plan: &Plan) -> Result<(), Refusal> {
+    /// Carries a plan out: the revision of what it wrote, if it wrote anything.
+    async fn commit(&self, records: &Records, plan: &Plan) -> Result<Option<Revision>, Refusal> {
         if plan.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let committed = self.store.commit(&records.view, plan).await;
-        committed.map_err(|error| match error {
+        committed.map(Some).map_err(|error| match error {
             CommitError::Sealed => Refusal::Sealed,
             CommitError::Conflict => Refusal::Contended,
             CommitError::TooLarge(_) => Refusal::TooLarge,
@@ -518,9 +558,20 @@ fn ask(request: &Request, route: &Route) -> Ask {
 }
 
 /// An engine's outcome, seen from the root.
-pub(crate) fn from_engine(outcome: engine::Outcome, root: &Name) -> Outcome {
+/// `lease_default`: how long a lease of the mount lasts when nobody says how long.
+pub(crate) fn from_engine(outcome: engine::Outcome, root: &Name, lease_default: Duration) -> Outcome {
+    let duration = match outcome.lease_duration {
+        LeaseDuration::Unsaid => None,
+        LeaseDuration::MountDefault => Some(lease_default),
+        LeaseDuration::Exactly(duration) => Some(duration),
+    };
     let answer = match outcome.reply {
-        engine::Reply::Data(data) => Answer::Data(data),
+        engine::Reply::Data(data) => match duration {
+            Some(duration) => Answer::Leased(data, Lease { id: String::new(), duration, renewable: false }),
+            None => Answer::Data(data),
+        },
+        engine::Reply::Details(names) if names.is_empty() => Answer::NotFound,
+        engine::Reply::Details(names) => Answer::Data(engine::details(&names)),
         engine::Reply::Gone(data) => Answer::Gone(data),
         engine::Reply::Done => Answer::Done,
         engine::Reply::NotFound => Answer::NotFound,

@@ -9,10 +9,13 @@
 //! | `ns/<id>/child/<tag>/<namespace id>/<tag>` | a token's children |
 //! | `ns/<id>/role/<name>` | roles of the token method |
 //! | `ns/<id>/lease/<lease id>` | leases |
+//! | `ns/<id>/ended-lease/<lease id>` | leases that have ended and have to be undone yet |
+//! | `ns/<id>/token-lease/<tag>/<lease id>` | leases that end with a token |
 //! | `ns/<id>/cubbyhole/<tag>/…` | a token's own secrets |
 //! | `core/audit` | audit devices |
 //! | `core/namespace/<path>`, `core/namespace-id/<id>` | namespaces below the root, whose id is `root` |
 //! | `core/due/<day>/<hour>/<minute>/<second>/<id>` | chores, by when they are due (UTC) |
+//! | `core/failing/<id>` | chores that were tried in vain |
 //! | `mount/<uuid>/…` | what an engine or an auth method keeps |
 
 use std::sync::{Arc, LazyLock};
@@ -103,6 +106,16 @@ pub(crate) fn child_name(parent: &stored::TokenParent, namespace_id: &str, tag: 
 /// The record of a lease.
 pub(crate) fn lease_name(namespace_id: &str, lease_id: &str) -> Name {
     of_namespace(namespace_id).join("lease").join(lease_id)
+}
+
+/// The record of a lease that has ended and has to be undone yet.
+pub(crate) fn ended_lease_name(namespace_id: &str, lease_id: &str) -> Name {
+    of_namespace(namespace_id).join("ended-lease").join(lease_id)
+}
+
+/// The folder of the leases that end with a token.
+pub(crate) fn token_leases_folder(namespace_id: &str, tag: &[u8]) -> Name {
+    of_namespace(namespace_id).join("token-lease").join(&hex::encode(tag))
 }
 
 /// The folder of a token's own secrets.

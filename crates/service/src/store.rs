@@ -3,7 +3,7 @@
 
 use barrier::{AccessError, Barrier, CommitError, Plan, View};
 use proto::http::{HaNode, HaStatus};
-use types::Timestamp;
+use types::{Revision, Timestamp};
 
 /// The records, and the cluster that keeps them.
 #[async_trait::async_trait]
@@ -11,8 +11,12 @@ pub trait Store: Send + Sync + 'static {
     /// Every record, as of now.
     async fn view(&self) -> Result<View, AccessError>;
 
-    /// Carries a plan out, if everything that it expects still holds. Dropped half-way, it may still be carried out.
-    async fn commit(&self, view: &View, plan: &Plan) -> Result<(), CommitError>;
+    /// Carries a plan out, if everything that it expects still holds: the revision of what it wrote. Dropped half-way, it may still be
+    /// carried out.
+    async fn commit(&self, view: &View, plan: &Plan) -> Result<Revision, CommitError>;
+
+    /// Whether this node leads the cluster, as far as it knows: for work that one node is enough for.
+    fn leads(&self) -> bool;
 
     /// Seals every node. An error text for the caller.
     async fn seal(&self) -> Result<(), String>;
@@ -27,8 +31,12 @@ impl Store for Barrier {
         Barrier::view(self).await
     }
 
-    async fn commit(&self, view: &View, plan: &Plan) -> Result<(), CommitError> {
-        Barrier::commit(self, view, plan).await.map(drop)
+    async fn commit(&self, view: &View, plan: &Plan) -> Result<Revision, CommitError> {
+        Barrier::commit(self, view, plan).await.map(Revision::at)
+    }
+
+    fn leads(&self) -> bool {
+        Barrier::leads(self)
     }
 
     async fn seal(&self) -> Result<(), String> {

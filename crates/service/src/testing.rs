@@ -9,7 +9,7 @@ use crypto::{Rng, SecretBytes, SeededRng};
 use engine::route::Outline;
 use proto::http::HaStatus;
 use serde_json::{Value, json};
-use types::{Clock, Path, RequestId, Timestamp, Verb};
+use types::{Clock, Path, RequestId, Revision, Timestamp, Verb};
 
 use crate::node::Node;
 use crate::outcome::Settings;
@@ -25,8 +25,12 @@ impl Store for MemoryStore {
         Ok(self.0.view())
     }
 
-    async fn commit(&self, view: &View, plan: &Plan) -> Result<(), CommitError> {
-        if self.0.commit(view, plan) { Ok(()) } else { Err(CommitError::Conflict) }
+    async fn commit(&self, view: &View, plan: &Plan) -> Result<Revision, CommitError> {
+        self.0.commit_at(view, plan).ok_or(CommitError::Conflict)
+    }
+
+    fn leads(&self) -> bool {
+        true
     }
 
     async fn seal(&self) -> Result<(), String> {

@@ -69,9 +69,12 @@ pub(crate) fn grant(bounds: &Bounds, made: Timestamp, now: Timestamp) -> Result<
     if ttl < Duration::from_secs(1) {
         return Err(Over);
     }
-    let warning = (ttl < asked && !bounds.asked.is_zero()).then(|| {
-        let (asked, ttl) = (duration::print_go(asked), duration::print_go(ttl));
-        format!("TTL of \"{asked}\" exceeded the effective max_ttl of \"{ttl}\"; TTL value is capped accordingly")
+    // What clients are told is whole seconds.
+    let ttl = Duration::from_secs(ttl.as_secs());
+    let what = if bounds.period.is_zero() { "TTL" } else { "period" };
+    let warning = (ttl < asked && !(bounds.asked.is_zero() && bounds.period.is_zero())).then(|| {
+        let (asked, ttl) = (duration::print(asked), duration::print(ttl));
+        format!("{what} of \"{asked}\" exceeded the effective max_ttl of \"{ttl}\"; {what} value is capped accordingly")
     });
     let expires = Timestamp(now.0.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
     Ok(Life { ttl, expires, warning })

@@ -4,6 +4,7 @@ mod audit;
 mod capabilities;
 mod cors;
 mod explain;
+mod leases;
 mod mounts;
 mod node;
 mod policies;
@@ -22,10 +23,20 @@ use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
 use crate::request::Answer;
 
 /// What may be asked below `sys/`: the tables of all files.
-pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> = LazyLock::new(|| {
-    [CLUSTER, mounts::ROUTES, AUDIT, policies::ROUTES, capabilities::ROUTES, cors::ROUTES, explain::ROUTES, node::ROUTES, tools::ROUTES]
-        .concat()
-});
+pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> = LazyLock::new(|| TABLES.concat());
+
+const TABLES: &[&[Route<Handler>]] = &[
+    CLUSTER,
+    mounts::ROUTES,
+    AUDIT,
+    policies::ROUTES,
+    capabilities::ROUTES,
+    cors::ROUTES,
+    explain::ROUTES,
+    leases::ROUTES,
+    node::ROUTES,
+    tools::ROUTES,
+];
 
 /// The cluster itself.
 const CLUSTER: &[Route<Handler>] = &[
@@ -165,7 +176,7 @@ fn prepared(prepared: Prepared) -> Box<dyn Operation> {
             check().map_err(PlanError::Refused)?;
         }
         let outcome = operation.plan(&scope.records.view, scope.now)?;
-        Ok(crate::pipeline::from_engine(outcome, &barrier::Name::root()))
+        Ok(crate::pipeline::from_engine(outcome, &barrier::Name::root(), std::time::Duration::ZERO))
     })
 }
 

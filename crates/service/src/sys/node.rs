@@ -6,7 +6,7 @@ use engine::route::{Access, Field, FieldKind, Method, Route};
 use serde_json::json;
 use types::capability::Verb;
 
-use crate::backend::{Asked, Handler};
+use crate::backend::{self, Asked, Handler};
 use crate::help;
 use crate::outcome::{Operation, Outcome, PlanError, planned};
 use crate::request::{Answer, Raw};
@@ -87,7 +87,7 @@ fn openapi(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     Ok(planned(|scope| {
         let mounts = scope.records.mounts(&scope.namespace)?;
         let mounted = mounts.iter().filter_map(|mount| {
-            let routes = scope.backends.find(mount)?.outlines();
+            let routes = backend::find(mount)?.outlines();
             Some(help::Part { mount_path: mount.path.clone(), kind: mount.kind.clone(), routes })
         });
         let own = help::Part { mount_path: String::new(), kind: "system".into(), routes: scope.node.routes() };

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use barrier::{Plan, ViewError};
-use crypto::SecretBytes;
+use crypto::{SecretBytes, Zeroizing};
 use prost::Message;
 use proto::stored;
 use proto::stored::chore::Task;
+use types::Timestamp;
 
-use super::{ANCESTORS_MAX, SERVICE_PREFIX, TOKEN_CHARS, generate_text};
+use super::{ANCESTORS_MAX, SERVICE_PREFIX, TOKEN_CHARS, batch, generate_text};
 use crate::due;
 use crate::outcome::{Grant, PlanError, Scope};
 use crate::records;
@@ -37,8 +38,8 @@ pub(crate) fn issue(scope: &Scope<'_>, grant: &Grant, plan: &mut Plan, warnings:
     }
 
     let suffix = if namespace.is_root() { String::new() } else { format!(".{}", namespace.id) };
-    let token = stored::Token {
-        accessor: generate_text("", TOKEN_CHARS, &suffix, scope.rng).to_string(),
+    let mut token = stored::Token {
+        accessor: String::new(),
         policies,
         display_name: grant.display_name.clone(),
         created_ms: scope.now.0,
@@ -59,20 +60,50 @@ pub(crate) fn issue(scope: &Scope<'_>, grant: &Grant, plan: &mut Plan, warnings:
         mount_accessor: scope.mount.accessor.clone(),
         namespace_id: String::new(),
         internal: grant.internal.clone().into_iter().collect(),
-        batch: false,
+        batch: grant.is_batch,
         children_are_orphans: false,
     };
     if grant.is_batch {
-        return Err(PlanError::Refused("batch tokens are not available yet".into()));
+        // Nobody renews it or counts its uses.
+        let known_by_record = grant.uses != 0 || !grant.period.is_zero() || grant.text.is_some() || grant.is_eternal;
+        if known_by_record {
+            return Err(PlanError::Refused(
+                "a batch token has neither uses, a period nor an ID of its own, and ends (make a service token)".into(),
+            ));
+        }
+        token.namespace_id.clone_from(&namespace.id);
+        token.internal.clear();
+        let text = batch::seal(&scope.records.view, &token, scope.rng)?;
+        return Ok(Auth::of(SecretBytes::from(text.as_bytes().to_vec()), &token));
     }
+    token.accessor = generate_text("", TOKEN_CHARS, &suffix, scope.rng).to_string();
     let text = match &grant.text {
-        Some(text) => text.clone(),
+        Some(text) => Zeroizing::new(format!("{}{suffix}", text.as_str())),
         None => generate_text(SERVICE_PREFIX, TOKEN_CHARS, &suffix, scope.rng),
     };
     let tag = scope.records.view.token_tag(text.as_bytes()).ok_or(ViewError::Sealed)?;
+    if grant.text.is_some() {
+        refuse_known(scope, &tag)?;
+    }
     plan.expect(records::token_name(&namespace.id, &tag), types::Revision::ABSENT);
     store(&token, &namespace.id, &tag, plan);
     Ok(Auth::of(SecretBytes::from(text.as_bytes().to_vec()), &token))
+}
+
+/// Refuses a text that a token has, or has had until so lately that something of it is left: the new one would inherit that.
+fn refuse_known(scope: &Scope<'_>, tag: &[u8; 32]) -> Result<(), PlanError> {
+    let (view, id) = (&scope.records.view, &scope.namespace.id);
+    if view.contains(&records::token_name(id, tag))? {
+        return Err(PlanError::Refused("cannot create a token with a duplicate ID".into()));
+    }
+    for folder in [records::children_folder(id, tag), records::cubbyhole_folder(id, tag), records::token_leases_folder(id, tag)] {
+        if !view.keys_below(&folder, 1)?.is_empty() {
+            return Err(PlanError::Refused(
+                "a token with this ID was revoked and is still being cleaned up (try again in a moment)".into(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn is_eternal_root(grant: &Grant, is_root: bool) -> bool {
@@ -107,7 +138,7 @@ fn policies(asked: &[String], no_default: bool) -> Result<Vec<String>, PlanError
 }
 
 /// Plans the records of a token: itself, its accessor, its lease, its end, and its parent's knowledge of it.
-pub(super) fn store(token: &stored::Token, namespace_id: &str, tag: &[u8; 32], plan: &mut Plan) {
+pub(super) fn store(token: &stored::Token, namespace_id: &str, tag: &[u8], plan: &mut Plan) {
     let put = |plan: &mut Plan, name, message: Vec<u8>| plan.put(name, SecretBytes::from(message));
     put(plan, records::token_name(namespace_id, tag), token.encode_to_vec());
     let accessor = stored::TokenAccessor { tag: tag.to_vec() };
@@ -116,15 +147,14 @@ pub(super) fn store(token: &stored::Token, namespace_id: &str, tag: &[u8; 32], p
         put(plan, records::child_name(parent, namespace_id, tag), Vec::new());
     }
     if token.expires_ms != 0 {
-        let lease = stored::Lease { token_tag: tag.to_vec() };
+        let lease = stored::Lease { what: Some(stored::lease::What::TokenTag(tag.to_vec())) };
         put(plan, records::lease_name(namespace_id, &lease_id(token, tag)), lease.encode_to_vec());
-        let end = Task::ExpireToken(stored::TokenParent { namespace_id: namespace_id.to_owned(), tag: tag.to_vec() });
-        due::put(plan, types::Timestamp(token.expires_ms), &due_id(tag), end);
+        plan_end(token, namespace_id, tag, plan);
     }
 }
 
 /// Plans the end of a token: nothing of [`store`] is left.
-pub(super) fn erase(token: &stored::Token, namespace_id: &str, tag: &[u8; 32], plan: &mut Plan) {
+pub(super) fn erase(token: &stored::Token, namespace_id: &str, tag: &[u8], plan: &mut Plan) {
     plan.delete(records::token_name(namespace_id, tag));
     plan.delete(records::accessor_name(namespace_id, &token.accessor));
     if let Some(parent) = &token.parent {
@@ -132,16 +162,27 @@ pub(super) fn erase(token: &stored::Token, namespace_id: &str, tag: &[u8; 32], p
     }
     if token.expires_ms != 0 {
         plan.delete(records::lease_name(namespace_id, &lease_id(token, tag)));
-        due::remove(plan, types::Timestamp(token.expires_ms), &due_id(tag));
+        due::remove(plan, Timestamp(token.expires_ms), &due_id(namespace_id, tag));
     }
 }
 
+/// Plans another end for a token that was renewed.
+pub(super) fn move_end(old: &stored::Token, new: &stored::Token, namespace_id: &str, tag: &[u8], plan: &mut Plan) {
+    due::remove(plan, Timestamp(old.expires_ms), &due_id(namespace_id, tag));
+    plan_end(new, namespace_id, tag, plan);
+}
+
+fn plan_end(token: &stored::Token, namespace_id: &str, tag: &[u8], plan: &mut Plan) {
+    let end = Task::ExpireToken(stored::TokenParent { namespace_id: namespace_id.to_owned(), tag: tag.to_vec() });
+    due::put(plan, Timestamp(token.expires_ms), &due_id(namespace_id, tag), end);
+}
+
 /// The id of a token's lease: the path that made it, and a name that does not tell the token.
-pub(crate) fn lease_id(token: &stored::Token, tag: &[u8; 32]) -> String {
+pub(crate) fn lease_id(token: &stored::Token, tag: &[u8]) -> String {
     format!("{}/h{}", token.path, hex::encode(tag))
 }
 
 /// How a token is named among what is due.
-fn due_id(tag: &[u8; 32]) -> String {
-    format!("token-{}", hex::encode(tag))
+fn due_id(namespace_id: &str, tag: &[u8]) -> String {
+    format!("token-{namespace_id}-{}", hex::encode(tag))
 }

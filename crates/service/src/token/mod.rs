@@ -4,13 +4,21 @@
 //! opens), it has not ended, its namespace and the mount that made it are still there, and its parent is good. So a revocation
 //! is one deleted record, and holds for all children at once, whatever is left to clean up.
 
+mod batch;
+mod create;
 mod issue;
+mod renew;
+mod revoke;
+mod roles;
 mod routes;
+mod show;
+mod uses;
 
 use std::sync::Arc;
 
 use barrier::{Keyring, Name, Plan, ViewError};
 use crypto::{Rng, SecretBytes, Zeroizing};
+use prost::Message;
 use proto::stored;
 use types::{Revision, Timestamp};
 
@@ -19,7 +27,11 @@ use crate::outcome::PlanError;
 use crate::records::{self, Records};
 
 pub(crate) use issue::issue;
+pub(crate) use renew::RenewalCheck;
+pub(crate) use revoke::{end, plan_cleaning, revoke};
 pub(crate) use routes::ROUTES;
+pub(crate) use show::time;
+pub(crate) use uses::spend;
 
 /// Characters of a service token after its prefix, and of an accessor: 142 bits.
 const TOKEN_CHARS: usize = 24;
@@ -47,6 +59,16 @@ impl Caller {
         &self.token.policies
     }
 
+    /// Whether it may be used a limited number of times.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.token.uses_left != 0 || self.is_used_up()
+    }
+
+    /// Whether this was its last use: its records are gone, and what is done on its behalf depends on that.
+    pub(crate) fn is_used_up(&self) -> bool {
+        !self.token.batch && self.grounds.first().is_some_and(|(_, revision)| *revision == Revision::ABSENT)
+    }
+
     /// How records name this token.
     pub(crate) fn reference(&self) -> stored::TokenParent {
         stored::TokenParent { namespace_id: self.namespace.id.clone(), tag: self.tag.to_vec() }
@@ -65,11 +87,11 @@ impl Caller {
     }
 }
 
-/// The namespace that a token's text names: `hvs.<24 characters>.<namespace id>`; without one, the root.
+/// The namespace that a token's text names: what follows its last dot, beside that of the prefix; without one, the root.
 fn namespace_id(text: &[u8]) -> &str {
-    let after_prefix = text.iter().position(|byte| *byte == b'.').map_or(&text[..0], |dot| &text[dot + 1..]);
-    match after_prefix.iter().rposition(|byte| *byte == b'.') {
-        Some(dot) => std::str::from_utf8(&after_prefix[dot + 1..]).unwrap_or_default(),
+    let rest = text.strip_prefix(SERVICE_PREFIX.as_bytes()).unwrap_or(text);
+    match rest.iter().rposition(|byte| *byte == b'.') {
+        Some(dot) => std::str::from_utf8(&rest[dot + 1..]).unwrap_or_default(),
         None => Namespace::ROOT_ID,
     }
 }
@@ -78,12 +100,55 @@ fn namespace_id(text: &[u8]) -> &str {
 pub(crate) fn find(records: &Records, text: &SecretBytes, now: Timestamp) -> Result<Option<Caller>, PlanError> {
     // EXPOSE: a token is looked up by its keyed hash.
     let tag = records.view.token_tag(text.expose()).ok_or(ViewError::Sealed)?;
-    // EXPOSE: the namespace's id is no secret.
-    let reference = stored::TokenParent { namespace_id: namespace_id(text.expose()).to_owned(), tag: tag.to_vec() };
-    let Some(found) = find_reference(records, &reference, now)? else { return Ok(None) };
+    // EXPOSE: what a batch token holds is sealed in its text.
+    let good = if batch::looks_like_one(text.expose()) {
+        match batch::open(&records.view, text.expose())? {
+            Some(token) => find_unrecorded(records, &token.namespace_id.clone(), Arc::new(token), now)?,
+            None => None,
+        }
+    } else {
+        // EXPOSE: the namespace's id is no secret.
+        find_reference(records, &stored::TokenParent { namespace_id: namespace_id(text.expose()).to_owned(), tag: tag.to_vec() }, now)?
+    };
+    Ok(good.map(|good| Caller { text: copied(text), tag, namespace: good.namespace, token: good.token, grounds: good.grounds }))
+}
+
+/// Finds a token by its accessor, and so without its text; `None` when it is not good at `now`.
+pub(crate) fn find_accessor(records: &Records, accessor: &str, now: Timestamp) -> Result<Option<Caller>, PlanError> {
+    let namespace_id = accessor.split_once('.').map_or(Namespace::ROOT_ID, |(_, id)| id);
+    if accessor.contains('/') || namespace_id.is_empty() {
+        return Ok(None);
+    }
+    let Some(value) = records.view.read(&records::accessor_name(namespace_id, accessor))?.value else { return Ok(None) };
+    // EXPOSE: the record is decoded.
+    let record = stored::TokenAccessor::decode(value.expose()).map_err(|_| PlanError::Malformed)?;
+    let tag: [u8; 32] = record.tag.as_slice().try_into().map_err(|_| PlanError::Malformed)?;
+    let reference = stored::TokenParent { namespace_id: namespace_id.to_owned(), tag: record.tag };
+    let good = find_reference(records, &reference, now)?;
+    let text = SecretBytes::from(Vec::new());
+    Ok(good.map(|good| Caller { text, tag, namespace: good.namespace, token: good.token, grounds: good.grounds }))
+}
+
+/// Finds a caller again, as fresher records have it: a renewal, say, changes its grounds without making it less good.
+pub(crate) fn find_again(records: &Records, caller: &Caller, now: Timestamp) -> Result<Option<Caller>, PlanError> {
+    let good = if caller.token.batch {
+        find_unrecorded(records, &caller.namespace.id, Arc::clone(&caller.token), now)?
+    } else if caller.is_used_up() {
+        let gone = (records::token_name(&caller.namespace.id, &caller.tag), Revision::ABSENT);
+        find_unrecorded(records, &caller.namespace.id, Arc::clone(&caller.token), now)?.map(|mut good| {
+            good.grounds.insert(0, gone);
+            good
+        })
+    } else {
+        find_reference(records, &caller.reference(), now)?
+    };
+    let (text, tag) = (copied(&caller.text), caller.tag);
+    Ok(good.map(|good| Caller { text, tag, namespace: good.namespace, token: good.token, grounds: good.grounds }))
+}
+
+fn copied(text: &SecretBytes) -> SecretBytes {
     // EXPOSE: a copy, wiped like the original.
-    let text = SecretBytes::with_len(text.len(), |buffer| buffer.copy_from_slice(text.expose()));
-    Ok(Some(Caller { text, tag, namespace: found.namespace, token: found.token, grounds: found.grounds }))
+    SecretBytes::with_len(text.len(), |buffer| buffer.copy_from_slice(text.expose()))
 }
 
 /// A good token, without its text.
@@ -93,22 +158,22 @@ pub(crate) struct Good {
     pub(crate) grounds: Vec<(Name, Revision)>,
 }
 
-/// Finds a token by its reference; `None` when it is not good at `now`.
+/// Finds a token by its reference; `None` when it is not good at `now`. One whose parent left its children is an orphan.
 pub(crate) fn find_reference(records: &Records, reference: &stored::TokenParent, now: Timestamp) -> Result<Option<Good>, PlanError> {
     let mut grounds = Vec::with_capacity(1);
     let mut found: Option<(Arc<Namespace>, Arc<stored::Token>)> = None;
     let mut reference = reference.clone();
     // One more than the token itself and its ancestors: a longer chain is not good.
-    for _ in 0..=ANCESTORS_MAX {
-        let Some(namespace) = records.namespace_by_id(&reference.namespace_id)?.filter(|namespace| !namespace.tainted) else {
-            return Ok(None);
-        };
+    for depth in 0..=ANCESTORS_MAX {
         let record = records.token(&reference.namespace_id, &reference.tag)?;
-        let Some(token) = record.value.filter(|token| is_alive(token, now)) else { return Ok(None) };
-        if !token.mount_accessor.is_empty() && !records.mounts(&namespace)?.has_accessor(&token.mount_accessor) {
-            return Ok(None);
-        }
+        let Some(token) = record.value else { return Ok(None) };
         grounds.push((records::token_name(&reference.namespace_id, &reference.tag), record.revision));
+        if let (true, Some((namespace, child))) = (token.children_are_orphans, &found) {
+            let orphan = |child: &stored::Token| Arc::new(stored::Token { orphan: true, parent: None, ..child.clone() });
+            let token = if depth == 1 { orphan(child) } else { Arc::clone(child) };
+            return Ok(Some(Good { namespace: Arc::clone(namespace), token, grounds }));
+        }
+        let Some(namespace) = stands(records, &reference.namespace_id, &token, now)? else { return Ok(None) };
         let parent = token.parent.clone();
         found.get_or_insert((namespace, token));
         match parent {
@@ -117,6 +182,31 @@ pub(crate) fn find_reference(records: &Records, reference: &stored::TokenParent,
         }
     }
     Ok(None)
+}
+
+/// As [`find_reference`], for a token that is at hand and has no record: only its parent has.
+fn find_unrecorded(records: &Records, namespace_id: &str, token: Arc<stored::Token>, now: Timestamp) -> Result<Option<Good>, PlanError> {
+    let Some(namespace) = stands(records, namespace_id, &token, now)? else { return Ok(None) };
+    let Some(parent) = &token.parent else { return Ok(Some(Good { namespace, token, grounds: Vec::new() })) };
+    let is_left = |parent: Arc<stored::Token>| parent.children_are_orphans;
+    // A batch token cannot be told that its parent has left it: it ends.
+    if !token.batch && records.token(&parent.namespace_id, &parent.tag)?.value.is_some_and(is_left) {
+        let token = Arc::new(stored::Token { orphan: true, parent: None, ..(*token).clone() });
+        return Ok(Some(Good { namespace, token, grounds: Vec::new() }));
+    }
+    Ok(find_reference(records, parent, now)?.map(|parent| Good { namespace, token, grounds: parent.grounds }))
+}
+
+/// Whether a token is good by itself, whatever its parent is: the namespace that it belongs to if it is.
+fn stands(records: &Records, namespace_id: &str, token: &stored::Token, now: Timestamp) -> Result<Option<Arc<Namespace>>, PlanError> {
+    if !is_alive(token, now) {
+        return Ok(None);
+    }
+    let Some(namespace) = records.namespace_by_id(namespace_id)?.filter(|namespace| !namespace.tainted) else { return Ok(None) };
+    if !token.mount_accessor.is_empty() && !records.mounts(&namespace)?.has_accessor(&token.mount_accessor) {
+        return Ok(None);
+    }
+    Ok(Some(namespace))
 }
 
 /// Whether a token's own time has not ended.
@@ -171,9 +261,15 @@ mod tests {
 
     #[test]
     fn a_tokens_text_names_its_namespace() {
-        for (text, want) in
-            [("hvs.abc", "root"), ("hvs.abc.nsAb12", "nsAb12"), ("abc", "root"), ("", "root"), ("hvs.", "root"), ("hvs.a.", "")]
-        {
+        for (text, want) in [
+            ("hvs.abc", "root"),
+            ("hvs.abc.nsAb12", "nsAb12"),
+            ("my-id.nsAb12", "nsAb12"),
+            ("abc", "root"),
+            ("", "root"),
+            ("hvs.", "root"),
+            ("hvs.a.", ""),
+        ] {
             assert_eq!(namespace_id(text.as_bytes()), want, "{text}");
         }
     }
