@@ -66,11 +66,7 @@ impl Kept {
         let mut costs = costs.split(',');
         let mut number = |name: &str| costs.next()?.strip_prefix(name)?.parse::<u32>().ok();
         let cost = Cost { memory_kib: number("m=")?, passes: number("t=")?, lanes: number("p=")? };
-        if costs.next().is_some()
-            || cost.memory_kib > COST_MAX.memory_kib
-            || cost.passes > COST_MAX.passes
-            || cost.lanes > COST_MAX.lanes
-        {
+        if costs.next().is_some() || cost.memory_kib > COST_MAX.memory_kib || cost.passes > COST_MAX.passes || cost.lanes > COST_MAX.lanes {
             return None;
         }
         let (salt, hash) = (STANDARD_NO_PAD.decode(salt).ok()?, STANDARD_NO_PAD.decode(hash).ok()?);
@@ -88,8 +84,7 @@ fn compute(password: &[u8], salt: &[u8], cost: Cost) -> Result<[u8; HASH_BYTES],
     if password.len() > PASSWORD_BYTES_MAX {
         return Err(PasswordError::TooLong);
     }
-    let params =
-        Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(HASH_BYTES)).map_err(|_| PasswordError::Malformed)?;
+    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(HASH_BYTES)).map_err(|_| PasswordError::Malformed)?;
     let mut blocks = vec![Block::new(); params.block_count()];
     let mut hash = [0; HASH_BYTES];
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
@@ -99,9 +94,18 @@ fn compute(password: &[u8], salt: &[u8], cost: Cost) -> Result<[u8; HASH_BYTES],
     Ok(hash)
 }
 
+/// Makes equal passwords' hashes different. Not secret; used once.
+pub struct Salt([u8; SALT_BYTES]);
+
+impl Salt {
+    /// Draws one.
+    pub fn generate(rng: &dyn Rng) -> Salt {
+        Salt(generate_bytes(rng))
+    }
+}
+
 /// Hashes `password` at today's [`COST`]. Takes tens of milliseconds and [`Cost::memory_kib`] of memory.
-pub fn hash(password: &[u8], rng: &dyn Rng) -> Result<String, PasswordError> {
-    let salt = generate_bytes::<SALT_BYTES>(rng);
+pub fn hash(password: &[u8], Salt(salt): Salt) -> Result<String, PasswordError> {
     let hash = compute(password, &salt, COST)?;
     Ok(Kept { cost: COST, salt: salt.to_vec(), hash: hash.to_vec() }.text())
 }
@@ -145,9 +149,9 @@ mod tests {
     #[test]
     fn a_password_is_verified_by_its_hash_and_no_other_is() {
         let rng = SeededRng::dangerous_from_seed(1);
-        let kept = hash(b"correct horse", &rng).unwrap();
+        let kept = hash(b"correct horse", Salt::generate(&rng)).unwrap();
         assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
-        assert_ne!(kept, hash(b"correct horse", &rng).unwrap(), "salted");
+        assert_ne!(kept, hash(b"correct horse", Salt::generate(&rng)).unwrap(), "salted");
         for (password, want) in [(&b"correct horse"[..], true), (b"correct horsf", false), (b"", false), (b"correct horse ", false)] {
             assert_eq!(verify(password, &kept), Ok(want));
         }

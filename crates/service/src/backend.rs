@@ -8,7 +8,7 @@ use types::Path;
 use types::capability::Verb;
 
 use crate::outcome::Operation;
-use crate::{sys, token};
+use crate::{auth, sys, token};
 
 /// An ask that has found its route.
 pub(crate) struct Asked<'a> {
@@ -42,6 +42,8 @@ pub(crate) fn own(kind: &str) -> Option<&'static [Route<Handler>]> {
     match kind {
         "system" => Some(&sys::ROUTES),
         "token" => Some(token::ROUTES),
+        "userpass" => Some(auth::userpass::ROUTES),
+        "approle" => Some(auth::approle::ROUTES),
         _ => None,
     }
 }

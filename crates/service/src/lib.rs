@@ -3,6 +3,7 @@
 //! Knows nothing of sockets or status codes. [`Service::handle`] is the one way of a request.
 
 mod audit;
+mod auth;
 mod backend;
 mod body;
 mod denials;

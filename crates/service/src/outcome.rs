@@ -11,6 +11,7 @@ use barrier::{Plan, ViewError};
 use crypto::Rng;
 use types::Timestamp;
 
+use crate::auth::Logins;
 use crate::denials::Denials;
 use crate::mount::Mount;
 use crate::namespace::Namespace;
@@ -58,6 +59,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) acls: &'a Acls,
     pub(crate) denials: &'a Denials,
     pub(crate) cluster: &'a dyn Cluster,
+    /// What this node keeps of logins.
+    pub(crate) logins: &'a Logins,
 }
 
 impl Scope<'_> {

@@ -17,6 +17,7 @@ use types::capability::Verb;
 use types::{Clock, Path};
 
 use crate::audit::{AuditTable, Broker, Event, Stage, parse_body};
+use crate::auth::Logins;
 use crate::backend::{self, Backend, Parsed};
 use crate::denials::{Denials, Denied};
 use crate::mount::{Mount, Route};
@@ -54,6 +55,7 @@ pub struct Service {
     caches: Arc<Caches>,
     acls: Acls,
     denials: Denials,
+    logins: Logins,
     recording: ArcSwap<Recording>,
     turns: Vec<tokio::sync::Mutex<()>>,
     /// Drawn, so that nobody outside can tell which paths share a turn.
@@ -71,6 +73,7 @@ impl Service {
     /// For an open barrier. Once that is sealed (again), every request is refused.
     pub fn new(barrier: Barrier, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, settings: Settings) -> Service {
         let turn_salt = u64::from_le_bytes(generate_bytes(&*rng));
+        let logins = Logins::new(&*rng);
         Service {
             barrier,
             clock,
@@ -80,6 +83,7 @@ impl Service {
             caches: Arc::default(),
             acls: Acls::default(),
             denials: Denials::default(),
+            logins,
             recording: ArcSwap::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             turn_salt,
@@ -279,6 +283,7 @@ impl Service {
             acls: &self.acls,
             denials: &self.denials,
             cluster: &self.barrier,
+            logins: &self.logins,
         }
     }
 

@@ -16,6 +16,7 @@ use proto::http::{HaNode, HaStatus};
 use types::Timestamp;
 use types::capability::Verb;
 
+use crate::auth::locked_users;
 use crate::backend::{Asked, Handler};
 use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
 use crate::request::Answer;
@@ -31,8 +32,9 @@ pub(crate) trait Cluster: Send + Sync {
 }
 
 /// What may be asked below `sys/`: the tables of all files.
-pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> =
-    LazyLock::new(|| [CLUSTER, mounts::ROUTES, AUDIT, policies::ROUTES, capabilities::ROUTES, explain::ROUTES, tools::ROUTES].concat());
+pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> = LazyLock::new(|| {
+    [CLUSTER, mounts::ROUTES, AUDIT, policies::ROUTES, capabilities::ROUTES, explain::ROUTES, locked_users::ROUTES, tools::ROUTES].concat()
+});
 
 /// The cluster itself.
 const CLUSTER: &[Route<Handler>] = &[
