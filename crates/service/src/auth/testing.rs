@@ -110,6 +110,10 @@ impl Node {
         &self.mount.accessor
     }
 
+    pub(super) fn mount_root(&self) -> barrier::Name {
+        self.mount.root()
+    }
+
     pub(super) fn pass(&self, seconds: u64) {
         self.now.fetch_add(seconds * 1000, Ordering::Relaxed);
     }

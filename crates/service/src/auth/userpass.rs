@@ -347,3 +347,257 @@ pub(super) fn renewed(records: &Records, mount: &Mount, token: &Token, plan: &mu
     plan.expect(record, revision);
     Ok(parameters)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use serde_json::json;
+    use types::Timestamp;
+
+    use super::*;
+    use crate::auth::testing::{Got, Node, denied, refused};
+
+    #[test]
+    fn the_table_is_well_formed() {
+        assert_eq!(engine::route::check(ROUTES), Vec::<String>::new());
+    }
+
+    async fn node() -> Node {
+        let node = Node::new("userpass");
+        let body = json!({"password": "pw", "policies": "A,b", "ttl": "1h", "token_max_ttl": "2h"});
+        assert_eq!(node.ask(Verb::Write, "users/Bob", body).await, Got::Done);
+        node
+    }
+
+    async fn log_in(node: &Node, name: &str, password: &str) -> Got {
+        node.ask(Verb::Write, &format!("login/{name}"), json!({ "password": password })).await
+    }
+
+    #[tokio::test]
+    async fn users_are_made_shown_listed_changed_and_deleted() {
+        let node = node().await;
+        let shown = node.ask(Verb::Read, "users/BOB", Value::Null).await.data();
+        for (member, want) in [
+            ("policies", json!(["a", "b"])),
+            ("token_policies", json!(["a", "b"])),
+            ("ttl", json!(3600)),
+            ("token_ttl", json!(3600)),
+            ("token_max_ttl", json!(7200)),
+            ("max_ttl", Value::Null),
+            ("token_type", json!("default")),
+        ] {
+            assert_eq!(shown[member], want, "{member}");
+        }
+        assert!(!shown.to_string().contains("argon2"), "no hash is shown");
+        assert_eq!(node.ask(Verb::List, "users", Value::Null).await.data(), json!({"keys": ["bob"]}));
+        assert_eq!(node.ask(Verb::Write, "users/bob/policies", json!({"token_policies": "x"})).await, Got::Done);
+        assert_eq!(node.ask(Verb::Read, "users/bob", Value::Null).await.data()["token_policies"], json!(["x"]));
+        assert!(matches!(log_in(&node, "bob", "pw").await, Got::Auth(_)), "the password is as it was");
+        assert_eq!(node.ask(Verb::Write, "users/bob/password", json!({"password": "other"})).await, Got::Done);
+        assert_eq!(log_in(&node, "bob", "pw").await, refused(INVALID));
+        assert!(matches!(log_in(&node, "bob", "other").await, Got::Auth(_)));
+        for _ in 0..2 {
+            assert_eq!(node.ask(Verb::Delete, "users/bob", Value::Null).await, Got::Done);
+        }
+        assert_eq!(node.ask(Verb::Read, "users/bob", Value::Null).await, Got::NotFound);
+        assert_eq!(node.ask(Verb::List, "users", Value::Null).await, Got::NotFound);
+        assert_eq!(node.records_of_mount(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_refused_and_nothing_is_written() {
+        let node = Node::new("userpass");
+        let long = "x".repeat(password::PASSWORD_BYTES_MAX + 1);
+        for (path, body) in [
+            ("users/new", json!({})),
+            ("users/new", json!({"password": ""})),
+            ("users/new", json!({"password": long})),
+            ("users/new", json!({"password": "x", "password_hash": "$2a$10$abc"})),
+            ("users/new", json!({"password": "x", "token_type": "batch", "token_period": 5})),
+            ("users/a b", json!({"password": "x"})),
+            ("users/-a", json!({"password": "x"})),
+            ("users/none/password", json!({"password": "x"})),
+            ("users/none/password", json!({})),
+            ("users/none/policies", json!({"policies": "x"})),
+            ("users/none/policies", json!({})),
+        ] {
+            assert!(matches!(node.ask(Verb::Write, path, body.clone()).await, Got::Error(400, _)), "{path} {body}");
+        }
+        assert_eq!(node.records_of_mount(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_login_gives_the_users_token() {
+        let node = node().await;
+        let auth = log_in(&node, "BOB", "pw").await.auth();
+        for (member, want) in [
+            ("policies", json!(["a", "b", "default"])),
+            ("metadata", json!({"username": "bob"})),
+            ("lease_duration", json!(3600)),
+            ("renewable", json!(true)),
+            ("orphan", json!(true)),
+            ("token_type", json!("service")),
+        ] {
+            assert_eq!(auth[member], want, "{member}");
+        }
+        node.ask(Verb::Write, "users/bob", json!({"token_policies": "ROOT"})).await;
+        assert_eq!(log_in(&node, "bob", "pw").await, refused("auth methods cannot create root tokens"));
+        node.ask(Verb::Write, "users/bob", json!({"token_policies": "a", "token_bound_cidrs": "10.0.0.0/8"})).await;
+        assert_eq!(log_in(&node, "bob", "pw").await, denied());
+        assert!(matches!(log_in(node.from("10.1.1.1"), "bob", "pw").await, Got::Auth(_)));
+    }
+
+    #[tokio::test]
+    async fn whatever_is_wrong_the_answer_is_the_same_and_costs_one_hash_and_no_write() {
+        let node = node().await;
+        let computed = || node.logins.passwords.computed.load(Ordering::Relaxed);
+        let revision = |node: &Node| node.barrier.view().read(&Name::new("ns/root/mounts")).unwrap().revision;
+        let before = revision(&node);
+        // CVE-2025-6010, CVE-2025-6011 (54999): who is not there costs as much as who is. CVE-2023-3462: no text tells them apart.
+        for name in ["bob", "nobody"] {
+            let start = computed();
+            assert_eq!(log_in(&node, name, "wrong").await, refused(INVALID), "{name}");
+            assert_eq!(computed() - start, 1, "{name}");
+        }
+        // Neither of these is a name or a password that anybody could have.
+        let (long_name, long) = ("x".repeat(200), "x".repeat(2000));
+        for (name, password) in [("b ob", "pw"), ("b\u{f6}b", "pw"), (&*long_name, "pw"), ("bob", &*long)] {
+            let start = computed();
+            assert_eq!(log_in(&node, name, password).await, refused(INVALID));
+            assert_eq!(computed(), start, "no work");
+        }
+        assert_eq!(log_in(&node, "bob", "").await, refused("missing password"));
+        // CVE-2026-46405: no failed login makes a token.
+        assert_eq!((node.tokens(), revision(&node)), (0, before));
+    }
+
+    #[tokio::test]
+    async fn cve_2025_6004_no_spelling_of_a_name_escapes_its_lock() {
+        let node = node().await;
+        for name in ["bob", "BOB", "Bob", "bOb", "boB"] {
+            assert_eq!(log_in(&node, name, "wrong").await, refused(INVALID), "{name}");
+        }
+        let computed = node.logins.passwords.computed.load(Ordering::Relaxed);
+        for name in ["bob", "BOB", "bob/"] {
+            assert!(!matches!(log_in(&node, name, "pw").await, Got::Auth(_)), "{name}");
+        }
+        assert_eq!(log_in(&node, "bob", "pw").await, denied());
+        assert_eq!(node.logins.passwords.computed.load(Ordering::Relaxed), computed, "no work is done for a locked name");
+        // CVE-2025-6013: blanks are no part of a name, so they make no other one.
+        assert_eq!(log_in(&node, "bob ", "pw").await, refused(INVALID));
+        node.pass(15 * 60);
+        assert!(matches!(log_in(&node, "bob", "pw").await, Got::Auth(_)), "the lock has ended");
+    }
+
+    #[tokio::test]
+    async fn a_user_that_is_not_there_is_locked_like_one_that_is() {
+        let node = node().await;
+        for name in ["bob", "nobody"] {
+            for _ in 0..5 {
+                assert_eq!(log_in(&node, name, "wrong").await, refused(INVALID));
+            }
+            assert_eq!(log_in(&node, name, "wrong").await, denied(), "{name}");
+        }
+        assert_eq!(node.ask_sys(Verb::Read, "locked-users").await.data()["total"], json!(2));
+    }
+
+    #[tokio::test]
+    async fn a_success_forgets_failures_and_an_operator_unlocks() {
+        let node = node().await;
+        for _ in 0..2 {
+            for _ in 0..4 {
+                log_in(&node, "bob", "wrong").await;
+            }
+            assert!(matches!(log_in(&node, "bob", "pw").await, Got::Auth(_)));
+        }
+        for _ in 0..6 {
+            log_in(&node, "bob", "wrong").await;
+        }
+        let shown = node.ask_sys(Verb::Read, "locked-users").await.data();
+        let mount = json!({"mount_accessor": node.accessor(), "counts": 1, "alias_identifiers": ["bob"]});
+        let want = json!([{"namespace_id": "root", "namespace_path": "", "counts": 1, "mount_accessors": [mount]}]);
+        assert_eq!(shown, json!({"by_namespace": want, "total": 1}));
+        assert_eq!(node.ask_sys(Verb::Write, &format!("locked-users/{}/unlock/BOB", node.accessor())).await, Got::Done);
+        assert_eq!(node.ask_sys(Verb::Read, "locked-users").await.data()["total"], json!(0));
+        assert!(matches!(log_in(&node, "bob", "pw").await, Got::Auth(_)));
+        assert!(matches!(node.ask_sys(Verb::Write, "locked-users/none/unlock/bob").await, Got::Error(404, _)));
+    }
+
+    #[tokio::test]
+    async fn tries_at_once_tell_no_more_than_tries_in_turn() {
+        let node = node().await;
+        let tries = (0..20).map(|number| {
+            let node = &node;
+            async move { log_in(node, "bob", if number == 19 { "pw" } else { "wrong" }).await }
+        });
+        let got = at_once(tries.collect()).await;
+        let told = got.iter().filter(|got| **got != denied()).count();
+        assert!(told <= 5, "{told} tries told something: {got:?}");
+    }
+
+    /// All of them at once, on one thread.
+    async fn at_once<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+        let mut futures: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+        std::future::poll_fn(|context| {
+            for (future, output) in &mut futures {
+                if output.is_none()
+                    && let std::task::Poll::Ready(ready) = future.as_mut().poll(context)
+                {
+                    *output = Some(ready);
+                }
+            }
+            if futures.iter().all(|(_, output)| output.is_some()) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+        futures.into_iter().map(|(_, output)| output.unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn planning_again_hashes_once_and_a_user_that_changed_meanwhile_gives_no_token() {
+        let node = node().await;
+        let pending = node.begin("login/bob", json!({"password": "pw"})).await;
+        assert_eq!(node.ask(Verb::Delete, "users/bob", Value::Null).await, Got::Done);
+        assert_eq!(node.carry_out(pending), None);
+        assert_eq!(node.tokens(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_a_lower_cost_is_made_anew_at_login() {
+        let node = node().await;
+        let record = user_name(&node.mount_root(), "bob");
+        let user = |node: &Node| read::<UserpassUser>(&node.barrier.view(), &record).unwrap().1.unwrap();
+        // "password" at 64 KiB and 1 pass, made by the reference implementation (argon2-cffi).
+        let old = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$Wb9DOLKUgwlL5fjad9tfCPU0SBAo0PEY/evJRhwtUR0".to_owned();
+        let mut plan = Plan::new();
+        put(&mut plan, record.clone(), &UserpassUser { password_hash: old, ..user(&node) });
+        assert!(node.barrier.commit(&node.barrier.view(), &plan));
+        assert!(password::is_outdated(&user(&node).password_hash));
+        assert_eq!(log_in(&node, "bob", "wrong").await, refused(INVALID));
+        assert!(password::is_outdated(&user(&node).password_hash), "a failed login writes nothing");
+        assert!(matches!(log_in(&node, "bob", "password").await, Got::Auth(_)));
+        assert!(!password::is_outdated(&user(&node).password_hash));
+        assert!(matches!(log_in(&node, "bob", "password").await, Got::Auth(_)));
+    }
+
+    #[tokio::test]
+    async fn cve_2026_115356_a_token_is_renewed_as_its_user_says_now() {
+        let node = node().await;
+        let auth = log_in(&node, "bob", "pw").await.auth();
+        let bounds = node.renew(&auth).unwrap();
+        let seconds = std::time::Duration::from_secs;
+        assert_eq!((bounds.default, bounds.max, bounds.period), (seconds(3600), seconds(7200), seconds(0)));
+        let life = crate::ttl::grant(&bounds, Timestamp(0), Timestamp(0)).unwrap();
+        assert_eq!(life.ttl, seconds(3600));
+
+        node.ask(Verb::Write, "users/bob", json!({"token_policies": "a,b,default", "token_ttl": 60, "token_max_ttl": 600})).await;
+        let bounds = node.renew(&auth).unwrap();
+        assert_eq!((bounds.default, bounds.max), (seconds(60), seconds(600)));
+        node.ask(Verb::Write, "users/bob/policies", json!({"token_policies": "a"})).await;
+        assert_eq!(node.renew(&auth).unwrap_err(), "policies have changed, not renewing");
+        node.ask(Verb::Delete, "users/bob", Value::Null).await;
+        assert!(node.renew(&auth).unwrap_err().contains("does not exist"));
+        node.ask(Verb::Write, "users/bob", json!({"password": "pw", "token_policies": "a,b"})).await;
+        assert!(node.renew(&auth).unwrap_err().contains("does not exist"), "another user of the same name");
+    }
+}

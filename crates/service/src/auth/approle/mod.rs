@@ -16,6 +16,8 @@ mod login;
 mod property;
 mod role;
 mod secret_id;
+#[cfg(test)]
+mod tests;
 mod tidy;
 
 use barrier::{Name, Plan, ViewError};
