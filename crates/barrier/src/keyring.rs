@@ -31,6 +31,7 @@ pub struct Keyring {
     batch_tokens: Vec<AeadKey>,
     names: NameCipher,
     tokens: MacKey,
+    credentials: MacKey,
     audit: MacKey,
 }
 
@@ -102,6 +103,7 @@ impl Keyring {
             batch_tokens,
             names: NameCipher::new(&NameKey::from_bytes(kdf::derive_key_64(&base, label::NAME, b""))),
             tokens: MacKey::new(&kdf::derive_key(&base, label::TOKEN, b"")),
+            credentials: MacKey::new(&kdf::derive_key(&base, label::CREDENTIAL, b"")),
             audit: MacKey::new(&kdf::derive_key(&base, label::AUDIT, b"")),
         })
     }
@@ -141,6 +143,17 @@ impl Keyring {
     /// How a token is stored and looked up: HMAC-SHA256, so that the table holds no token.
     pub fn token_tag(&self, token: &[u8]) -> [u8; 32] {
         self.tokens.tag(token)
+    }
+
+    /// How a credential of an auth method is stored and looked up: HMAC-SHA256 over what it is, whose it is, and its text, each behind its
+    /// length (u32, big-endian), so that equal texts elsewhere look different.
+    pub fn credential_tag(&self, kind: &str, owner: &str, text: &[u8]) -> [u8; 32] {
+        let mut message = Zeroizing::new(Vec::with_capacity(12 + kind.len() + owner.len() + text.len()));
+        for part in [kind.as_bytes(), owner.as_bytes(), text] {
+            message.put_u32(u32::try_from(part.len()).expect("a request is smaller than 4 GiB"));
+            message.put_slice(part);
+        }
+        self.credentials.tag(&message)
     }
 
     /// How a secret string shows in an audit record: HMAC-SHA256 by a key of the device.
@@ -213,6 +226,17 @@ mod tests {
         assert_eq!(made.token_tag(b"t"), opened.token_tag(b"t"));
         assert!(Keyring::open(&keyring(2).1, ClusterId(Uuid::nil()), &sealed).is_err(), "another root key");
         assert!(Keyring::open(&root, ClusterId(Uuid::max()), &sealed).is_err(), "another cluster");
+    }
+
+    #[test]
+    fn equal_credentials_of_different_owners_look_different() {
+        let (keyring, ..) = keyring(1);
+        let tag = keyring.credential_tag("a", "b", b"c");
+        assert_eq!(tag, keyring.credential_tag("a", "b", b"c"));
+        for (kind, owner, text) in [("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x"), ("ab", "", "c"), ("a", "", "bc"), ("", "ab", "c")] {
+            assert_ne!(tag, keyring.credential_tag(kind, owner, text.as_bytes()), "{kind} {owner} {text}");
+        }
+        assert_ne!(keyring.credential_tag("", "", b"t"), keyring.token_tag(b"t"));
     }
 
     #[test]

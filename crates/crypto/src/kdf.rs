@@ -24,6 +24,8 @@ pub mod label {
     pub const TOKEN: &str = "conclave/token/hmac/v1";
     /// AES-256-GCM over batch tokens, under a value key.
     pub const BATCH_TOKEN: &str = "conclave/batch-token/aead/v1";
+    /// HMAC-SHA256 by which credentials of auth methods are stored and looked up.
+    pub const CREDENTIAL: &str = "conclave/credential/hmac/v1";
     /// HMAC-SHA256 over snapshot files.
     pub const SNAPSHOT: &str = "conclave/snapshot/hmac/v1";
     /// HMAC-SHA256 over the seal records, which are stored in clear.

@@ -10,12 +10,14 @@
 //! | [`kdf`] | HKDF-SHA256 | RFC 5869 |
 //! | [`mac`] | HMAC-SHA256 | RFC 2104, FIPS 198-1 |
 //! | [`digest`] | SHA-256 | FIPS 180-4 |
+//! | [`password`] | Argon2id version 1.3 | RFC 9106 |
 //! | [`shamir`] | Shamir's scheme over GF(256) | CACM 22(11), 1979 |
 
 pub mod aead;
 pub mod digest;
 pub mod kdf;
 pub mod mac;
+pub mod password;
 pub mod rng;
 pub mod secret;
 pub mod shamir;

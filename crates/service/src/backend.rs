@@ -12,7 +12,7 @@ use types::capability::Verb;
 
 use crate::mount::Mount;
 use crate::outcome::Operation;
-use crate::{sys, token};
+use crate::{auth, sys, token};
 
 /// An ask that has found its route.
 pub(crate) struct Asked<'a> {
@@ -46,16 +46,15 @@ pub(crate) fn own(kind: &str) -> Option<&'static [Route<Handler>]> {
     match kind {
         "system" => Some(&sys::ROUTES),
         "token" => Some(token::ROUTES),
+        "userpass" => Some(auth::userpass::ROUTES),
+        "approle" => Some(auth::approle::ROUTES),
         _ => None,
     }
 }
 
 /// Who says, for a mount of this kind, whether a token that it made may be renewed; `None`: nobody needs to.
 pub(crate) fn renewal(kind: &str) -> Option<token::RenewalCheck> {
-    match kind {
-        // Auth methods whose users or roles can change or go.
-        _ => None,
-    }
+    matches!(kind, "userpass" | "approle").then_some(auth::renew_bounds as token::RenewalCheck)
 }
 
 /// The secret engine of this kind, in the version that the mount's options name. Engines have no state.

@@ -4,6 +4,7 @@
 
 mod audit;
 mod audited;
+mod auth;
 mod backend;
 mod body;
 mod chores;

@@ -11,6 +11,7 @@ use barrier::{Plan, ViewError};
 use crypto::Rng;
 use types::Timestamp;
 
+use crate::auth::Logins;
 use crate::denials::Denials;
 use crate::mount::Mount;
 use crate::namespace::Namespace;
@@ -62,6 +63,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) node: &'a dyn Node,
     /// For acts on the cluster rather than on records.
     pub(crate) store: &'a dyn Store,
+    /// What this node keeps of logins.
+    pub(crate) logins: &'a Logins,
 }
 
 impl Scope<'_> {

@@ -18,6 +18,7 @@ use types::{Clock, Path, Revision};
 
 use crate::audit::{AuditFailures, AuditTable, Broker, Event, PolicyResults};
 use crate::audited;
+use crate::auth::Logins;
 use crate::backend::{self, Parsed};
 use crate::chores::{ChoreCounts, Reaper};
 use crate::denials::{Denials, Denied};
@@ -60,6 +61,7 @@ pub struct Service {
     acls: Acls,
     denials: Denials,
     chores: chores::Counters,
+    logins: Logins,
     recording: ArcSwap<Recording>,
     turns: Vec<tokio::sync::Mutex<()>>,
     /// Drawn, so that nobody outside can tell which paths share a turn.
@@ -77,6 +79,7 @@ impl Service {
     /// Over an open store. Once that is sealed (again), every request is refused.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>, settings: Settings, node: Arc<dyn Node>) -> Service {
         let turn_salt = u64::from_le_bytes(generate_bytes(&*rng));
+        let logins = Logins::new(&*rng);
         Service {
             store,
             clock,
@@ -87,6 +90,7 @@ impl Service {
             acls: Acls::default(),
             denials: Denials::default(),
             chores: chores::Counters::default(),
+            logins,
             recording: ArcSwap::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             turn_salt,
@@ -344,6 +348,7 @@ impl Service {
             denials: &self.denials,
             node: &*self.node,
             store: &*self.store,
+            logins: &self.logins,
         }
     }
 

@@ -17,7 +17,8 @@ use crate::pipeline::Service;
 use crate::request::{Answer, Refusal, Request, Response};
 use crate::store::Store;
 
-struct MemoryStore(Arc<MemoryBarrier>);
+/// One table in memory.
+pub(crate) struct MemoryStore(pub(crate) Arc<MemoryBarrier>);
 
 #[async_trait::async_trait]
 impl Store for MemoryStore {
@@ -43,7 +44,8 @@ impl Store for MemoryStore {
     }
 }
 
-struct QuietNode;
+/// A node that tells nothing of itself.
+pub(crate) struct QuietNode;
 
 impl Node for QuietNode {
     fn version(&self) -> String {

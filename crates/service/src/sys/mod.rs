@@ -18,6 +18,7 @@ use types::capability::Verb;
 
 pub use cors::Cors;
 
+use crate::auth::locked_users;
 use crate::backend::{Asked, Handler};
 use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
 use crate::request::Answer;
@@ -34,6 +35,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     cors::ROUTES,
     explain::ROUTES,
     leases::ROUTES,
+    locked_users::ROUTES,
     node::ROUTES,
     tools::ROUTES,
 ];
