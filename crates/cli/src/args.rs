@@ -106,10 +106,10 @@ pub(crate) struct Server {
     #[arg(long, conflicts_with_all = ["config", "check"])]
     pub(crate) dev: bool,
     /// With -dev: where it listens; on 127.0.0.1 only
-    #[arg(long, value_name = "ADDRESS", requires = "dev", default_value = "127.0.0.1:8200", hide_default_value = true)]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "config", default_value = "127.0.0.1:8200", hide_default_value = true)]
     pub(crate) dev_listen_address: std::net::SocketAddr,
     /// With -dev: TLS for clients
-    #[arg(long, requires = "dev")]
+    #[arg(long, conflicts_with = "config")]
     pub(crate) dev_tls: bool,
     /// Only say whether the configuration is right
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
@@ -438,6 +438,8 @@ mod tests {
             "conclave server",
             "conclave server -dev -config=x.hcl",
             "conclave server -dev-tls -config=x.hcl",
+            "conclave server -dev-listen-address=127.0.0.1:1 -config=x.hcl",
+            "conclave server -dev-tls",
             "conclave operator init -key-shares=0",
             "conclave operator init -key-shares=256",
             "conclave kv put -cas=-1 secret/a x=1",

@@ -263,8 +263,7 @@ mod tests {
     fn a_removed_file_gives_its_memory_back() {
         let disk = RamDisk::new();
         let file = disk.open(Path::new("/f"), OpenMode::Create).unwrap();
-        let Node::File(kept) = disk.state().names[Path::new("/f")].clone() else { panic!("a file") };
-        let kept = Arc::downgrade(&kept);
+        let kept = Arc::downgrade(&disk.state().file(Path::new("/f")).unwrap());
         disk.remove(Path::new("/f")).unwrap();
         assert!(kept.upgrade().is_some(), "an open file stays usable");
         drop(file);
