@@ -111,7 +111,7 @@ impl Operation for Enable {
         let table = AuditTable::load(view)?.with(self.device.clone()).map_err(PlanError::Refused)?;
         let mut plan = Plan::new();
         table.store(&mut plan);
-        Ok(Outcome { plan, reply: Reply::Done, warnings: self.warnings.clone() })
+        Ok(Outcome::new(plan, Reply::Done).with_warnings(self.warnings.clone()))
     }
 }
 
@@ -268,7 +268,7 @@ fn stored(table: Option<AuditTable>) -> Outcome {
     if let Some(table) = table {
         table.store(&mut plan);
     }
-    Outcome { plan, reply: Reply::Done, warnings: Vec::new() }
+    Outcome::new(plan, Reply::Done)
 }
 
 #[cfg(test)]
