@@ -582,6 +582,8 @@ pub(crate) fn from_engine(outcome: engine::Outcome, root: &Name, lease_default: 
         engine::Reply::NotFound => Answer::NotFound,
         engine::Reply::List(names) if names.is_empty() => Answer::NotFound,
         engine::Reply::List(names) => Answer::Data(engine::json(&serde_json::json!({ "keys": names }))),
+        engine::Reply::Details(entries) if entries.is_empty() => Answer::NotFound,
+        engine::Reply::Details(entries) => Answer::Data(engine::details(&entries)),
     };
     Outcome { plan: outcome.plan.below(root), reply: Reply::Answer(answer), warnings: outcome.warnings }
 }

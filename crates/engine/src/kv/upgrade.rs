@@ -19,7 +19,6 @@ use super::record::{Config, Metadata, encode_metadata};
 use super::{data_name, metadata_name};
 use crate::PlanError;
 use crate::kv1::{secret_name, secrets_folder};
-use crate::listing::Page;
 
 /// Secrets that one step converts, at most: with three writes each they fit in a batch.
 pub const STEP_SECRETS_MAX: usize = 10_000;
@@ -51,17 +50,18 @@ pub fn step(view: &View, now: Timestamp) -> Result<Step, PlanError> {
         return Ok(Step { plan, converted: 0, is_last: false });
     };
     let started = decode_mark(&mark)?;
-    let paths = Page::first(STEP_SECRETS_MAX + 1).descendants(view, &secrets_folder())?;
+    // In no order, and so without looking again at what comes first.
+    let names = view.names_below(&secrets_folder(), STEP_SECRETS_MAX + 1)?;
     let (mut converted, mut bytes) = (0, 0);
-    for text in &paths {
+    for name in &names {
         if converted == STEP_SECRETS_MAX || bytes >= STEP_BYTES_MAX {
             break;
         }
-        let path = Path::parse(text).map_err(|_| PlanError::Malformed)?;
+        let path = Path::parse(name.as_str()).map_err(|_| PlanError::Malformed)?;
         bytes += convert(&mut plan, view, &path, started)?;
         converted += 1;
     }
-    Ok(Step { plan, converted, is_last: converted == paths.len() })
+    Ok(Step { plan, converted, is_last: converted == names.len() })
 }
 
 /// Makes one secret one of version 2. Returns about how many bytes that is in a batch.
