@@ -5,7 +5,7 @@ use std::time::Duration;
 use crypto::SecretBytes;
 use types::{Timestamp, Verb};
 
-use crate::audit::{Answered, Asked, Auth, GrantingPolicy, MountShown, PolicyResults};
+use crate::audit::{Answered, Asked, Auth, GrantingPolicy, MountShown, PolicyResults, WrapInfo};
 use crate::mount::Route;
 use crate::namespace::Namespace;
 use crate::permit::Permit;
@@ -57,8 +57,8 @@ pub(crate) fn asked<'a>(
         kind: &route.mount.kind,
         accessor: &route.mount.accessor,
         is_auth: route.mount.is_auth(),
-        plain_request_keys: &[],
-        plain_response_keys: &[],
+        plain_request_keys: &route.mount.audit_non_hmac_request_keys,
+        plain_response_keys: &route.mount.audit_non_hmac_response_keys,
     });
     Asked {
         mount,
@@ -83,8 +83,22 @@ pub(crate) fn answered<'a>(outcome: &'a Result<Answer, Refusal>, warnings: &'a [
         Ok(Answer::Data(data) | Answer::Gone(data)) => Answered { data: Some(data), ..nothing },
         Ok(Answer::Leased(data, lease)) => Answered { data: Some(data), lease_id: &lease.id, ..nothing },
         Ok(Answer::Auth(auth)) => Answered { auth: Some(made(auth)), ..nothing },
+        Ok(Answer::Wrapped(wrapped)) => Answered { wrap_info: Some(waiting(wrapped)), ..nothing },
         Ok(Answer::Raw(raw)) => Answered { data: Some(&raw.body), ..nothing },
         Ok(Answer::Done | Answer::NotFound) | Err(_) => nothing,
+    }
+}
+
+/// An answer that was wrapped.
+fn waiting(wrapped: &request::Wrapped) -> WrapInfo<'_> {
+    WrapInfo {
+        ttl: wrapped.ttl,
+        // EXPOSE: its HMAC is shown.
+        token: wrapped.token.expose(),
+        accessor: &wrapped.accessor,
+        creation_time: wrapped.created,
+        creation_path: &wrapped.path,
+        wrapped_accessor: &wrapped.wrapped_accessor,
     }
 }
 

@@ -74,6 +74,11 @@ pub(crate) fn find(mount: &Mount) -> Option<Backend<'static>> {
     }
 }
 
+/// Whether an auth method of this kind can be mounted.
+pub(crate) fn is_auth_method(kind: &str) -> bool {
+    !matches!(kind, "system" | "token") && own(kind).is_some()
+}
+
 impl Backend<'_> {
     /// Who may ask this, before policies are asked. What is not there is asked for with a token.
     pub(crate) fn access(&self, verb: Verb, path: &Path) -> Access {

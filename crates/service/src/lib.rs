@@ -28,6 +28,7 @@ mod sys;
 mod testing;
 mod token;
 mod ttl;
+mod wrapping;
 
 use barrier::{Keyring, Plan};
 use crypto::{Rng, Zeroizing};
@@ -40,7 +41,7 @@ pub use node::Node;
 pub use outcome::Settings;
 pub use permit::Permit;
 pub use pipeline::{ATTEMPTS_MAX, Service};
-pub use request::{Answer, Auth, Lease, Raw, Refusal, Request, Response};
+pub use request::{Answer, Auth, Lease, Raw, Refusal, Request, Response, Wrapped};
 pub use store::Store;
 pub use sys::Cors;
 pub use token::Caller;

@@ -73,6 +73,14 @@ impl Scope<'_> {
         self.caller.as_ref().ok_or(PlanError::Denied)
     }
 
+    /// What the caller's policies allow, also where they were not asked; `None` for who has no token for this namespace.
+    pub(crate) fn caller_authority(&self) -> Result<Option<Authority>, PlanError> {
+        match &self.caller {
+            Some(caller) if caller.namespace.contains(&self.namespace) => self.acls.authority(&self.records, caller, self.now).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Whether the caller may do as it likes here: by `root`, or by `sudo` on the request's path.
     pub(crate) fn is_sudo(&self) -> bool {
         let path = if self.namespace.is_root() { Ok(self.request.path.clone()) } else { self.namespace.path.join(&self.request.path) };
@@ -155,6 +163,8 @@ pub(crate) struct Grant {
     pub(crate) path: String,
     /// Never ends. Only for tokens with the policy `root`.
     pub(crate) is_eternal: bool,
+    /// No mount made it: it ends with none, and none bounds its life.
+    pub(crate) is_of_no_mount: bool,
 }
 
 /// What an operation answers.

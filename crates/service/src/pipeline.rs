@@ -19,7 +19,7 @@ use types::{Clock, Path, Revision};
 use crate::audit::{AuditFailures, AuditTable, Broker, Event, PolicyResults};
 use crate::audited;
 use crate::auth::Logins;
-use crate::backend::{self, Parsed};
+use crate::backend::{self, Backend, Parsed};
 use crate::chores::{ChoreCounts, Reaper};
 use crate::denials::{Denials, Denied};
 use crate::mount::{Mount, Route};
@@ -34,7 +34,7 @@ use crate::request::{Answer, Lease, Refusal, Request, Response};
 use crate::store::Store;
 use crate::sys::Cors;
 use crate::token::{self, Caller};
-use crate::{body, chores, cidr, help, lease};
+use crate::{body, chores, cidr, help, lease, records, sys, wrapping};
 
 /// How often a plan is made again when others have written the same records meanwhile.
 pub const ATTEMPTS_MAX: u32 = 64;
@@ -73,6 +73,8 @@ struct Place {
     namespace: Arc<Namespace>,
     /// `None`: nothing is mounted there.
     route: Option<Route>,
+    /// The namespace that the caller names is not there: this is the one that it would lie in.
+    is_lost: bool,
 }
 
 impl Service {
@@ -121,20 +123,25 @@ impl Service {
     }
 
     async fn try_handle(&self, mut request: Request, warnings: &mut Vec<String>) -> Result<Answer, Refusal> {
-        if request.wrap_ttl.is_some() {
-            return Err(Refusal::Refused("response wrapping is not available yet (leave out X-Vault-Wrap-TTL)".into()));
-        }
         let records = self.fresh().await?;
         let audit = self.recording(&records)?;
-        let place = self.place(&records, &mut request)?;
-        let request = &request;
         let caller = match &request.token {
             Some(text) => token::find(&records, text, self.clock.now()).map_err(|error| refusal(&error))?.map(Arc::new),
             None => None,
         };
         // A token that is used from where it may not be is as good as none.
         let caller = caller.filter(|caller| cidr::allows(&caller.token.bound_cidrs, request.remote));
-        let permitted = self.permit(request, caller.as_ref(), &place, &records);
+        let mut place = self.place(&records, &mut request)?;
+        if let Some(caller) = caller.as_ref().filter(|caller| wrapping::is_wrapping_token(caller)) {
+            // Who was given one need not be told of which namespace it is.
+            request.namespace = caller.namespace.path.clone();
+            place = self.place(&records, &mut request)?;
+        }
+        let request = &request;
+        let mut permitted = self.permit(request, caller.as_ref(), &place, &records);
+        if caller.is_none() && request.token.is_some() && permitted.is_err() && place.takes_a_wrapped_answer() {
+            permitted = Err(Refusal::Refused(wrapping::INVALID.into()));
+        }
 
         let permit = permitted.as_ref().ok().map(|permitted| Arc::clone(&permitted.permit));
         let (permit, who) = (permit.as_deref(), caller.as_deref());
@@ -151,7 +158,9 @@ impl Service {
         audit.record(&event).await.map_err(|_| Refusal::Audit)?;
 
         // A denied request spends a use too.
-        let spent = if self.is_open(request, &place) { Ok(caller.clone()) } else { self.spend(caller.as_ref(), &records).await };
+        // Who takes a wrapped answer ends the token with that, in one commit.
+        let spends_nothing = self.is_open(request, &place) || caller.as_ref().is_some_and(|caller| place.ends_its_token(caller));
+        let spent = if spends_nothing { Ok(caller.clone()) } else { self.spend(caller.as_ref(), &records).await };
         let outcome = match (permitted, spent) {
             (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
             (Ok(permitted), Ok(caller)) => {
@@ -223,7 +232,14 @@ impl Service {
         let find = |path: &Path| records.namespace(path).map_err(|error| refusal(&error));
         let usable = |found: Option<Arc<Namespace>>| found.filter(|namespace| !namespace.tainted);
         let no_route = |request: &Request| Refusal::NoRoute(request.path.as_str().to_owned());
-        let mut namespace = usable(find(&request.namespace)?).ok_or_else(|| no_route(request))?;
+        let mut namespace = Namespace::root();
+        for segment in request.namespace.segments() {
+            let path = Path::parse(segment).and_then(|segment| namespace.path.join(&segment)).map_err(|_| no_route(request))?;
+            match usable(find(&path)?) {
+                Some(inner) => namespace = inner,
+                None => return Ok(Place { namespace, route: None, is_lost: true }),
+            }
+        }
         loop {
             let route = records.mounts(&namespace).map_err(|error| refusal(&error))?.route(&request.path);
             let inner = match (&route, request.path.segments().next()) {
@@ -235,7 +251,7 @@ impl Service {
                 }
             };
             match inner {
-                None => return Ok(Place { namespace, route }),
+                None => return Ok(Place { namespace, route, is_lost: false }),
                 Some(inner) => {
                     let (_, rest) = request.path.as_str().split_once('/').unwrap_or_default();
                     request.path = Path::parse(rest).map_err(|_| no_route(request))?;
@@ -274,7 +290,8 @@ impl Service {
 
     /// Finds out what is asked, and whether the caller may. A caller who may not learns nothing else.
     fn permit(&self, request: &Request, caller: Option<&Arc<Caller>>, place: &Place, records: &Records) -> Result<Permitted, Refusal> {
-        let backend = place.route.as_ref().and_then(|route| backend::find(&route.mount));
+        let is_root_only = place.is_only_in_the_root() && !place.namespace.is_root();
+        let backend = place.route.as_ref().and_then(|route| backend_of(&route.mount, caller)).filter(|_| !is_root_only);
         if let (Some(route), Some(backend)) = (&place.route, &backend)
             && backend.access(request.verb, &route.rest) == Access::Anyone
         {
@@ -282,6 +299,12 @@ impl Service {
             return Ok(Permitted { permit: Arc::new(Permit::open(request.verb, full_path(request, place)?)), parsed, authority: None });
         }
         let caller = caller.filter(|caller| caller.namespace.contains(&place.namespace)).ok_or(Refusal::Denied)?;
+        if place.is_lost {
+            return Err(Refusal::NoSuch("namespace not found".into()));
+        }
+        if is_root_only {
+            return Err(Refusal::Refused("operation unavailable in namespaces".into()));
+        }
         let path = full_path(request, place)?;
         if let (Some(route), Some(backend), true) = (&place.route, &backend, help::is_asked_for(request)) {
             let operation = help::operation(&route.mount, &route.rest, backend.outlines());
@@ -299,7 +322,8 @@ impl Service {
         };
         let existing = match (&parsed, &place.route, request.verb) {
             (Ok(Parsed::Engine(operation)), Some(route), Verb::Write) => {
-                operation.is_create(&records.view.below(&route.mount.root())).map_err(PlanError::from)
+                let root = engine_root(&route.mount, Some(caller));
+                root.and_then(|root| operation.is_create(&records.view.below(&root)).map_err(PlanError::from))
             }
             (Ok(Parsed::Own(operation)), Some(route), Verb::Write) => {
                 let who = Who { caller: Some(Arc::clone(caller)), authority: Some(authority.clone()) };
@@ -407,7 +431,7 @@ impl Service {
         let scope = self.scope(work.request, who, &work.place.namespace, mount, records);
         let outcome = match parsed {
             Parsed::Engine(operation) => {
-                let root = mount.root();
+                let root = engine_root(mount, work.caller.as_ref()).map_err(|error| refusal(&error))?;
                 let planned = operation.plan(&scope.records.view.below(&root), scope.now);
                 let (lease_default, _) = mount.lease_ttls(&self.settings);
                 planned.map(|outcome| from_engine(outcome, &root, lease_default)).map_err(PlanError::from)
@@ -424,6 +448,13 @@ impl Service {
         };
         if let (Some(filter), Some(authority), Answer::Data(data)) = (permit.list_filter(), authority, &answer) {
             answer = filtered(data, filter, authority, permit, &work.place.namespace).unwrap_or(Answer::NotFound);
+        }
+        if let Some(ttl) = work.request.wrap_ttl {
+            if scope.caller.is_none() && !matches!(answer, Answer::Auth(_)) {
+                // Strangers write nothing.
+                return Err(Refusal::Refused("only who has a token can have this answer wrapped (leave out X-Vault-Wrap-TTL)".into()));
+            }
+            answer = wrapping::wrap(&scope, answer, ttl, &mut warnings, &mut plan).map_err(|error| refusal(&error))?;
         }
         if !plan.is_empty() {
             if let Some(caller) = &scope.caller {
@@ -524,6 +555,44 @@ fn denied(request: &Request, caller: &Caller, question: &Question<'_>, denial: &
     }
 }
 
+impl Place {
+    /// Whether it is a path of `sys/` that is there only in the root namespace.
+    fn is_only_in_the_root(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.mount.kind == "system" && sys::is_root_only(&route.rest))
+    }
+
+    /// Whether what is asked there ends the caller's token when it is done: the token of a wrapped answer.
+    fn ends_its_token(&self, caller: &Caller) -> bool {
+        let is_response = self.route.as_ref().is_some_and(|route| route.mount.kind == "cubbyhole" && route.rest.as_str() == "response");
+        wrapping::is_wrapping_token(caller) && (is_response || self.takes_a_wrapped_answer())
+    }
+
+    /// Whether what is asked there is a wrapped answer.
+    fn takes_a_wrapped_answer(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.mount.kind == "system" && sys::wrapping::takes_a_wrapped_answer(&route.rest))
+    }
+}
+
+/// What stands behind a mount, for this caller.
+fn backend_of(mount: &Mount, caller: Option<&Arc<Caller>>) -> Option<Backend<'static>> {
+    if mount.kind == "cubbyhole" && caller.is_some_and(|caller| wrapping::is_wrapping_token(caller)) {
+        return Some(Backend::Own(wrapping::CUBBYHOLE_ROUTES));
+    }
+    backend::find(mount)
+}
+
+/// Where an engine's records lie: the mount's own, or for a cubbyhole the caller's own.
+fn engine_root(mount: &Mount, caller: Option<&Arc<Caller>>) -> Result<Name, PlanError> {
+    match caller {
+        _ if mount.kind != "cubbyhole" => Ok(mount.root()),
+        Some(caller) if caller.token.batch => {
+            Err(PlanError::Refused("cubbyhole operations are only supported by 'service' type tokens".into()))
+        }
+        Some(caller) => Ok(records::cubbyhole_folder(&caller.namespace.id, &caller.tag)),
+        None => Err(PlanError::Denied),
+    }
+}
+
 /// The path from the root namespace on.
 fn full_path(request: &Request, place: &Place) -> Result<Path, Refusal> {
     if place.namespace.is_root() {
@@ -582,8 +651,6 @@ pub(crate) fn from_engine(outcome: engine::Outcome, root: &Name, lease_default: 
         engine::Reply::NotFound => Answer::NotFound,
         engine::Reply::List(names) if names.is_empty() => Answer::NotFound,
         engine::Reply::List(names) => Answer::Data(engine::json(&serde_json::json!({ "keys": names }))),
-        engine::Reply::Details(entries) if entries.is_empty() => Answer::NotFound,
-        engine::Reply::Details(entries) => Answer::Data(engine::details(&entries)),
     };
     Outcome { plan: outcome.plan.below(root), reply: Reply::Answer(answer), warnings: outcome.warnings }
 }

@@ -8,7 +8,7 @@ use crypto::SecretBytes;
 use engine::{AskError, Json};
 use proto::stored;
 use types::capability::Verb;
-use types::{Path, RequestId};
+use types::{Path, RequestId, Timestamp};
 
 /// A request, as a listener has read it. Confidential: no `Debug`.
 pub struct Request {
@@ -52,6 +52,8 @@ pub enum Answer {
     Leased(Json, Lease),
     /// A token, or what became of one.
     Auth(Box<Auth>),
+    /// An answer that waits for who holds its token.
+    Wrapped(Box<Wrapped>),
     /// Not JSON: as it is.
     Raw(Raw),
     /// Done; nothing to show.
@@ -71,6 +73,52 @@ pub struct Lease {
     pub duration: Duration,
     /// Whether it can be renewed.
     pub renewable: bool,
+}
+
+/// A wrapped answer, as who asked for it is told of it. Confidential: no `Debug`.
+pub struct Wrapped {
+    /// The text of the token that it waits for.
+    pub token: SecretBytes,
+    /// The token's accessor.
+    pub accessor: String,
+    /// How long it waits, from `created` on.
+    pub ttl: Duration,
+    /// When it was wrapped.
+    pub created: Timestamp,
+    /// The path that was asked, within its namespace.
+    pub path: String,
+    /// The accessor of the token in the answer; empty when there is none.
+    pub wrapped_accessor: String,
+}
+
+impl Wrapped {
+    /// The member `wrap_info` of Vault's envelope. Exact size, wiped when dropped.
+    pub fn json(&self) -> Json {
+        #[derive(serde::Serialize)]
+        struct Shown<'a> {
+            token: &'a str,
+            accessor: &'a str,
+            ttl: u64,
+            creation_time: String,
+            creation_path: &'a str,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            wrapped_accessor: &'a str,
+        }
+        engine::json(&Shown {
+            // EXPOSE: the token goes to who asked for it.
+            token: std::str::from_utf8(self.token.expose()).unwrap_or_default(),
+            accessor: &self.accessor,
+            ttl: self.ttl.as_secs(),
+            creation_time: shown_time(self.created),
+            creation_path: &self.path,
+            wrapped_accessor: &self.wrapped_accessor,
+        })
+    }
+}
+
+/// A time as clients read it: RFC 3339, in UTC.
+pub(crate) fn shown_time(at: Timestamp) -> String {
+    i64::try_from(at.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default().to_string()
 }
 
 /// An answer that is not JSON.

@@ -170,6 +170,7 @@ pub(crate) fn shown(answer: &Answer) -> Value {
         Answer::Data(data) | Answer::Leased(data, _) => parsed(data),
         Answer::Gone(data) => json!({ "gone": parsed(data) }),
         Answer::Auth(auth) => json!({ "auth": parsed(&auth.json()) }),
+        Answer::Wrapped(wrapped) => json!({ "wrap_info": parsed(&wrapped.json()) }),
         Answer::Raw(raw) => json!({ "raw": String::from_utf8_lossy(raw.body.expose()) }),
         Answer::Done => Value::Null,
         Answer::NotFound => json!("none"),

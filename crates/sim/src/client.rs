@@ -142,7 +142,7 @@ impl Client {
             Ok(response) => match response.outcome {
                 Ok(Reply::Data(data)) => Outcome::Answered(Some(serde_json::from_slice(data.expose()).expect("an answer is JSON"))),
                 Ok(Reply::Done | Reply::NotFound) => Outcome::Answered(None),
-                Ok(Reply::Gone(_) | Reply::Leased(..) | Reply::Auth(_) | Reply::Raw(_)) => {
+                Ok(Reply::Gone(_) | Reply::Leased(..) | Reply::Auth(_) | Reply::Wrapped(_) | Reply::Raw(_)) => {
                     panic!("{verb} {path}: this workload deletes nothing and asks for no token")
                 }
                 Err(refusal @ (Refusal::Indeterminate | Refusal::Internal | Refusal::Audit)) => Outcome::Unknown(refusal.to_string()),

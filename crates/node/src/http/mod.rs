@@ -35,6 +35,8 @@ pub(crate) struct Limits {
     pub(crate) room: Room,
 }
 
+/// The namespace that a request is for; the answer repeats it.
+const NAMESPACE_HEADER: &str = "x-vault-namespace";
 /// The largest body of a route that is served without a token.
 const SYSTEM_BODY_BYTES_MAX: usize = crate::room::FREE_BYTES;
 
@@ -75,6 +77,7 @@ pub(crate) struct Remote(pub(crate) SocketAddr);
 pub(crate) async fn handle(State(edge): State<Arc<Edge>>, Extension(Remote(remote)): Extension<Remote>, request: Request) -> Response {
     let id = RequestId::generate();
     let is_head = request.method() == http::Method::HEAD;
+    let namespace = request.headers().get(NAMESPACE_HEADER).cloned();
     let handled = tokio::time::timeout(edge.limits.duration_max, shared(&edge, id, remote, request)).await;
     let mut response = match handled {
         Ok(Ok(response)) => response,
@@ -82,6 +85,10 @@ pub(crate) async fn handle(State(edge): State<Arc<Edge>>, Extension(Remote(remot
         Err(_) => render::failure(&Failure::TookTooLong),
     };
     render::name(&mut response, id);
+    if let Some(namespace) = namespace {
+        // As it came: clients compare it.
+        response.headers_mut().insert(NAMESPACE_HEADER, namespace);
+    }
     if is_head { response.map(|_| Body::empty()) } else { response }
 }
 
@@ -108,6 +115,9 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request)
     let (head, body) = request.into_parts();
     let path = read::path(&head)?;
     if let Some(route) = system::find(&path) {
+        if !system::is_in_every_namespace(route) && !read::namespace(&head.headers)?.is_root() {
+            return Err(Failure::Header("operation unavailable in namespaces".into()));
+        }
         let bytes_max = SYSTEM_BODY_BYTES_MAX.min(edge.limits.body_bytes_max);
         let (body, _held) = read::body(&head, body, bytes_max, &edge.limits, Box::pin(async { false })).await?;
         return system::handle(edge, route, &head, &body).await;

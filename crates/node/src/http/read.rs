@@ -132,8 +132,12 @@ pub(crate) fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().filter(|(name, _)| is_shown(name.as_str())).map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
 
-/// For how long the answer is to be wrapped: seconds, or a duration.
+/// For how long the answer is to be wrapped: seconds, or a duration. The wrapping token is an ordinary one; who wants it as a JWT is refused.
 pub(super) fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+    if headers.get("x-vault-wrap-format").is_some_and(|value| !value.is_empty()) {
+        let text = "X-Vault-Wrap-Format is not available: a wrapping token is an ordinary token, and no JWT (leave the header out)";
+        return Err(Failure::Header(text.into()));
+    }
     let bad = || Failure::Header("X-Vault-Wrap-TTL must be seconds or a duration, for example 300 or 5m".into());
     let Some(value) = headers.get("x-vault-wrap-ttl") else { return Ok(None) };
     let ttl = match value.to_str().map_err(|_| bad())? {
@@ -284,6 +288,23 @@ mod tests {
             assert!(query(bad).is_err(), "{bad}");
         }
         assert!(query(&"a&".repeat(65)).is_err(), "too many");
+    }
+
+    #[test]
+    fn a_wrap_ttl_is_seconds_or_a_duration_and_nothing_else() {
+        let ttl = |pairs: &[(&'static str, &'static str)]| {
+            let headers = pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+            wrap_ttl(&headers.collect()).map(|ttl| ttl.map(|ttl| ttl.as_secs())).map_err(|error| error.to_string())
+        };
+        let name = "x-vault-wrap-ttl";
+        for (value, want) in [("60", Some(60)), ("5m", Some(300)), ("1h30m", Some(5400)), ("0", None), ("", None)] {
+            assert_eq!(ttl(&[(name, value)]), Ok(want), "{value}");
+        }
+        assert_eq!(ttl(&[]), Ok(None));
+        for value in ["abc", "-5", "5 m", "1e3"] {
+            assert!(ttl(&[(name, value)]).unwrap_err().contains("X-Vault-Wrap-TTL"), "{value}");
+        }
+        assert!(ttl(&[(name, "60"), ("x-vault-wrap-format", "jwt")]).unwrap_err().contains("JWT"));
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub(super) fn share(response: &mut Response, origin: &HeaderValue) {
 }
 
 /// Paths whose data Vault repeats at the top level of the answer.
-const TOP_LEVEL: &[&[&str]] = &[&["auth"], &["mounts"], &["policy"], &["audit"], &["capabilities"], &["key-status"], &["ha-status"]];
+const TOP_LEVEL: &[&[&str]] =
+    &[&["auth"], &["mounts"], &["policy"], &["audit"], &["capabilities"], &["key-status"], &["ha-status"], &["remount"]];
 
 /// The media type is exactly this: hvac compares it.
 const JSON: &str = "application/json";
@@ -111,6 +112,8 @@ pub(super) fn response(response: service::Response, is_top_level: bool) -> Respo
         // EXPOSE: as above.
         Ok(Answer::Auth(auth)) => whole(StatusCode::OK, Parts { auth: Some(auth.json().expose()), ..Parts::default() }),
         // EXPOSE: as above.
+        Ok(Answer::Wrapped(wrapped)) => whole(StatusCode::OK, Parts { wrap_info: Some(wrapped.json().expose()), ..Parts::default() }),
+        // EXPOSE: as above.
         Ok(Answer::Raw(raw)) => bytes_response(StatusCode::OK, raw.body.expose().to_vec(), &raw.content_type),
         // EXPOSE: as above.
         Ok(Answer::Gone(data)) => whole(StatusCode::NOT_FOUND, Parts { data: Some(data.expose()), ..Parts::default() }),
@@ -128,30 +131,23 @@ pub(super) fn response(response: service::Response, is_top_level: bool) -> Respo
 struct Parts<'a> {
     data: Option<&'a [u8]>,
     auth: Option<&'a [u8]>,
+    wrap_info: Option<&'a [u8]>,
     lease: Option<&'a Lease>,
 }
 
 fn envelope(status: StatusCode, request_id: String, parts: Parts<'_>, warnings: Option<Vec<String>>, is_top_level: bool) -> Response {
     let raw = |part: Option<&[u8]>| part.map(serde_json::from_slice::<&RawValue>).transpose().map(|part| part.map(ToOwned::to_owned));
-    let (data, auth) = match (raw(parts.data), raw(parts.auth)) {
-        (Ok(data), Ok(auth)) => (data, auth),
-        (Err(error), _) | (_, Err(error)) => {
+    let (data, auth, wrap_info) = match (raw(parts.data), raw(parts.auth), raw(parts.wrap_info)) {
+        (Ok(data), Ok(auth), Ok(wrap_info)) => (data, auth, wrap_info),
+        (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
             tracing::error!(%error, "an engine's answer is no JSON");
             return failure(&Failure::Internal);
         }
     };
     let (lease_id, renewable, lease_duration) =
         parts.lease.map(|lease| (lease.id.clone(), lease.renewable, lease.duration.as_secs())).unwrap_or_default();
-    let body: Envelope<&RawValue, &RawValue> = Envelope {
-        request_id,
-        lease_id,
-        renewable,
-        lease_duration,
-        data: data.as_deref(),
-        wrap_info: None,
-        warnings,
-        auth: auth.as_deref(),
-    };
+    let body: Envelope<&RawValue, &RawValue> =
+        Envelope { request_id, lease_id, renewable, lease_duration, data: data.as_deref(), wrap_info, warnings, auth: auth.as_deref() };
     match &data {
         Some(data) if is_top_level => match with_top_level(&body, data) {
             Some(bytes) => bytes_response(status, bytes, JSON),

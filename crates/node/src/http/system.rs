@@ -115,6 +115,11 @@ pub(super) fn find(path: &Path) -> Option<&'static Route<Act>> {
     engine::route::find(ROUTES, path).map(|(route, _)| route)
 }
 
+/// Whether a route is there in every namespace, and not only in the root: as OpenBao.
+pub(super) fn is_in_every_namespace(route: &Route<Act>) -> bool {
+    matches!(route.pattern, "sys/seal-status" | "sys/leader")
+}
+
 /// Answers.
 pub(super) async fn handle(edge: &Edge, route: &Route<Act>, head: &Parts, body: &SecretBytes) -> Result<Response, Failure> {
     let verb = match head.method {

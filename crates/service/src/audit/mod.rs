@@ -23,7 +23,7 @@ use file::Sink;
 
 pub use device::RECORD_DURATION_MAX;
 pub(crate) use options::{DeviceOptions, parse_flag};
-pub(crate) use record::{Answered, Asked, AuditedHeaders, Auth, Event, GrantingPolicy, MountShown, PolicyResults};
+pub(crate) use record::{Answered, Asked, AuditedHeaders, Auth, Event, GrantingPolicy, MountShown, PolicyResults, WrapInfo};
 pub use table::{AuditTable, DEVICES_MAX, DeviceConfig, HEADERS_MAX};
 
 /// How long a look at a file may take when a device is turned on.

@@ -6,14 +6,18 @@ mod cors;
 mod explain;
 mod leases;
 mod mounts;
+pub(crate) mod namespaces;
 mod node;
 mod policies;
+mod remount;
 mod tools;
+pub(crate) mod wrapping;
 
 use std::sync::LazyLock;
 
 use engine::AskError;
 use engine::route::{Access, Field, FieldKind, Method, Route};
+use types::Path;
 use types::capability::Verb;
 
 pub use cors::Cors;
@@ -29,6 +33,9 @@ pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> = LazyLock::new(|| TABLE
 const TABLES: &[&[Route<Handler>]] = &[
     CLUSTER,
     mounts::ROUTES,
+    remount::ROUTES,
+    namespaces::ROUTES,
+    wrapping::ROUTES,
     AUDIT,
     policies::ROUTES,
     capabilities::ROUTES,
@@ -39,6 +46,40 @@ const TABLES: &[&[Route<Handler>]] = &[
     node::ROUTES,
     tools::ROUTES,
 ];
+
+/// What is of the whole cluster, and so only in the root namespace: by how its paths begin, segment by segment.
+const ROOT_ONLY: &[&str] = &[
+    "audit",
+    "audit-hash",
+    "config",
+    "generate-root",
+    "generate-root-token",
+    "health",
+    "host-info",
+    "in-flight-req",
+    "init",
+    "internal/inspect",
+    "key-status",
+    "loggers",
+    "metrics",
+    "monitor",
+    "pprof",
+    "quotas",
+    "raw",
+    "rekey",
+    "rekey-recovery-key",
+    "replication",
+    "rotate",
+    "seal",
+    "step-down",
+    "storage",
+    "unseal",
+];
+
+/// Whether a path of `sys/` is not there in the namespaces below the root.
+pub(crate) fn is_root_only(rest: &Path) -> bool {
+    ROOT_ONLY.iter().any(|known| rest.starts_with(known.split('/')))
+}
 
 /// The cluster itself.
 const CLUSTER: &[Route<Handler>] = &[

@@ -1,27 +1,65 @@
 //! `sys/mounts`, `sys/auth`, `sys/internal/ui/mounts`: what is mounted, and mounting.
+//!
+//! Always: a mount that is disabled is gone at once, for all nodes, and what it kept is erased by a chore that was planned with its end.
+//! A setting is kept and does what it says, or is refused.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use barrier::Plan;
 use engine::AskError;
 use engine::route::{Access, Field, FieldKind, Method, Route};
 use proto::http;
-use serde::Deserialize;
+use proto::stored;
+use proto::stored::chore::Task;
 use serde_json::{Map, Value, json};
+use types::Path;
 use types::capability::Verb;
-use types::{Path, duration};
 
-use crate::backend::{Asked, Handler};
+use crate::backend::{self, Asked, Handler};
+use crate::body::{self, Fields};
+use crate::due;
 use crate::mount::{Mount, MountTable};
-use crate::outcome::{Operation, Outcome, PlanError, planned};
+use crate::namespace::Namespace;
+use crate::outcome::{Operation, Outcome, PlanError, Scope, Settings, planned};
 use crate::request::Answer;
+
+/// Names in one of a mount's lists, at most.
+const NAMES_MAX: usize = 256;
+/// Bytes of a mount's path, at most.
+const PATH_BYTES_MAX: usize = 512;
+/// Bytes of a description, an option or a name in a list, at most.
+const TEXT_BYTES_MAX: usize = 4096;
+/// Options of one mount, at most.
+const OPTIONS_MAX: usize = 64;
 
 const MOUNT_PATH: &[Field] = &[Field::required("path", FieldKind::Text, "Where it is mounted.")];
 const MOUNT_FIELDS: &[Field] = &[
-    Field::required("type", FieldKind::Text, "The engine."),
+    Field::required("type", FieldKind::Text, "What is mounted: for secrets kv or kv-v2, for auth the method's name."),
     Field::optional("description", FieldKind::Text, "For people."),
-    Field::optional("config", FieldKind::Map, "Settings: default_lease_ttl and max_lease_ttl."),
+    Field::optional("config", FieldKind::Map, "Settings, as they can be tuned later."),
     Field::optional("options", FieldKind::Map, "The engine's own options; kv has version."),
+];
+const TUNE_FIELDS: &[Field] = &[
+    Field::optional(
+        "default_lease_ttl",
+        FieldKind::Duration,
+        "How long leases and tokens live when nothing is said; system or 0: as the system says.",
+    ),
+    Field::optional("max_lease_ttl", FieldKind::Duration, "How long they may live; system or 0: as the system says."),
+    Field::optional("description", FieldKind::Text, "For people."),
+    Field::optional("options", FieldKind::Map, "The engine's own options; kv has version."),
+    Field::optional("listing_visibility", FieldKind::Text, "unauth: shown to everybody; hidden: to who may do anything below it."),
+    Field::optional("audit_non_hmac_request_keys", FieldKind::List, "Members of bodies that audit records show in clear."),
+    Field::optional("audit_non_hmac_response_keys", FieldKind::List, "Members of answers that audit records show in clear."),
+    Field::optional("passthrough_request_headers", FieldKind::List, "Headers that the engine may see; no engine so far looks at any."),
+    Field::optional("allowed_response_headers", FieldKind::List, "Headers that the engine may set; no engine so far sets any."),
+    Field::optional("token_type", FieldKind::Text, "Of an auth method: default-service, default-batch, service or batch."),
+    Field::optional(
+        "user_lockout_config",
+        FieldKind::Map,
+        "Of approle, ldap and userpass: lockout_threshold, lockout_duration, lockout_counter_reset_duration, lockout_disable.",
+    ),
 ];
 
 /// What may be asked of mounts.
@@ -38,8 +76,25 @@ pub(super) const ROUTES: &[Route<Handler>] = &[
         about: "One secret engine's mount.",
         parameters: MOUNT_PATH,
         methods: &[
-            Method { verb: Verb::Read, summary: "Shows the mount.", fields: &[], query: &[], handler: show },
-            Method { verb: Verb::Write, summary: "Mounts an engine.", fields: MOUNT_FIELDS, query: &[], handler: enable },
+            Method { verb: Verb::Read, summary: "Shows the mount.", fields: &[], query: &[], handler: show_secret },
+            Method { verb: Verb::Write, summary: "Mounts an engine.", fields: MOUNT_FIELDS, query: &[], handler: enable_secret },
+            Method {
+                verb: Verb::Delete,
+                summary: "Unmounts the engine and erases what it kept.",
+                fields: &[],
+                query: &[],
+                handler: disable_secret,
+            },
+        ],
+        access: Access::Token,
+    },
+    Route {
+        pattern: "mounts/{path...}/tune",
+        about: "A mount's settings.",
+        parameters: MOUNT_PATH,
+        methods: &[
+            Method { verb: Verb::Read, summary: "Shows the settings as they work.", fields: &[], query: &[], handler: show_tuning },
+            Method { verb: Verb::Write, summary: "Changes the settings that are named.", fields: TUNE_FIELDS, query: &[], handler: tune },
         ],
         access: Access::Token,
     },
@@ -51,26 +106,61 @@ pub(super) const ROUTES: &[Route<Handler>] = &[
         access: Access::Token,
     },
     Route {
+        pattern: "auth/{path...}",
+        about: "One auth method's mount.",
+        parameters: MOUNT_PATH,
+        methods: &[
+            Method { verb: Verb::Read, summary: "Shows the mount.", fields: &[], query: &[], handler: show_auth },
+            Method { verb: Verb::Write, summary: "Mounts an auth method.", fields: MOUNT_FIELDS, query: &[], handler: enable_auth },
+            Method {
+                verb: Verb::Delete,
+                summary: "Unmounts the method, ends its tokens and erases what it kept.",
+                fields: &[],
+                query: &[],
+                handler: disable_auth,
+            },
+        ],
+        access: Access::Sudo,
+    },
+    Route {
+        pattern: "auth/{path...}/tune",
+        about: "An auth method's settings.",
+        parameters: MOUNT_PATH,
+        methods: &[
+            Method { verb: Verb::Read, summary: "Shows the settings as they work.", fields: &[], query: &[], handler: show_auth_tuning },
+            Method {
+                verb: Verb::Write,
+                summary: "Changes the settings that are named.",
+                fields: TUNE_FIELDS,
+                query: &[],
+                handler: tune_auth,
+            },
+        ],
+        access: Access::Sudo,
+    },
+    Route {
         pattern: "internal/ui/mounts",
-        about: "What clients may see of mounts before they know where they are.",
+        about: "The mounts below which the token may do anything; for who has none, those that are shown to everybody.",
         parameters: &[],
-        methods: &[Method { verb: Verb::Read, summary: "Shows every mount.", fields: &[], query: &[], handler: overview }],
-        access: Access::Token,
+        methods: &[Method { verb: Verb::Read, summary: "Shows the mounts.", fields: &[], query: &[], handler: overview }],
+        access: Access::Anyone,
     },
     Route {
         pattern: "internal/ui/mounts/{path...}",
-        about: "The mount that holds a path.",
+        about: "The mount that holds a path, for who may do anything below it.",
         parameters: &[Field::required("path", FieldKind::Text, "Any path.")],
         methods: &[Method { verb: Verb::Read, summary: "Shows the mount that holds the path.", fields: &[], query: &[], handler: holding }],
-        access: Access::Token,
+        // Whoever has a token may ask, whatever its policies; they decide what is shown.
+        access: Access::Anyone,
     },
 ];
 
 /// How a mount is shown.
-fn shown(mount: &Mount) -> http::Mount {
-    let options: BTreeMap<String, String> = mount.options.clone();
-    http::Mount {
-        kind: mount.kind.clone(),
+fn shown(mount: &Mount, namespace: &Namespace) -> Value {
+    let is_own = matches!(mount.kind.as_str(), "system" | "token" | "cubbyhole");
+    let kind = if is_own && !namespace.is_root() { format!("ns_{}", mount.kind) } else { mount.kind.clone() };
+    let shown = http::Mount {
+        kind,
         description: mount.description.clone(),
         accessor: mount.accessor.clone(),
         config: http::MountConfig {
@@ -78,58 +168,144 @@ fn shown(mount: &Mount) -> http::Mount {
             max_lease_ttl: mount.lease_ttl_max_s,
             force_no_cache: false,
         },
-        options: if options.is_empty() { None } else { Some(options) },
-        local: false,
+        options: if is_own { None } else { Some(mount.options.clone()) },
+        local: mount.kind == "cubbyhole",
         seal_wrap: mount.kind == "system",
         external_entropy_access: false,
         uuid: mount.uuid.clone(),
         plugin_version: String::new(),
         running_plugin_version: String::new(),
         running_sha256: String::new(),
-        deprecation_status: if mount.kind == "kv" { "supported".into() } else { String::new() },
+        deprecation_status: if is_own { String::new() } else { "supported".into() },
+    };
+    let mut shown = serde_json::to_value(shown).expect("a mount is plain data");
+    let config = shown["config"].as_object_mut().expect("it was made so");
+    settings(mount, config);
+    if let Some(lockout) = &mount.user_lockout {
+        config.insert("user_lockout_config".into(), Value::Object(shown_lockout(lockout)));
     }
+    shown
 }
 
-fn shown_value(mount: &Mount) -> Value {
-    let mut value = serde_json::to_value(shown(mount)).expect("a mount is plain data");
-    if mount.path.starts_with("auth/") {
-        value["config"]["token_type"] = json!("default-service");
+/// The settings that are shown alike in a mount's `config` and in its tuning, those that say anything.
+fn settings(mount: &Mount, shown: &mut Map<String, Value>) {
+    if mount.is_auth() {
+        shown.insert("token_type".into(), json!(if mount.token_type.is_empty() { "default-service" } else { &mount.token_type }));
     }
-    value
-}
-
-fn listing(table: &MountTable, auth: bool) -> Map<String, Value> {
-    let part = table.iter().filter(|mount| mount.path.starts_with("auth/") == auth);
-    part.map(|mount| (mount.path.trim_start_matches("auth/").to_owned(), shown_value(mount))).collect()
-}
-
-/// All secret engines.
-fn list_secrets(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    Ok(planned(|scope| Ok(Outcome::data(&listing(&*scope.records.mounts(&scope.namespace)?, false)))))
-}
-
-/// All auth methods.
-fn list_auth(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    Ok(planned(|scope| Ok(Outcome::data(&listing(&*scope.records.mounts(&scope.namespace)?, true)))))
-}
-
-/// One mount.
-fn show(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    let path = format!("{}/", asked.captures.text("path"));
-    Ok(planned(move |scope| {
-        let table = scope.records.mounts(&scope.namespace)?;
-        match table.iter().find(|mount| mount.path == path) {
-            Some(mount) => Ok(Outcome::data(&shown_value(mount))),
-            None => Err(PlanError::Refused(format!("No secret engine mount at {path}"))),
+    if !mount.listing_visibility.is_empty() {
+        shown.insert("listing_visibility".into(), json!(mount.listing_visibility));
+    }
+    for (name, list) in [
+        ("audit_non_hmac_request_keys", &mount.audit_non_hmac_request_keys),
+        ("audit_non_hmac_response_keys", &mount.audit_non_hmac_response_keys),
+        ("passthrough_request_headers", &mount.passthrough_request_headers),
+        ("allowed_response_headers", &mount.allowed_response_headers),
+    ] {
+        if !list.is_empty() {
+            shown.insert(name.into(), json!(list));
         }
-    }))
+    }
+}
+
+fn shown_lockout(lockout: &stored::UserLockout) -> Map<String, Value> {
+    Map::from_iter([
+        ("user_lockout_threshold".into(), json!(lockout.threshold)),
+        ("user_lockout_duration".into(), json!(lockout.duration_s)),
+        ("user_lockout_counter_reset_duration".into(), json!(lockout.counter_reset_s)),
+        ("user_lockout_disable".into(), json!(lockout.disabled)),
+    ])
+}
+
+/// The settings as they work.
+fn tuning(mount: &Mount, system: &Settings) -> Value {
+    let (default, max) = mount.lease_ttls(system);
+    let mut shown = Map::from_iter([
+        ("description".into(), json!(mount.description)),
+        ("default_lease_ttl".into(), json!(default.as_secs())),
+        ("max_lease_ttl".into(), json!(max.as_secs())),
+        ("force_no_cache".into(), json!(false)),
+    ]);
+    if !mount.options.is_empty() {
+        shown.insert("options".into(), json!(mount.options));
+    }
+    settings(mount, &mut shown);
+    shown.extend(mount.user_lockout.as_ref().map(shown_lockout).unwrap_or_default());
+    Value::Object(shown)
+}
+
+fn listing(scope: &Scope<'_>, auth: bool) -> Result<Map<String, Value>, PlanError> {
+    let table = scope.records.mounts(&scope.namespace)?;
+    let part = table.iter().filter(|mount| mount.is_auth() == auth);
+    Ok(part.map(|mount| (mount.shown_path().to_owned(), shown(mount, &scope.namespace))).collect())
+}
+
+fn list_secrets(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    Ok(planned(|scope| Ok(Outcome::data(&listing(scope, false)?))))
+}
+
+fn list_auth(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    Ok(planned(|scope| Ok(Outcome::data(&listing(scope, true)?))))
+}
+
+/// The mount that the request's path names. Auth methods may also be named as `mounts/auth/…`.
+fn named(asked: &Asked<'_>, prefix: &str) -> String {
+    format!("{prefix}{}/", asked.captures.text("path"))
+}
+
+fn show(path: String, problem: &'static str) -> Box<dyn Operation> {
+    planned(move |scope| match scope.records.mounts(&scope.namespace)?.find(&path) {
+        Some(mount) => Ok(Outcome::data(&shown(mount, &scope.namespace))),
+        None => Err(PlanError::Refused(format!("{problem} at {}", path.strip_prefix("auth/").unwrap_or(&path)))),
+    })
+}
+
+fn show_secret(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    Ok(show(named(asked, ""), "No secret engine mount"))
+}
+
+fn show_auth(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    Ok(show(named(asked, "auth/"), "No auth engine"))
+}
+
+fn show_tuning_of(path: String) -> Box<dyn Operation> {
+    planned(move |scope| match scope.records.mounts(&scope.namespace)?.find(&path) {
+        Some(mount) => Ok(Outcome::data(&tuning(mount, scope.settings))),
+        None => Err(PlanError::Refused(format!("cannot fetch sysview for path {path:?}"))),
+    })
+}
+
+fn show_tuning(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    Ok(show_tuning_of(named(asked, "")))
+}
+
+fn show_auth_tuning(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    Ok(show_tuning_of(named(asked, "auth/")))
+}
+
+/// The path of a mount from the root namespace on.
+fn full_path(mount: &Mount, namespace: &Namespace) -> Result<Path, PlanError> {
+    let path = Path::parse(&mount.path).map_err(|_| PlanError::Malformed)?;
+    namespace.path.join(&path).map_err(|_| PlanError::Malformed)
 }
 
 /// What a client may see before it knows where it is.
 fn overview(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     Ok(planned(|scope| {
-        let table = scope.records.mounts(&scope.namespace)?;
-        Ok(Outcome::data(&json!({ "auth": listing(&table, true), "secret": listing(&table, false) })))
+        let authority = scope.caller_authority()?;
+        let (mut auth, mut secret) = (Map::new(), Map::new());
+        for mount in scope.records.mounts(&scope.namespace)?.iter() {
+            let is_public = mount.listing_visibility == "unauth";
+            let value = match &authority {
+                Some(authority) if is_public || authority.acl().grants_below(&full_path(mount, &scope.namespace)?) => {
+                    shown(mount, &scope.namespace)
+                }
+                None if is_public => json!({ "type": mount.kind, "description": mount.description, "options": mount.options }),
+                _ => continue,
+            };
+            let part = if mount.is_auth() { &mut auth } else { &mut secret };
+            part.insert(mount.shown_path().to_owned(), value);
+        }
+        Ok(Outcome::data(&json!({ "auth": auth, "secret": secret })))
     }))
 }
 
@@ -137,59 +313,42 @@ fn overview(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
 fn holding(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let path: Path = asked.captures.path("path");
     Ok(planned(move |scope| {
-        let table = scope.records.mounts(&scope.namespace)?;
-        match table.route(&path) {
-            Some(route) => {
-                let mut data = shown_value(&route.mount);
-                data["path"] = json!(route.mount.path);
-                Ok(Outcome::data(&data))
-            }
-            None => Err(PlanError::Denied),
+        let authority = scope.caller_authority()?.ok_or(PlanError::Denied)?;
+        if let Some(route) = scope.records.mounts(&scope.namespace)?.route(&path)
+            && authority.acl().grants_below(&full_path(&route.mount, &scope.namespace)?)
+        {
+            let mut data = shown(&route.mount, &scope.namespace);
+            data["path"] = json!(route.mount.shown_path());
+            return Ok(Outcome::data(&data));
         }
+        let path = path.as_folder();
+        Err(PlanError::Forbidden(format!(
+            "preflight capability check returned 403, please ensure client's policies grant access to path {:?}",
+            path.as_str()
+        )))
     }))
 }
 
-#[derive(Deserialize)]
-struct EnableBody {
-    #[serde(rename = "type")]
-    kind: String,
-    /// hvac sends null when there is none.
-    #[serde(default)]
+/// What may be said of a mount when it is made or tuned. `None`: stays as it is.
+#[derive(Default)]
+struct Tuning {
+    lease_ttl_default: Option<Duration>,
+    lease_ttl_max: Option<Duration>,
     description: Option<String>,
-    #[serde(default)]
-    options: Option<BTreeMap<String, Value>>,
-    #[serde(default)]
-    config: Option<BTreeMap<String, Value>>,
-    #[serde(flatten)]
-    others: BTreeMap<String, Value>,
+    options: Option<BTreeMap<String, String>>,
+    listing_visibility: Option<String>,
+    lists: [Option<Vec<String>>; 4],
+    token_type: Option<String>,
+    user_lockout: Option<LockoutTuning>,
 }
 
-/// The lease times of a mount, in seconds; what else `config` may say is refused unless it asks for nothing.
-fn lease_ttls(config: BTreeMap<String, Value>) -> Result<(u64, u64), String> {
-    let (mut default, mut max) = (0, 0);
-    for (name, value) in config {
-        let ttl = || {
-            let parsed = match &value {
-                Value::String(text) if text.is_empty() => Ok(std::time::Duration::ZERO),
-                Value::String(text) => duration::parse(text).map_err(|error| error.to_string()),
-                Value::Number(number) => {
-                    number.as_u64().map(std::time::Duration::from_secs).ok_or("it is no whole number of seconds".into())
-                }
-                _ => Err("it is neither a duration nor a number of seconds".into()),
-            };
-            parsed.map(|ttl| ttl.as_secs()).map_err(|problem| format!("config.{name}: {problem}"))
-        };
-        match name.as_str() {
-            "default_lease_ttl" => default = ttl()?,
-            "max_lease_ttl" => max = ttl()?,
-            _ if asks_for_nothing(&value) => {}
-            _ => return Err(format!("config.{name} is not available yet (leave it out)")),
-        }
-    }
-    if max != 0 && default > max {
-        return Err(format!("config.default_lease_ttl ({default} s) is longer than config.max_lease_ttl ({max} s)"));
-    }
-    Ok((default, max))
+/// As [`Tuning`], of the lock-out.
+#[derive(Default)]
+struct LockoutTuning {
+    threshold: Option<u64>,
+    duration: Option<Duration>,
+    counter_reset: Option<Duration>,
+    disabled: Option<bool>,
 }
 
 /// Clients send settings with their empty values; such a one need not be understood.
@@ -198,66 +357,349 @@ fn asks_for_nothing(value: &Value) -> bool {
         Value::Null | Value::Bool(false) => true,
         Value::Bool(true) => false,
         Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty() || text == "hidden",
+        Value::String(text) => text.is_empty() || text == "false",
         Value::Array(values) => values.is_empty(),
         Value::Object(fields) => fields.values().all(asks_for_nothing),
     }
 }
 
-/// Mounts an engine: `POST sys/mounts/PATH`.
-fn enable(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    let segments: Vec<&str> = asked.captures.text("path").split('/').collect();
-    let (ask, rng) = (asked.ask, asked.rng);
-    let invalid = |text: String| AskError::Invalid(text);
-    // EXPOSE: the body is parsed; it holds no secret, and no error repeats it.
-    let body: EnableBody = serde_json::from_slice(ask.body.expose())
-        .map_err(|_| invalid(r#"a JSON object with "type" is needed, for example {"type": "kv", "options": {"version": "2"}}"#.into()))?;
-    if segments.len() > 1 && segments.last() == Some(&"tune") {
-        return Err(invalid("tuning a mount is not available yet".into()));
-    }
-    if let Some((name, _)) = body.others.iter().find(|(_, value)| !asks_for_nothing(value)) {
-        return Err(invalid(format!("{name:?} is not available yet (leave it out)")));
-    }
-    let (lease_ttl_default_s, lease_ttl_max_s) = lease_ttls(body.config.unwrap_or_default()).map_err(invalid)?;
-    let path = format!("{}/", segments.join("/"));
-    let first = segments.first().copied().unwrap_or_default();
-    if ["sys", "auth", "audit", "identity", "cubbyhole"].contains(&first) {
-        return Err(invalid(format!("cannot mount under reserved path {path:?}")));
-    }
-    let mut options = BTreeMap::new();
-    for (name, value) in body.options.unwrap_or_default() {
-        let text = match value {
-            Value::String(text) => text,
-            Value::Number(number) => number.to_string(),
-            _ => return Err(invalid(format!("option {name:?} must be a text or a number"))),
-        };
-        options.insert(name, text);
-    }
-    let kind = match body.kind.as_str() {
-        "kv-v2" => {
-            options.insert("version".into(), "2".into());
-            "kv".to_owned()
-        }
-        _ => body.kind,
+fn invalid(text: impl Into<String>) -> AskError {
+    AskError::Invalid(text.into())
+}
+
+/// Why a setting is not taken; for those that Vault has and that mean nothing here, what stands in their place.
+fn refusal(name: &str) -> AskError {
+    let why = match name {
+        "force_no_cache" => "no cache here ever answers with what is old",
+        "local" => "every node has every mount",
+        "seal_wrap" | "external_entropy_access" => "there is one seal, for everything",
+        "plugin_version" | "plugin_name" => "every engine is built in, in one version",
+        _ => "there is no such setting",
     };
-    if kind != "kv" {
-        return Err(invalid(format!("plugin not found in the catalog: {kind}")));
+    invalid(format!("{name:?} cannot be set: {why} (leave it out)"))
+}
+
+/// A duration; `system` is 0.
+fn lease_ttl(fields: &Fields, name: &str) -> Result<Option<Duration>, AskError> {
+    match fields.value(name) {
+        None => Ok(None),
+        Some(Value::String(text)) if text == "system" => Ok(Some(Duration::ZERO)),
+        Some(value) => match body::duration_of(value) {
+            Some(ttl) => Ok(Some(ttl)),
+            None => Err(invalid(format!(r#"{name} must be a duration: seconds, or a text such as "1h30m", or "system""#))),
+        },
     }
-    match options.get("version").map(String::as_str) {
-        Some("2") => {}
-        Some(other) if other != "1" => return Err(invalid(format!("kv has no version {other:?} (use \"2\")"))),
-        _ => return Err(invalid("only version 2 of kv exists so far (set options.version to \"2\")".into())),
+}
+
+fn check_text(name: &str, text: &str) -> Result<(), AskError> {
+    if text.len() > TEXT_BYTES_MAX { Err(invalid(format!("{name} is longer than {TEXT_BYTES_MAX} bytes"))) } else { Ok(()) }
+}
+
+impl Tuning {
+    /// Reads the members that are settings; others are refused, unless they ask for nothing or are named in `known`.
+    fn of(fields: &Fields, known: &[&str]) -> Result<Tuning, AskError> {
+        const LISTS: [&str; 4] =
+            ["audit_non_hmac_request_keys", "audit_non_hmac_response_keys", "passthrough_request_headers", "allowed_response_headers"];
+        let mut tuning = Tuning {
+            lease_ttl_default: lease_ttl(fields, "default_lease_ttl")?,
+            lease_ttl_max: lease_ttl(fields, "max_lease_ttl")?,
+            description: fields.text("description")?.map(str::to_owned),
+            options: fields.map("options")?,
+            listing_visibility: fields.text("listing_visibility")?.map(str::to_owned),
+            token_type: fields.text("token_type")?.filter(|text| !text.is_empty()).map(str::to_owned),
+            ..Tuning::default()
+        };
+        check_text("description", tuning.description.as_deref().unwrap_or_default())?;
+        if let Some(options) = &tuning.options {
+            if options.len() > OPTIONS_MAX {
+                return Err(invalid(format!("a mount has at most {OPTIONS_MAX} options")));
+            }
+            options.iter().try_for_each(|(name, text)| check_text("an option", name).and(check_text("an option", text)))?;
+        }
+        if let Some(visibility) = &tuning.listing_visibility
+            && !["", "hidden", "unauth"].contains(&visibility.as_str())
+        {
+            return Err(invalid(format!("invalid listing_visibility {visibility:?} (use \"unauth\" or \"hidden\")")));
+        }
+        for (list, name) in tuning.lists.iter_mut().zip(LISTS) {
+            *list = fields.list(name)?;
+            if list.as_ref().is_some_and(|list| list.len() > NAMES_MAX) {
+                return Err(invalid(format!("{name} has more than {NAMES_MAX} entries")));
+            }
+            list.iter().flatten().try_for_each(|text| check_text(name, text))?;
+        }
+        if let Some(kind) = &tuning.token_type
+            && !["default-service", "default-batch", "service", "batch"].contains(&kind.as_str())
+        {
+            return Err(invalid("invalid value for 'token_type' (use \"default-service\", \"default-batch\", \"service\" or \"batch\")"));
+        }
+        if let Some(lockout) = fields.value("user_lockout_config").filter(|value| !asks_for_nothing(value)) {
+            tuning.user_lockout = Some(LockoutTuning::of(lockout)?);
+        }
+        let own =
+            ["default_lease_ttl", "max_lease_ttl", "description", "options", "listing_visibility", "token_type", "user_lockout_config"];
+        let is_known = |name: &str| own.contains(&name) || LISTS.contains(&name) || known.contains(&name);
+        match fields.names().find(|name| !is_known(name) && !fields.value(name).is_none_or(asks_for_nothing)) {
+            Some(name) => Err(refusal(name)),
+            None => Ok(tuning),
+        }
     }
-    let description = body.description.unwrap_or_default();
-    let mount = Mount::make(&path, &kind, &description, options, rng);
-    let mount = Mount { lease_ttl_default_s, lease_ttl_max_s, ..mount };
+
+    /// Changes `mount`; an error text for the caller.
+    fn apply(&self, mount: &mut Mount) -> Result<(), String> {
+        fn set<T: Clone>(place: &mut T, value: &Option<T>) {
+            if let Some(value) = value {
+                place.clone_from(value);
+            }
+        }
+        if self.token_type.is_some() && !mount.is_auth() {
+            return Err("'token_type' can only be set on auth mounts".into());
+        }
+        if self.token_type.is_some() && mount.kind == "token" {
+            return Err("'token_type' cannot be set for 'token' or 'ns_token' auth mounts".into());
+        }
+        set(&mut mount.lease_ttl_default_s, &self.lease_ttl_default.map(|ttl| ttl.as_secs()));
+        set(&mut mount.lease_ttl_max_s, &self.lease_ttl_max.map(|ttl| ttl.as_secs()));
+        set(&mut mount.description, &self.description);
+        set(&mut mount.listing_visibility, &self.listing_visibility);
+        set(&mut mount.token_type, &self.token_type);
+        let [request_keys, response_keys, request_headers, response_headers] = &self.lists;
+        set(&mut mount.audit_non_hmac_request_keys, request_keys);
+        set(&mut mount.audit_non_hmac_response_keys, response_keys);
+        set(&mut mount.passthrough_request_headers, request_headers);
+        set(&mut mount.allowed_response_headers, response_headers);
+        if let Some(tuning) = &self.user_lockout {
+            if !mount.is_auth() || !["approle", "ldap", "userpass"].contains(&mount.kind.as_str()) {
+                return Err(format!("tuning of user lockout configuration for auth type {:?} not allowed", mount.kind));
+            }
+            tuning.apply(mount.user_lockout.get_or_insert_default());
+        }
+        Ok(())
+    }
+}
+
+impl LockoutTuning {
+    fn of(value: &Value) -> Result<LockoutTuning, AskError> {
+        let Value::Object(members) = value else { return Err(invalid("user_lockout_config must be an object")) };
+        let fields = Fields::from_object(members.clone());
+        let known = ["lockout_threshold", "lockout_duration", "lockout_counter_reset_duration", "lockout_disable"];
+        if let Some(name) = fields.names().find(|name| !known.contains(name)) {
+            return Err(invalid(format!("user_lockout_config has no {name:?} (it has {})", known.join(", "))));
+        }
+        Ok(LockoutTuning {
+            threshold: fields.integer("lockout_threshold")?,
+            duration: fields.duration("lockout_duration")?,
+            counter_reset: fields.duration("lockout_counter_reset_duration")?,
+            disabled: fields.boolean("lockout_disable")?,
+        })
+    }
+
+    fn apply(&self, lockout: &mut stored::UserLockout) {
+        lockout.threshold = self.threshold.unwrap_or(lockout.threshold);
+        lockout.duration_s = self.duration.map_or(lockout.duration_s, |duration| duration.as_secs());
+        lockout.counter_reset_s = self.counter_reset.map_or(lockout.counter_reset_s, |duration| duration.as_secs());
+        lockout.disabled = self.disabled.unwrap_or(lockout.disabled);
+    }
+}
+
+/// Whether a new mount's lease times fit each other and the system's; an error text for the caller.
+fn check_lease_ttls(mount: &Mount, system: &Settings) -> Result<(), String> {
+    let (default, max) = (mount.lease_ttl_default_s, mount.lease_ttl_max_s);
+    let system_max = system.lease_ttl_max.as_secs();
+    if max != 0 && default > max {
+        return Err("given default lease TTL greater than given max lease TTL".into());
+    }
+    if max == 0 && default > system_max {
+        return Err(format!("given default lease TTL greater than system max lease TTL of {system_max}"));
+    }
+    Ok(())
+}
+
+/// Whether something may be mounted at this path at all; an error text for the caller.
+pub(super) fn check_path(path: &str) -> Result<(), String> {
+    let first = path.strip_prefix("auth/").unwrap_or(path).split('/').next().unwrap_or_default();
+    let is_auth = path.starts_with("auth/");
+    if !is_auth && ["sys", "auth", "audit", "identity", "cubbyhole"].contains(&first) {
+        return Err(format!("cannot mount {path:?}"));
+    }
+    if path.split('/').any(|segment| segment == "tune") {
+        return Err(format!("cannot mount {path:?}: \"tune\" is no name for a part of a mount's path"));
+    }
+    if path.len() > PATH_BYTES_MAX {
+        return Err(format!("a mount's path has at most {PATH_BYTES_MAX} bytes"));
+    }
+    Ok(())
+}
+
+/// Plans that a mount at `path` and a namespace of its first segment never meet; an error when they would.
+pub(super) fn expect_no_namespace(scope: &Scope<'_>, namespace: &Namespace, path: &str, plan: &mut Plan) -> Result<(), PlanError> {
+    let first = path.split('/').next().unwrap_or_default();
+    let inner = Path::parse(first).and_then(|first| namespace.path.join(&first)).map_err(|error| PlanError::Refused(error.to_string()))?;
+    if scope.records.namespace(&inner)?.is_some() {
+        return Err(PlanError::Refused(format!("existing mount at {first}/ (it is a namespace)")));
+    }
+    plan.expect(Namespace::name(&inner), types::Revision::ABSENT);
+    Ok(())
+}
+
+fn enable_secret(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let path = named(asked, "");
+    check_path(&path).map_err(invalid)?;
+    enable(asked, path)
+}
+
+fn enable_auth(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let path = named(asked, "auth/");
+    check_path(&path).map_err(invalid)?;
+    enable(asked, path)
+}
+
+/// The kind and options of what is to be mounted.
+fn kind_and_options(
+    path: &str,
+    given: &str,
+    mut options: BTreeMap<String, String>,
+) -> Result<(String, BTreeMap<String, String>), AskError> {
+    if path.starts_with("auth/") {
+        return match given {
+            "token" => Err(invalid("token credential backend cannot be instantiated")),
+            _ if !backend::is_auth_method(given) => Err(invalid(format!("plugin not found in the catalog: {given}"))),
+            _ => Ok((given.to_owned(), options)),
+        };
+    }
+    let kind = match given {
+        "kv-v1" | "kv-v2" => {
+            options.insert("version".into(), given[4..].into());
+            "kv"
+        }
+        "system" | "token" | "cubbyhole" | "identity" => return Err(invalid(format!("mount type of {given:?} is not mountable"))),
+        _ => given,
+    };
+    if backend::engine(kind, &options).is_some() {
+        return Ok((kind.to_owned(), options));
+    }
+    match options.get("version") {
+        Some(version) if kind == "kv" => Err(invalid(format!("kv has no version {version:?} (use \"2\")"))),
+        None if kind == "kv" => Err(invalid("kv needs a version (set options.version to \"2\")")),
+        _ => Err(invalid(format!("plugin not found in the catalog: {kind}"))),
+    }
+}
+
+/// Mounts an engine or a method: `POST sys/mounts/PATH`, `POST sys/auth/PATH`.
+fn enable(asked: &Asked<'_>, path: String) -> Result<Box<dyn Operation>, AskError> {
+    let fields = Fields::of(asked.ask)?;
+    let given = fields.text("type")?.filter(|kind| !kind.is_empty()).ok_or_else(|| {
+        invalid(r#"backend type must be specified as a string: a JSON object with "type", for example {"type": "kv", "options": {"version": "2"}}"#)
+    })?;
+    // What is no setting of the mount itself lies in `config`.
+    let top = Tuning::of(&fields, &["type", "config", "path"])?;
+    let config = match fields.value("config") {
+        None => Tuning::default(),
+        Some(Value::Object(members)) => Tuning::of(&Fields::from_object(members.clone()), &[])?,
+        Some(_) => return Err(invalid("config must be an object")),
+    };
+    let options = top.options.clone().or_else(|| config.options.clone()).unwrap_or_default();
+    let (kind, options) = kind_and_options(&path, given, options)?;
+    let mut mount = Mount::make(&path, &kind, "", options, asked.rng);
+    config.apply(&mut mount).and_then(|()| top.apply(&mut mount)).map_err(invalid)?;
     Ok(planned(move |scope| {
-        let namespace_id = &scope.namespace.id;
-        let table = MountTable::load(&scope.records.view, namespace_id)?.with(mount.clone()).map_err(PlanError::Refused)?;
+        check_lease_ttls(&mount, scope.settings).map_err(PlanError::Refused)?;
         let mut plan = Plan::new();
-        table.store(namespace_id, &mut plan);
+        expect_no_namespace(scope, &scope.namespace, &mount.path, &mut plan)?;
+        let namespace_id = &scope.namespace.id;
+        MountTable::load(&scope.records.view, namespace_id)?
+            .with(mount.clone())
+            .map_err(PlanError::Refused)?
+            .store(namespace_id, &mut plan);
         Ok(Outcome::written(plan, Answer::Done))
     }))
+}
+
+fn disable_secret(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let path = named(asked, "");
+    if ["sys/", "cubbyhole/", "identity/"].contains(&path.as_str()) || path.starts_with("auth/") {
+        return Err(invalid(format!("cannot unmount {path:?}")));
+    }
+    Ok(disable(path))
+}
+
+fn disable_auth(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let path = named(asked, "auth/");
+    if path == "auth/token/" {
+        return Err(invalid("token credential backend cannot be disabled"));
+    }
+    Ok(disable(path))
+}
+
+/// Unmounts. Gone at once; tokens that an auth method made are not good any more, since their mount is not there. One that was not there
+/// stays so.
+fn disable(path: String) -> Box<dyn Operation> {
+    planned(move |scope| {
+        let namespace_id = &scope.namespace.id;
+        let mut plan = Plan::new();
+        if let Some((table, mount)) = MountTable::load(&scope.records.view, namespace_id)?.without(&path) {
+            table.store(namespace_id, &mut plan);
+            due::put(&mut plan, scope.now, &format!("mount-{}", mount.uuid), Task::PurgeMount(mount.uuid.clone()));
+        }
+        Ok(Outcome::written(plan, Answer::Done))
+    })
+}
+
+fn tune(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    tune_at(asked, named(asked, ""))
+}
+
+fn tune_auth(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    tune_at(asked, named(asked, "auth/"))
+}
+
+fn tune_at(asked: &Asked<'_>, path: String) -> Result<Box<dyn Operation>, AskError> {
+    let tuning = Tuning::of(&Fields::of(asked.ask)?, &[])?;
+    if ["sys/", "cubbyhole/"].contains(&path.as_str()) {
+        let problem = match &tuning {
+            Tuning { description: Some(_), .. } => "description",
+            Tuning { options: Some(_), .. } => "options",
+            _ => "lease TTLs and visibility",
+        };
+        return Err(invalid(format!("cannot tune parameter {problem} of {path}")));
+    }
+    Ok(planned(move |scope| {
+        let namespace_id = &scope.namespace.id;
+        let table = MountTable::load(&scope.records.view, namespace_id)?;
+        let Some(mount) = table.find(&path) else {
+            return Err(PlanError::Refused(format!("tune of path {path:?} failed: no mount entry found")));
+        };
+        let mut mount = Mount::clone(mount);
+        tuning.apply(&mut mount).map_err(PlanError::Refused)?;
+        let (default, max) = (mount.lease_ttl_default_s, mount.lease_ttl_max_s);
+        if max != 0 && default > max {
+            return Err(PlanError::Refused(format!(
+                "backend max lease TTL of {max} would be less than backend default lease TTL of {default}"
+            )));
+        }
+        check_lease_ttls(&mount, scope.settings).map_err(PlanError::Refused)?;
+        if let Some(options) = &tuning.options {
+            change_options(&mut mount, options).map_err(PlanError::Refused)?;
+        }
+        let mut plan = Plan::new();
+        table.replacing(mount).store(namespace_id, &mut plan);
+        Ok(Outcome::written(plan, Answer::Done))
+    }))
+}
+
+/// Changes options of a mount that is there; an error text for the caller.
+fn change_options(mount: &mut Mount, changes: &BTreeMap<String, String>) -> Result<(), String> {
+    for (name, value) in changes {
+        let old = mount.options.get(name).map(String::as_str);
+        match (mount.kind.as_str(), name.as_str()) {
+            _ if old == Some(value) => {}
+            ("kv", "version") if !["1", "2"].contains(&value.as_str()) => return Err(format!("invalid version provided: {value}")),
+            ("kv", "version") if old == Some("2") => return Err("cannot downgrade mount from version 2".into()),
+            ("kv", "version") => return Err("this mount cannot become one of version 2 (mount a new one, and copy its secrets)".into()),
+            _ => drop(mount.options.insert(name.clone(), value.clone())),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -268,33 +710,99 @@ mod tests {
     use super::*;
     use crate::backend::Backend;
 
+    fn parse(path: &str, body: &str) -> Result<(), String> {
+        let path = Path::parse(path).unwrap();
+        let ask = Ask { verb: Verb::Write, path, body: SecretBytes::from(body.as_bytes().to_vec()), query: Vec::new() };
+        let parsed = Backend::Own(&crate::sys::ROUTES).parse(ask, &SeededRng::dangerous_from_seed(1));
+        parsed.map(drop).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn what_cannot_be_done_is_refused_and_not_ignored() {
-        let enable = |segments: &[&str], body: &str| {
-            let path = Path::parse(&format!("mounts/{}", segments.join("/"))).unwrap();
-            let ask = Ask { verb: Verb::Write, path, body: SecretBytes::from(body.as_bytes().to_vec()), query: Vec::new() };
-            let parsed = Backend::Own(&crate::sys::ROUTES).parse(ask, &SeededRng::dangerous_from_seed(1));
-            parsed.map(drop).map_err(|error| error.to_string())
-        };
         let kv = |more: &str| format!(r#"{{"type": "kv", "options": {{"version": "2"}}{more}}}"#);
         // As `bao secrets enable` and hvac send it.
         let all_empty = r#", "local": false, "seal_wrap": false, "external_entropy_access": false, "plugin_version": "",
             "config": {"default_lease_ttl": "0s", "max_lease_ttl": 0, "force_no_cache": false, "options": null}"#;
-        assert_eq!(enable(&["a"], &kv(all_empty)), Ok(()));
-        assert_eq!(enable(&["a"], &kv(r#", "config": {"default_lease_ttl": "1h", "max_lease_ttl": "2h"}"#)), Ok(()));
-        for (segments, body, names) in [
-            (&["a"][..], kv(r#", "local": true"#), "local"),
-            (&["a"], kv(r#", "seal_wrap": true"#), "seal_wrap"),
-            (&["a"], kv(r#", "config": {"force_no_cache": true}"#), "force_no_cache"),
-            (&["a"], kv(r#", "config": {"max_lease_ttl": "soon"}"#), "max_lease_ttl"),
-            (&["a"], kv(r#", "config": {"default_lease_ttl": "3h", "max_lease_ttl": "2h"}"#), "longer"),
-            (&["a", "tune"], kv(""), "tuning"),
-            (&["a"], r#"{"type": "pki"}"#.into(), "pki"),
-            (&["a"], r#"{"type": "kv", "options": {"version": "1"}}"#.into(), "version 2"),
-            (&["sys"], kv(""), "reserved"),
+        assert_eq!(parse("mounts/a", &kv(all_empty)), Ok(()));
+        assert_eq!(parse("mounts/a", &kv(r#", "config": {"default_lease_ttl": "1h", "max_lease_ttl": "2h"}"#)), Ok(()));
+        assert_eq!(parse("mounts/a/b/c", r#"{"type": "kv-v2", "config": {"listing_visibility": "unauth"}}"#), Ok(()));
+        for (path, body, names) in [
+            ("mounts/a", kv(r#", "local": true"#), "local"),
+            ("mounts/a", kv(r#", "seal_wrap": true"#), "seal_wrap"),
+            ("mounts/a", kv(r#", "config": {"force_no_cache": true}"#), "force_no_cache"),
+            ("mounts/a", kv(r#", "config": {"max_lease_ttl": "soon"}"#), "max_lease_ttl"),
+            ("mounts/a", kv(r#", "config": {"listing_visibility": "all"}"#), "listing_visibility"),
+            ("mounts/a", kv(r#", "config": {"token_type": "batch"}"#), "auth mounts"),
+            ("mounts/a", kv(r#", "config": {"user_lockout_config": {"lockout_threshold": 3}}"#), "not allowed"),
+            ("mounts/a", kv(r#", "config": {"colour": "red"}"#), "colour"),
+            ("mounts/a", kv(r#", "plugin_version": "v1""#), "plugin_version"),
+            ("mounts/a/tune/b", kv(""), "tune"),
+            ("mounts/a", r#"{"type": "nope"}"#.into(), "plugin not found in the catalog: nope"),
+            ("mounts/a", r#"{"type": "cubbyhole"}"#.into(), "not mountable"),
+            ("mounts/a", r#"{"type": "kv", "options": {"version": "3"}}"#.into(), "version \"3\""),
+            ("mounts/a", "{}".into(), "type"),
+            ("mounts/sys", kv(""), "cannot mount"),
+            ("mounts/auth/x", kv(""), "cannot mount"),
+            ("mounts/identity/x", kv(""), "cannot mount"),
+            ("auth/a", r#"{"type": "kv"}"#.into(), "plugin not found in the catalog: kv"),
+            ("auth/a", r#"{"type": "system"}"#.into(), "plugin not found in the catalog: system"),
+            ("auth/a", r#"{"type": "token"}"#.into(), "cannot be instantiated"),
+            ("mounts/sys/tune", r#"{"description": "x"}"#.into(), "cannot tune parameter description of sys/"),
+            ("mounts/a/tune", r#"{"default_lease_ttl": "soon"}"#.into(), "default_lease_ttl"),
+            ("mounts/a/tune", r#"{"token_type": "zz"}"#.into(), "token_type"),
+            ("mounts/a/tune", r#"{"colour": "red"}"#.into(), "colour"),
         ] {
-            let refusal = enable(segments, &body).unwrap_err();
-            assert!(refusal.contains(names), "{segments:?} {body}: {refusal}");
+            let refusal = parse(path, &body).unwrap_err();
+            assert!(refusal.contains(names), "{path} {body}: {refusal}");
+        }
+    }
+
+    fn mount(path: &str, kind: &str) -> Mount {
+        Mount::make(path, kind, "", BTreeMap::new(), &SeededRng::dangerous_from_seed(2))
+    }
+
+    #[test]
+    fn tuning_changes_what_it_names_and_nothing_else() {
+        let tune = |mount: &mut Mount, body: Value| {
+            let fields = Fields::from_object(body.as_object().unwrap().clone());
+            Tuning::of(&fields, &[]).map_err(|error| error.to_string()).and_then(|tuning| tuning.apply(mount))
+        };
+        let mut auth = mount("auth/up/", "userpass");
+        let all = json!({
+            "default_lease_ttl": "1h", "max_lease_ttl": 7200, "description": "d", "listing_visibility": "unauth", "token_type": "batch",
+            "audit_non_hmac_request_keys": "a,b", "audit_non_hmac_response_keys": ["c"], "passthrough_request_headers": ["X-A"],
+            "allowed_response_headers": ["X-B"], "user_lockout_config": {"lockout_threshold": "3", "lockout_duration": "5m", "lockout_disable": true},
+        });
+        tune(&mut auth, all).unwrap();
+        let settings = Settings::default();
+        let want = json!({
+            "default_lease_ttl": 3600, "max_lease_ttl": 7200, "description": "d", "listing_visibility": "unauth", "token_type": "batch",
+            "audit_non_hmac_request_keys": ["a", "b"], "audit_non_hmac_response_keys": ["c"], "passthrough_request_headers": ["X-A"],
+            "allowed_response_headers": ["X-B"], "user_lockout_threshold": 3, "user_lockout_duration": 300, "user_lockout_disable": true,
+            "user_lockout_counter_reset_duration": 0, "force_no_cache": false,
+        });
+        assert_eq!(tuning(&auth, &settings), want);
+        tune(
+            &mut auth,
+            json!({"default_lease_ttl": "system", "audit_non_hmac_request_keys": [], "user_lockout_config": {"lockout_threshold": 9}}),
+        )
+        .unwrap();
+        let mut want = want;
+        want["default_lease_ttl"] = json!(7200);
+        want.as_object_mut().unwrap().remove("audit_non_hmac_request_keys");
+        want["user_lockout_threshold"] = json!(9);
+        assert_eq!(tuning(&auth, &settings), want);
+        assert!(tune(&mut mount("auth/token/", "token"), json!({"token_type": "batch"})).is_err());
+        assert!(tune(&mut mount("secret/", "kv"), json!({"token_type": "batch"})).is_err());
+        assert!(tune(&mut mount("secret/", "kv"), json!({"user_lockout_config": {"lockout_disable": true}})).is_err());
+    }
+
+    #[test]
+    fn lease_times_fit_each_other_and_the_system() {
+        let settings = Settings::default();
+        for (default, max, fits) in [(0, 0, true), (1, 2, true), (3, 2, false), (9_999_999, 0, false), (9_999_998, 9_999_999, true)] {
+            let mount = Mount { lease_ttl_default_s: default, lease_ttl_max_s: max, ..mount("a/", "kv") };
+            assert_eq!(check_lease_ttls(&mount, &settings).is_ok(), fits, "{default} {max}");
         }
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn issue(scope: &Scope<'_>, grant: &Grant, plan: &mut Plan, warnings:
         role: grant.role.clone(),
         parent: grant.parent.as_ref().map(|parent| parent.reference()),
         bound_cidrs: grant.bound_cidrs.clone(),
-        mount_accessor: scope.mount.accessor.clone(),
+        mount_accessor: if grant.is_of_no_mount { String::new() } else { scope.mount.accessor.clone() },
         namespace_id: String::new(),
         internal: grant.internal.clone().into_iter().collect(),
         batch: grant.is_batch,
@@ -116,7 +116,7 @@ fn millis(duration: Duration) -> u64 {
 
 /// The bounds of a new token of this grant.
 fn bounds(scope: &Scope<'_>, grant: &Grant) -> Bounds {
-    let (default, mount_max) = scope.mount.lease_ttls(scope.settings);
+    let (default, mount_max) = if grant.is_of_no_mount { (grant.ttl, Duration::ZERO) } else { scope.mount.lease_ttls(scope.settings) };
     Bounds { asked: grant.ttl, default, mount_max, max: grant.max_ttl, explicit_max: grant.explicit_max_ttl, period: grant.period }
 }
 

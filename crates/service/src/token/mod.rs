@@ -74,11 +74,6 @@ impl Caller {
         stored::TokenParent { namespace_id: self.namespace.id.clone(), tag: self.tag.to_vec() }
     }
 
-    /// Whether it is the very token with this reference.
-    pub(crate) fn is(&self, reference: &stored::TokenParent) -> bool {
-        self.namespace.id == reference.namespace_id && self.tag[..] == reference.tag[..]
-    }
-
     /// What writes on its behalf depend on.
     pub(crate) fn expect(&self, plan: &mut Plan) {
         for (name, revision) in &self.grounds {
