@@ -35,9 +35,10 @@ impl Acl {
         if is_merged {
             return self.if_enough(needed, None, own, question, namespace);
         }
-        let held = rule.map_or(Capabilities::NONE, |rule| rule.capabilities).without(Capability::Deny);
-        // A list may have been decided by another rule, and would see the new one first.
-        let listing = self.find(path.as_folder().as_str(), true).map_or(Capabilities::NONE, |rule| rule.capabilities);
+        // The new rule would decide every request at this path, and every list of it; other rules may have decided these until now.
+        let granted = |path: &str, is_list| self.find(path, is_list).map_or(Capabilities::NONE, |rule| rule.capabilities);
+        let held = granted(path.as_str(), false).without(Capability::Deny);
+        let listing = granted(path.as_folder().as_str(), true);
         let listed = [Capability::List, Capability::Scan].into_iter().filter(|name| listing.has(*name)).collect();
         let all = needed | held | listed;
         let with_conditions = rule.and_then(|rule| self.if_enough(all, Some(rule), own, question, namespace));
@@ -144,6 +145,13 @@ mod tests {
         {
             assert_eq!(rule(verb, at, namespace), None, "{at}");
         }
+    }
+
+    #[test]
+    fn a_rule_for_a_list_keeps_what_others_may_do_at_its_folder() {
+        let acl = acl(&[("p", r#"path "kv" { capabilities = ["scan"] } path "kv*" { capabilities = ["read"] }"#, "")]);
+        let found = acl.smallest_rule(&Question::new(&path("kv"), Verb::List), "");
+        assert_eq!(found.as_deref(), Some("path \"kv/\" {\n  capabilities = [\"list\",\"read\",\"scan\"]\n}\n"));
     }
 
     #[test]
