@@ -39,7 +39,17 @@ pub(super) fn share(response: &mut Response, origin: &HeaderValue) {
 }
 
 /// Paths whose data Vault repeats at the top level of the answer.
-const TOP_LEVEL: &[&[&str]] = &[&["auth"], &["mounts"], &["policy"], &["audit"], &["capabilities"], &["key-status"], &["ha-status"]];
+const TOP_LEVEL: &[&[&str]] = &[
+    &["auth"],
+    &["mounts"],
+    &["policy"],
+    &["audit"],
+    &["audit-hash"],
+    &["config", "auditing"],
+    &["capabilities"],
+    &["key-status"],
+    &["ha-status"],
+];
 
 /// The media type is exactly this: hvac compares it.
 const JSON: &str = "application/json";
