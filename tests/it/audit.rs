@@ -214,7 +214,6 @@ async fn a_file_that_is_moved_deleted_or_replaced_loses_no_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the node does not listen for SIGHUP yet"]
 async fn a_hangup_lets_a_moved_file_go() {
     let mut cluster = Cluster::builder().nodes(1).open().await;
     let (file, moved) = (cluster.folder().join("audit.log"), cluster.folder().join("audit.log.1"));

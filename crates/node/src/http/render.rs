@@ -39,8 +39,19 @@ pub(super) fn share(response: &mut Response, origin: &HeaderValue) {
 }
 
 /// Paths whose data Vault repeats at the top level of the answer.
-const TOP_LEVEL: &[&[&str]] =
-    &[&["auth"], &["mounts"], &["policy"], &["audit"], &["capabilities"], &["key-status"], &["ha-status"], &["remount"]];
+const TOP_LEVEL: &[&[&str]] = &[
+    &["auth"],
+    &["mounts"],
+    &["policy"],
+    &["audit"],
+    &["audit-hash"],
+    &["config", "auditing"],
+    &["capabilities"],
+    &["key-status"],
+    &["ha-status"],
+    &["remount"],
+    &["config", "cors"],
+];
 
 /// The media type is exactly this: hvac compares it.
 const JSON: &str = "application/json";

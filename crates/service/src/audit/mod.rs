@@ -22,7 +22,7 @@ use device::FileDevice;
 use file::Sink;
 
 pub use device::RECORD_DURATION_MAX;
-pub(crate) use options::{DeviceOptions, parse_flag};
+pub(crate) use options::DeviceOptions;
 pub(crate) use record::{Answered, Asked, AuditedHeaders, Auth, Event, GrantingPolicy, MountShown, PolicyResults, WrapInfo};
 pub use table::{AuditTable, DEVICES_MAX, DeviceConfig, HEADERS_MAX};
 
@@ -117,17 +117,20 @@ impl Broker {
 }
 
 /// Whether a device of these options can record on this node: opens its file, and makes it if it is not there. An error text for
-/// the caller. Asked before a device is turned on.
-pub(crate) fn probe(options: &DeviceOptions) -> Result<(), String> {
+/// the caller. Asked before a device is turned on. When the call is dropped, the file may still be made.
+pub(crate) async fn probe(options: &DeviceOptions) -> Result<(), String> {
     let mut sink = Sink::new(&options.target, &options.prefix);
-    let (reply, answer) = std::sync::mpsc::channel();
+    let (reply, answer) = tokio::sync::oneshot::channel();
     // In a thread of its own, which may hang on a file system that does not answer.
     let probing = std::thread::Builder::new().name("audit-probe".into()).spawn(move || reply.send(sink.probe()));
-    let answer = match probing {
-        Ok(_) => answer.recv_timeout(PROBE_DURATION_MAX).map_err(|_| "it took too long".to_owned()),
-        Err(error) => Err(error.to_string()),
+    let opened = match probing {
+        Ok(_) => match tokio::time::timeout(PROBE_DURATION_MAX, answer).await {
+            Ok(Ok(opened)) => opened.map_err(|error| error.to_string()),
+            Ok(Err(_)) => Err("the thread has ended".to_owned()),
+            Err(_) => Err(format!("nothing came of it for {} s", PROBE_DURATION_MAX.as_secs())),
+        },
+        Err(error) => Err(format!("no thread: {error}")),
     };
-    let opened = answer.and_then(|opened| opened.map_err(|error| error.to_string()));
     opened.map_err(|why| format!("sanity check failed; unable to open the file for writing: {why}"))
 }
 
@@ -229,16 +232,16 @@ mod tests {
         assert!(Broker::default().renew_with(&table, |_| None).is_none(), "sealed: no key, and no broker without the device");
     }
 
-    #[test]
-    fn a_probe_makes_the_file_or_tells_why_not() {
+    #[tokio::test]
+    async fn a_probe_makes_the_file_or_tells_why_not() {
         let dir = tempfile::tempdir().unwrap();
-        let probed = |path: &Path| {
+        let probed = async |path: &Path| {
             let config = config("", &[("file_path", path.to_str().unwrap())]);
-            probe(&DeviceOptions::parse(&config.options).unwrap())
+            probe(&DeviceOptions::parse(&config.options).unwrap()).await
         };
-        assert_eq!(probed(&dir.path().join("a")), Ok(()));
+        assert_eq!(probed(&dir.path().join("a")).await, Ok(()));
         assert!(dir.path().join("a").exists());
-        let refused = probed(dir.path()).unwrap_err();
+        let refused = probed(dir.path()).await.unwrap_err();
         assert!(refused.starts_with("sanity check failed; unable to open the file for writing: "), "{refused}");
     }
 }

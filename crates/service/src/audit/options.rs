@@ -128,7 +128,7 @@ fn flag(options: &BTreeMap<String, String>, name: &'static str) -> Result<Option
 }
 
 /// A boolean in the spellings of Go's `strconv.ParseBool`, as in Vault.
-pub(crate) fn parse_flag(text: &str) -> Option<bool> {
+fn parse_flag(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "True" | "TRUE" => Some(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Some(false),

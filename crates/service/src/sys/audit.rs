@@ -1,274 +1,259 @@
 //! `sys/audit`, `sys/audit-hash` and `sys/config/auditing`: which devices record, how a value shows in their records, and which
 //! request headers are in them.
+//!
+//! Always: they are the cluster's, so only the root namespace has them.
 
-use std::collections::BTreeMap;
-
-use barrier::{Plan, View, ViewError};
-use crypto::{Rng, SecretBytes, rng::generate_bytes};
-use engine::{Ask, AskError, Operation, Outcome, PlanError, Reply};
-use serde::Deserialize;
+use barrier::{Plan, ViewError};
+use crypto::SecretBytes;
+use crypto::rng::generate_bytes;
+use engine::AskError;
+use engine::route::{Access, Field, FieldKind, Method, Route};
 use serde_json::{Map, Value, json};
-use types::Timestamp;
+use types::capability::Verb;
 
-use super::Prepared;
-use crate::audit::{AuditTable, DeviceConfig, DeviceOptions, parse_flag, probe};
+use crate::audit::{AuditTable, DeviceConfig, DeviceOptions, probe};
+use crate::backend::{Asked, Handler};
+use crate::body::Fields;
+use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
+use crate::request::Answer;
 
 /// The longest name of a header that is shown, in bytes.
 const HEADER_NAME_BYTES_MAX: usize = 128;
-/// Headers that carry what lets one in: they are shown as HMACs or not at all.
+/// Headers that carry what lets one in. They are never shown; the token is in each record anyway, as an HMAC.
 const SECRET_HEADERS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-vault-token"];
+/// How much of an unknown type an error repeats, in characters.
+const KIND_CHARS_SHOWN: usize = 40;
 
-/// All devices.
-pub(crate) struct List;
+const PATH: Field = Field::required("path", FieldKind::Text, "The device's name.");
+const NAME: Field = Field::required("name", FieldKind::Text, "The header's name; upper and lower case are the same.");
 
-impl Operation for List {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = AuditTable::load(view)?;
-        let shown = |device: &DeviceConfig| {
-            let value = json!({
-                "type": "file",
-                "description": device.description,
-                "options": device.options,
-                "path": device.path,
-                "local": device.local,
-            });
-            (device.path.clone(), value)
-        };
-        let devices: Map<String, Value> = table.devices().iter().map(shown).collect();
-        Ok(Outcome::answer(Reply::Data(engine::json(&devices))))
+/// What may be asked of audit.
+pub(super) const ROUTES: &[Route<Handler>] = &[
+    Route {
+        pattern: "audit",
+        about: "Audit devices.",
+        parameters: &[],
+        methods: &[Method { verb: Verb::Read, summary: "Shows every device.", fields: &[], query: &[], handler: list }],
+        access: Access::Sudo,
+    },
+    Route {
+        pattern: "audit/{path...}",
+        about: "One audit device.",
+        parameters: &[PATH],
+        methods: &[
+            Method {
+                verb: Verb::Write,
+                summary: "Enables a device.",
+                fields: &[
+                    Field::required("type", FieldKind::Text, "The kind of device: file."),
+                    Field::optional("description", FieldKind::Text, "For people."),
+                    Field::required(
+                        "options",
+                        FieldKind::Map,
+                        "file_path (an absolute path, or stdout), mode, format, prefix, log_raw, hmac_accessor, elide_list_responses, sync.",
+                    ),
+                    Field::optional("local", FieldKind::Boolean, "Kept and shown; every node has every device."),
+                ],
+                query: &[],
+                handler: enable,
+            },
+            Method { verb: Verb::Delete, summary: "Disables a device.", fields: &[], query: &[], handler: disable },
+        ],
+        access: Access::Sudo,
+    },
+    Route {
+        pattern: "audit-hash/{path...}",
+        about: "How a value shows in a device's records.",
+        parameters: &[PATH],
+        methods: &[Method {
+            verb: Verb::Write,
+            summary: "Shows the value's hash.",
+            fields: &[Field::required("input", FieldKind::Text, "The value.")],
+            query: &[],
+            handler: hash,
+        }],
+        access: Access::Token,
+    },
+    Route {
+        pattern: "config/auditing/request-headers",
+        about: "Request headers that audit records show.",
+        parameters: &[],
+        methods: &[Method { verb: Verb::Read, summary: "Shows them all.", fields: &[], query: &[], handler: headers }],
+        access: Access::Sudo,
+    },
+    Route {
+        pattern: "config/auditing/request-headers/{name}",
+        about: "One request header that audit records show.",
+        parameters: &[NAME],
+        methods: &[
+            Method { verb: Verb::Read, summary: "Shows it.", fields: &[], query: &[], handler: header },
+            Method {
+                verb: Verb::Write,
+                summary: "Shows it in records from now on.",
+                fields: &[Field::optional("hmac", FieldKind::Boolean, "Whether its values show as HMACs; false when nothing is said.")],
+                query: &[],
+                handler: set_header,
+            },
+            Method { verb: Verb::Delete, summary: "Shows it no more.", fields: &[], query: &[], handler: remove_header },
+        ],
+        access: Access::Sudo,
+    },
+];
+
+/// A tenant has no say in what the cluster records, and where.
+fn in_root(scope: &Scope<'_>) -> Result<AuditTable, PlanError> {
+    if !scope.namespace.is_root() {
+        return Err(PlanError::Refused("operation unavailable in namespaces".into()));
     }
+    Ok(AuditTable::load(&scope.records.view)?)
 }
 
-/// Clients send null for what they leave out.
-#[derive(Deserialize)]
-struct EnableBody {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    description: Option<String>,
-    options: Option<BTreeMap<String, Value>>,
-    local: Option<Value>,
+/// Shows something of the table.
+fn shows(
+    show: impl Fn(&Scope<'_>, AuditTable) -> Result<Value, PlanError> + Send + Sync + 'static,
+) -> Result<Box<dyn Operation>, AskError> {
+    Ok(planned(move |scope| Ok(Outcome::data(&show(scope, in_root(scope)?)?))))
 }
 
-/// Adds a device.
-struct Enable {
-    device: DeviceConfig,
-    warnings: Vec<String>,
-}
-
-fn device_path(segments: &[&str]) -> String {
-    let mut path = segments.join("/");
-    path.push('/');
-    path
+/// Changes the table; `None` from `change`: nothing is to be changed.
+fn changes(
+    change: impl Fn(AuditTable) -> Result<Option<AuditTable>, PlanError> + Send + Sync + 'static,
+) -> Result<Box<dyn Operation>, AskError> {
+    Ok(planned(move |scope| {
+        let mut plan = Plan::new();
+        if let Some(table) = change(in_root(scope)?)? {
+            table.store(&mut plan);
+        }
+        Ok(Outcome::written(plan, Answer::Done))
+    }))
 }
 
 fn invalid(text: impl Into<String>) -> AskError {
     AskError::Invalid(text.into())
 }
 
-/// A boolean, in the spellings that Vault takes.
-fn flag(name: &str, value: &Value) -> Result<bool, AskError> {
-    let flag = match value {
-        Value::Bool(flag) => Some(*flag),
-        Value::String(text) => parse_flag(text),
-        Value::Number(number) => parse_flag(&number.to_string()),
-        _ => None,
-    };
-    flag.ok_or_else(|| invalid(format!("{name:?} must be true or false")))
+/// The device's path, as the table has it.
+fn device_path(asked: &Asked<'_>) -> String {
+    format!("{}/", asked.captures.text("path"))
 }
 
-/// Parses `PUT sys/audit/PATH`. The device must be usable on this node before the table changes.
-pub(crate) fn parse_enable(segments: &[&str], ask: &Ask, rng: &dyn Rng) -> Result<Prepared, AskError> {
-    // EXPOSE: the body is parsed; it holds no secret, and no error repeats it.
-    let body: EnableBody = serde_json::from_slice(ask.body.expose()).map_err(|_| {
-        invalid(r#"a JSON object with "type" and "options" is needed, for example {"type": "file", "options": {"file_path": "/var/log/audit.log"}}"#)
-    })?;
-    let kind = body.kind.unwrap_or_default();
-    if kind != "file" {
-        let shown: String = kind.chars().take(40).collect();
-        return Err(invalid(format!("unknown backend type: {shown:?} (use \"file\")")));
-    }
-    let mut options = BTreeMap::new();
-    for (name, value) in body.options.unwrap_or_default() {
-        let text = match value {
-            Value::String(text) => text,
-            Value::Bool(flag) => flag.to_string(),
-            Value::Number(number) => number.to_string(),
-            _ => return Err(invalid(format!("option {:?} must be a string", name.chars().take(40).collect::<String>()))),
+fn list(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    shows(|_, table| {
+        let shown = |device: &DeviceConfig| {
+            let DeviceConfig { path, description, options, local, .. } = device;
+            (path.clone(), json!({ "type": "file", "description": description, "options": options, "path": path, "local": local }))
         };
-        options.insert(name, text);
-    }
-    let parsed = DeviceOptions::parse(&options).map_err(|error| invalid(error.to_string()))?;
-    let local = body.local.as_ref().filter(|local| !local.is_null()).map(|local| flag("local", local)).transpose()?.unwrap_or(false);
-    let uuid = uuid::Builder::from_random_bytes(generate_bytes(rng)).into_uuid().to_string();
-    let device = DeviceConfig { path: device_path(segments), uuid, description: body.description.unwrap_or_default(), options, local };
-    let warnings = if parsed.log_raw { vec!["log_raw: tokens and secrets are written in clear".into()] } else { Vec::new() };
-    let check = Box::new(move || probe(&parsed));
-    Ok(Prepared::Checked { check, operation: Box::new(Enable { device, warnings }) })
+        Ok(table.devices().iter().map(shown).collect::<Map<_, _>>().into())
+    })
 }
 
+/// Adds a device. It must be usable on this node before the table changes.
+struct Enable {
+    device: DeviceConfig,
+    options: DeviceOptions,
+}
+
+#[async_trait::async_trait]
 impl Operation for Enable {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = AuditTable::load(view)?.with(self.device.clone()).map_err(PlanError::Refused)?;
+    async fn plan(&self, scope: &Scope<'_>) -> Result<Outcome, PlanError> {
+        let table = in_root(scope)?.with(self.device.clone()).map_err(PlanError::Refused)?;
+        probe(&self.options).await.map_err(PlanError::Refused)?;
         let mut plan = Plan::new();
         table.store(&mut plan);
-        Ok(Outcome::new(plan, Reply::Done).with_warnings(self.warnings.clone()))
-    }
-}
-
-/// Takes a device away.
-pub(crate) struct Disable {
-    path: String,
-}
-
-impl Disable {
-    pub(crate) fn parse(segments: &[&str]) -> Disable {
-        Disable { path: device_path(segments) }
-    }
-}
-
-impl Operation for Disable {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        // As Vault: a device that is not there is gone.
-        Ok(stored(AuditTable::load(view)?.without(&self.path)))
-    }
-}
-
-/// How a value shows in a device's records.
-pub(crate) struct Hash {
-    path: String,
-    input: SecretBytes,
-}
-
-impl Hash {
-    /// Parses `POST sys/audit-hash/PATH`.
-    pub(crate) fn parse(segments: &[&str], ask: &Ask) -> Result<Hash, AskError> {
-        #[derive(Deserialize)]
-        struct Body {
-            input: Option<Value>,
+        let mut outcome = Outcome::written(plan, Answer::Done);
+        if self.options.log_raw {
+            outcome.warnings.push("log_raw: tokens and secrets are written in clear".into());
         }
-        // EXPOSE: the body is parsed, and no error repeats it.
-        let body: Body = serde_json::from_slice(ask.body.expose()).map_err(|_| invalid("the \"input\" parameter is empty"))?;
-        let input = match body.input {
-            Some(Value::String(text)) => text,
-            // A number shows as the HMAC of its text.
-            Some(Value::Number(number)) => number.to_string(),
-            None | Some(Value::Null) => String::new(),
-            Some(_) => return Err(invalid("the \"input\" parameter must be a string")),
-        };
-        if input.is_empty() {
-            return Err(invalid("the \"input\" parameter is empty"));
-        }
-        Ok(Hash { path: device_path(segments), input: SecretBytes::from(input.into_bytes()) })
+        Ok(outcome)
     }
 }
 
-impl Operation for Hash {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = AuditTable::load(view)?;
-        let device = table.device(&self.path).ok_or_else(|| PlanError::Refused(format!("unknown audit backend {:?}", self.path)))?;
-        let key = view.audit_key(&device.uuid).ok_or(ViewError::Sealed)?;
+fn enable(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let fields = Fields::of(asked.ask)?;
+    let kind = fields.text("type")?.unwrap_or_default();
+    if kind != "file" {
+        let shown: String = kind.chars().take(KIND_CHARS_SHOWN).collect();
+        return Err(invalid(format!("unknown backend type: {shown:?} (use \"file\")")));
+    }
+    let given = fields.map("options")?.unwrap_or_default();
+    let options = DeviceOptions::parse(&given).map_err(|error| invalid(error.to_string()))?;
+    let uuid = uuid::Builder::from_random_bytes(generate_bytes(asked.rng)).into_uuid().to_string();
+    let device = DeviceConfig {
+        path: device_path(asked),
+        uuid,
+        description: fields.text("description")?.unwrap_or_default().to_owned(),
+        options: given,
+        local: fields.boolean("local")?.unwrap_or(false),
+    };
+    Ok(Box::new(Enable { device, options }))
+}
+
+fn disable(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let path = device_path(asked);
+    // As Vault: a device that is not there is gone.
+    changes(move |table| Ok(table.without(&path)))
+}
+
+fn hash(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let path = device_path(asked);
+    let fields = Fields::of(asked.ask)?;
+    let input = match fields.value("input") {
+        None => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        // A number shows as the HMAC of its text.
+        Some(Value::Number(number)) => number.to_string(),
+        Some(_) => return Err(invalid("the \"input\" parameter must be a string")),
+    };
+    if input.is_empty() {
+        return Err(invalid("the \"input\" parameter is empty"));
+    }
+    let input = SecretBytes::from(input.into_bytes());
+    shows(move |scope, table| {
+        let device = table.device(&path).ok_or_else(|| PlanError::Refused(format!("unknown audit backend {path:?}")))?;
+        let key = scope.records.view.audit_key(&device.uuid).ok_or(ViewError::Sealed)?;
         // EXPOSE: only its HMAC is shown.
-        let hash = format!("hmac-sha256:{}", hex::encode(key.tag(self.input.expose())));
-        Ok(Outcome::answer(Reply::Data(engine::json(&json!({ "hash": hash })))))
-    }
+        Ok(json!({ "hash": format!("hmac-sha256:{}", hex::encode(key.tag(input.expose()))) }))
+    })
 }
 
-/// All headers that are shown.
-pub(crate) struct Headers;
-
-impl Operation for Headers {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = AuditTable::load(view)?;
-        let headers: Map<String, Value> = table.headers().iter().map(|(name, hmac)| (name.clone(), json!({ "hmac": hmac }))).collect();
-        Ok(Outcome::answer(Reply::Data(engine::json(&json!({ "headers": headers })))))
-    }
+fn headers(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    shows(|_, table| {
+        let headers: Map<_, _> = table.headers().iter().map(|(name, hmac)| (name.clone(), json!({ "hmac": hmac }))).collect();
+        Ok(json!({ "headers": headers }))
+    })
 }
 
-/// One header.
-pub(crate) struct ShowHeader {
-    /// As it was asked for: the answer repeats it.
-    name: String,
-}
-
-impl ShowHeader {
-    pub(crate) fn parse(name: &str) -> ShowHeader {
-        ShowHeader { name: name.to_owned() }
-    }
-}
-
-impl Operation for ShowHeader {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = AuditTable::load(view)?;
-        let hmac = table.headers().get(&self.name.to_ascii_lowercase());
+fn header(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let name = asked.captures.text("name").to_owned();
+    shows(move |_, table| {
+        let hmac = table.headers().get(&name.to_ascii_lowercase());
         let hmac = hmac.ok_or_else(|| PlanError::Refused("Could not find header in config".into()))?;
-        let shown = Map::from_iter([(self.name.clone(), json!({ "hmac": hmac }))]);
-        Ok(Outcome::answer(Reply::Data(engine::json(&shown))))
+        // As it was asked for.
+        Ok(Map::from_iter([(name.clone(), json!({ "hmac": hmac }))]).into())
+    })
+}
+
+fn set_header(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let name = asked.captures.text("name").to_ascii_lowercase();
+    // The characters of RFC 9110, section 5.6.2.
+    let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+    if !is_name || name.is_empty() || name.len() > HEADER_NAME_BYTES_MAX {
+        return Err(invalid(format!(
+            "no header can have this name (at most {HEADER_NAME_BYTES_MAX} letters, digits and '-', for example X-Forwarded-For)"
+        )));
     }
-}
-
-/// Shows a header from now on.
-pub(crate) struct SetHeader {
-    name: String,
-    hmac: bool,
-}
-
-impl SetHeader {
-    /// Parses `POST sys/config/auditing/request-headers/NAME`.
-    pub(crate) fn parse(name: &str, ask: &Ask) -> Result<SetHeader, AskError> {
-        #[derive(Deserialize)]
-        struct Body {
-            hmac: Option<Value>,
-        }
-        let name = name.to_ascii_lowercase();
-        // The characters of RFC 9110, section 5.6.2.
-        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
-        if !is_name || name.is_empty() || name.len() > HEADER_NAME_BYTES_MAX {
-            return Err(invalid(format!(
-                "no header can have this name (at most {HEADER_NAME_BYTES_MAX} letters, digits and '-', for example X-Forwarded-For)"
-            )));
-        }
-        // EXPOSE: the body is parsed; it holds no secret, and no error repeats it.
-        let body = if ask.body.is_empty() { &b"{}"[..] } else { ask.body.expose() };
-        let body: Body = serde_json::from_slice(body).map_err(|_| invalid(r#"a JSON object is needed, for example {"hmac": true}"#))?;
-        let hmac = body.hmac.as_ref().filter(|hmac| !hmac.is_null()).map(|hmac| flag("hmac", hmac)).transpose()?.unwrap_or(false);
-        if !hmac && SECRET_HEADERS.contains(&name.as_str()) {
-            return Err(invalid(format!("{name} carries what lets a caller in: it can only be audited as an HMAC (set \"hmac\" to true)")));
-        }
-        Ok(SetHeader { name, hmac })
+    if SECRET_HEADERS.contains(&name.as_str()) {
+        return Err(invalid(format!(
+            "{name} carries what lets a caller in and is never recorded (each record has the token's HMAC as client_token)"
+        )));
     }
+    let hmac = Fields::of(asked.ask)?.boolean("hmac")?.unwrap_or(false);
+    changes(move |table| table.with_header(name.clone(), hmac).map(Some).map_err(PlanError::Refused))
 }
 
-impl Operation for SetHeader {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        let table = AuditTable::load(view)?.with_header(self.name.clone(), self.hmac).map_err(PlanError::Refused)?;
-        Ok(stored(Some(table)))
-    }
-}
-
-/// Shows a header no more.
-pub(crate) struct RemoveHeader {
-    name: String,
-}
-
-impl RemoveHeader {
-    pub(crate) fn parse(name: &str) -> RemoveHeader {
-        RemoveHeader { name: name.to_ascii_lowercase() }
-    }
-}
-
-impl Operation for RemoveHeader {
-    fn plan(&self, view: &View, _now: Timestamp) -> Result<Outcome, PlanError> {
-        Ok(stored(AuditTable::load(view)?.without_header(&self.name)))
-    }
-}
-
-/// Stores a table that has changed; without one nothing has.
-fn stored(table: Option<AuditTable>) -> Outcome {
-    let mut plan = Plan::new();
-    if let Some(table) = table {
-        table.store(&mut plan);
-    }
-    Outcome::new(plan, Reply::Done)
+fn remove_header(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    let name = asked.captures.text("name").to_ascii_lowercase();
+    changes(move |table| Ok(table.without_header(&name)))
 }
 
 #[cfg(test)]
@@ -311,6 +296,11 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_table_is_well_formed() {
+        assert_eq!(engine::route::check(ROUTES), Vec::<String>::new());
+    }
+
     #[tokio::test]
     async fn devices_are_enabled_listed_and_disabled() {
         let fixture = Fixture::new();
@@ -341,6 +331,36 @@ mod tests {
         assert_eq!(fixture.ask(Verb::Read, "audit/file", &Value::Null).await, Err("unsupported operation".into()));
     }
 
+    /// With a tenant's own record of mounts, its `sys/` is there; the root token may all in it.
+    #[tokio::test]
+    async fn a_tenant_has_no_say_in_audit() {
+        use prost::Message;
+        let fixture = Fixture::new();
+        let path = types::Path::parse("tenant").unwrap();
+        let record = proto::stored::Namespace { id: "aaaaaa".into(), ..Default::default() };
+        let mut plan = Plan::new();
+        plan.put(crate::namespace::Namespace::name(&path), SecretBytes::from(record.encode_to_vec()));
+        crate::mount::MountTable::found(&crypto::SeededRng::dangerous_from_seed(9)).store("aaaaaa", &mut plan);
+        assert!(fixture.world.barrier.commit(&fixture.world.barrier.view(), &plan));
+        let device = json!({"type": "file", "options": {"file_path": fixture.file("a")}});
+        for (verb, path, body) in [
+            (Verb::Read, "sys/audit", Value::Null),
+            (Verb::Write, "sys/audit/file", device.clone()),
+            (Verb::Delete, "sys/audit/file", Value::Null),
+            (Verb::Write, "sys/audit-hash/file", json!({"input": "x"})),
+            (Verb::Read, "sys/config/auditing/request-headers", Value::Null),
+            (Verb::Read, "sys/config/auditing/request-headers/x-a", Value::Null),
+            (Verb::Write, "sys/config/auditing/request-headers/x-a", json!({})),
+            (Verb::Delete, "sys/config/auditing/request-headers/x-a", Value::Null),
+        ] {
+            let asking = crate::testing::Asking { namespace: "tenant", ..fixture.world.asking(verb, path, body) };
+            let refused = fixture.world.send(asking).await.outcome.err().map(|refusal| refusal.to_string());
+            assert_eq!(refused.as_deref(), Some("operation unavailable in namespaces"), "{verb} {path}");
+        }
+        assert!(!std::path::Path::new(&fixture.file("a")).exists(), "nothing was made on the node");
+        assert_eq!(fixture.write("audit/file", &device).await, Ok(json!([])), "the root namespace may");
+    }
+
     #[tokio::test]
     async fn what_cannot_record_is_not_enabled() {
         let fixture = Fixture::new();
@@ -353,8 +373,8 @@ mod tests {
             (json!({"type": "file", "options": {"file_path": fixture.file("no/folder")}}), "sanity check failed; unable to open"),
             (json!({"type": "file", "options": {"file_path": fixture.file("a"), "format": "jsonx"}}), "unknown format type \"jsonx\""),
             (json!({"type": "file", "options": {"file_path": fixture.file("a"), "mode": "9"}}), "octal"),
-            (json!({"type": "file", "options": {"file_path": {"a": 1}}}), "must be a string"),
-            (json!({"type": "file", "options": "x"}), "JSON object"),
+            (json!({"type": "file", "options": {"file_path": {"a": 1}}}), "members are texts"),
+            (json!({"type": "file", "options": ["x"]}), "must be an object"),
             (json!({"type": "file", "options": {"file_path": fixture.file("a")}, "local": "x"}), "true or false"),
         ] {
             let refused = fixture.write("audit/file", &body).await.expect_err(says);
@@ -390,13 +410,10 @@ mod tests {
         let at = |name: &str| format!("config/auditing/request-headers/{name}");
         let all = async || fixture.ask(Verb::Read, "config/auditing/request-headers", &Value::Null).await;
         assert_eq!(all().await, Ok(json!({"headers": {}})));
-        for (name, body) in [("X-Foo", json!({"hmac": true})), ("x-bar", Value::Null), ("X-Vault-Token", json!({"hmac": "true"}))] {
+        for (name, body) in [("X-Foo", json!({"hmac": true})), ("x-bar", Value::Null), ("x-text", json!({"hmac": "true"}))] {
             assert_eq!(fixture.write(&at(name), &body).await, Ok(json!([])), "{name}");
         }
-        assert_eq!(
-            all().await,
-            Ok(json!({"headers": {"x-foo": {"hmac": true}, "x-bar": {"hmac": false}, "x-vault-token": {"hmac": true}}}))
-        );
+        assert_eq!(all().await, Ok(json!({"headers": {"x-foo": {"hmac": true}, "x-bar": {"hmac": false}, "x-text": {"hmac": true}}})));
         assert_eq!(fixture.ask(Verb::Read, &at("x-FOO"), &Value::Null).await, Ok(json!({"x-FOO": {"hmac": true}})));
         assert_eq!(fixture.ask(Verb::Read, &at("x-no"), &Value::Null).await, Err("Could not find header in config".into()));
         for (name, body) in [
@@ -405,7 +422,7 @@ mod tests {
             ("x:a", json!({})),
             ("x-\u{e9}", json!({})),
             (&"x".repeat(129), json!({})),
-            ("X-Vault-Token", json!({"hmac": false})),
+            ("X-Vault-Token", json!({"hmac": true})),
             ("Authorization", Value::Null),
         ] {
             assert!(fixture.write(&at(name), &body).await.is_err(), "{name}");
@@ -413,7 +430,7 @@ mod tests {
         for name in ["X-foo", "x-none"] {
             assert_eq!(fixture.ask(Verb::Delete, &at(name), &Value::Null).await, Ok(json!([])), "{name}");
         }
-        assert_eq!(all().await, Ok(json!({"headers": {"x-bar": {"hmac": false}, "x-vault-token": {"hmac": true}}})));
+        assert_eq!(all().await, Ok(json!({"headers": {"x-bar": {"hmac": false}, "x-text": {"hmac": true}}})));
         assert_eq!(fixture.write("config/auditing/request-headers", &json!({})).await, Err("unsupported operation".into()));
     }
 }

@@ -16,7 +16,7 @@ pub(crate) mod wrapping;
 use std::sync::LazyLock;
 
 use engine::AskError;
-use engine::route::{Access, Field, FieldKind, Method, Route};
+use engine::route::{Access, Method, Route};
 use types::Path;
 use types::capability::Verb;
 
@@ -24,7 +24,7 @@ pub use cors::Cors;
 
 use crate::auth::locked_users;
 use crate::backend::{Asked, Handler};
-use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
+use crate::outcome::{Operation, Outcome, PlanError, Scope};
 use crate::request::Answer;
 
 /// What may be asked below `sys/`: the tables of all files.
@@ -36,7 +36,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     remount::ROUTES,
     namespaces::ROUTES,
     wrapping::ROUTES,
-    AUDIT,
+    audit::ROUTES,
     policies::ROUTES,
     capabilities::ROUTES,
     cors::ROUTES,
@@ -105,74 +105,6 @@ const CLUSTER: &[Route<Handler>] = &[
     },
 ];
 
-/// Audit devices.
-const AUDIT: &[Route<Handler>] = &[
-    Route {
-        pattern: "audit",
-        about: "Audit devices.",
-        parameters: &[],
-        methods: &[Method { verb: Verb::Read, summary: "Shows every device.", fields: &[], query: &[], handler: list_audit }],
-        access: Access::Sudo,
-    },
-    Route {
-        pattern: "audit/{path...}",
-        about: "One audit device.",
-        parameters: &[Field::required("path", FieldKind::Text, "The device's name.")],
-        methods: &[
-            Method {
-                verb: Verb::Write,
-                summary: "Enables a device.",
-                fields: &[
-                    Field::required("type", FieldKind::Text, "The kind of device: file."),
-                    Field::optional("description", FieldKind::Text, "For people."),
-                    Field::required("options", FieldKind::Map, "The device's own options: file_path."),
-                ],
-                query: &[],
-                handler: enable_audit,
-            },
-            Method { verb: Verb::Delete, summary: "Disables a device.", fields: &[], query: &[], handler: disable_audit },
-        ],
-        access: Access::Sudo,
-    },
-    Route {
-        pattern: "audit-hash/{path...}",
-        about: "How values show in a device's records.",
-        parameters: &[Field::required("path", FieldKind::Text, "The device's name.")],
-        methods: &[Method {
-            verb: Verb::Write,
-            summary: "Shows the HMAC of a value by the device's key.",
-            fields: &[Field::required("input", FieldKind::Text, "The value.")],
-            query: &[],
-            handler: hash_audit,
-        }],
-        access: Access::Token,
-    },
-    Route {
-        pattern: "config/auditing/request-headers",
-        about: "Request headers that audit records show.",
-        parameters: &[],
-        methods: &[Method { verb: Verb::Read, summary: "Shows them all.", fields: &[], query: &[], handler: audited_headers }],
-        access: Access::Sudo,
-    },
-    Route {
-        pattern: "config/auditing/request-headers/{name}",
-        about: "One request header that audit records show.",
-        parameters: &[Field::required("name", FieldKind::Text, "The header's name; case does not matter.")],
-        methods: &[
-            Method { verb: Verb::Read, summary: "Shows it.", fields: &[], query: &[], handler: audited_header },
-            Method {
-                verb: Verb::Write,
-                summary: "Has records show it.",
-                fields: &[Field::optional("hmac", FieldKind::Boolean, "Whether its value shows as an HMAC; false when nothing is said.")],
-                query: &[],
-                handler: audit_header,
-            },
-            Method { verb: Verb::Delete, summary: "Leaves it out of records.", fields: &[], query: &[], handler: forget_header },
-        ],
-        access: Access::Sudo,
-    },
-];
-
 struct Seal;
 
 #[async_trait::async_trait]
@@ -198,69 +130,6 @@ impl Operation for Members {
 
 fn members(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     Ok(Box::new(Members))
-}
-
-/// An operation on the cluster's own records, and what must hold on this node before it is planned.
-pub(crate) enum Prepared {
-    Operation(Box<dyn engine::Operation>),
-    Checked { check: Check, operation: Box<dyn engine::Operation> },
-}
-
-/// Looks whether this node can do what is asked; an error text for the caller.
-pub(crate) type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
-
-fn prepared(prepared: Prepared) -> Box<dyn Operation> {
-    let (check, operation): (Option<Check>, _) = match prepared {
-        Prepared::Operation(operation) => (None, operation),
-        Prepared::Checked { check, operation } => (Some(check), operation),
-    };
-    planned(move |scope| {
-        if let Some(check) = &check {
-            check().map_err(PlanError::Refused)?;
-        }
-        let outcome = operation.plan(&scope.records.view, scope.now)?;
-        Ok(crate::pipeline::from_engine(outcome, &barrier::Name::root(), std::time::Duration::ZERO))
-    })
-}
-
-fn audit_segments<'a>(asked: &'a Asked<'_>) -> Vec<&'a str> {
-    asked.captures.text("path").split('/').collect()
-}
-
-fn list_audit(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    Ok(prepared(Prepared::Operation(Box::new(audit::List))))
-}
-
-fn enable_audit(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    Ok(prepared(audit::parse_enable(&audit_segments(asked), asked.ask, asked.rng)?))
-}
-
-fn disable_audit(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    Ok(prepared(Prepared::Operation(Box::new(audit::Disable::parse(&audit_segments(asked))))))
-}
-
-fn unchecked(operation: impl engine::Operation + 'static) -> Result<Box<dyn Operation>, AskError> {
-    Ok(prepared(Prepared::Operation(Box::new(operation))))
-}
-
-fn hash_audit(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    unchecked(audit::Hash::parse(&audit_segments(asked), asked.ask)?)
-}
-
-fn audited_headers(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    unchecked(audit::Headers)
-}
-
-fn audited_header(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    unchecked(audit::ShowHeader::parse(asked.captures.text("name")))
-}
-
-fn audit_header(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    unchecked(audit::SetHeader::parse(asked.captures.text("name"), asked.ask)?)
-}
-
-fn forget_header(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    unchecked(audit::RemoveHeader::parse(asked.captures.text("name")))
 }
 
 #[cfg(test)]
