@@ -6,13 +6,17 @@
 
 #![allow(clippy::disallowed_methods, reason = "test files need not be durable")]
 
+mod area;
 mod bao;
 mod ceremony;
 mod check;
+mod compare;
 mod dev;
+mod differences;
 mod hvac;
-mod kv;
 mod needs;
 mod openbao;
 mod operate;
+mod step;
+mod subject;
 mod tls;
