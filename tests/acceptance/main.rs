@@ -10,6 +10,7 @@ mod area;
 mod bao;
 mod ceremony;
 mod check;
+mod clients;
 mod compare;
 mod dev;
 mod differences;

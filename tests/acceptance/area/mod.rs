@@ -21,10 +21,14 @@ mod sys;
 mod tokens;
 mod wrapping;
 
+use std::process::Command;
+
+use serde_json::json;
+
 use crate::check::Tally;
 use crate::compare::compare;
 use crate::differences::Ledger;
-use crate::needs;
+use crate::{clients, hvac, needs};
 use crate::openbao::OpenBao;
 use crate::step::{Player, Step};
 use crate::subject::Subject;
@@ -41,6 +45,10 @@ async fn run(area: &'static str, steps: &[Step]) {
     let ours = Subject::start(&program).await;
     let mut tally = Tally::default();
     play(area, steps, &ours, &theirs, &program, &mut tally);
+    let input = json!({ "addresses": ours.addresses(), "token": ours.token(), "folder": ours.folder() });
+    for (client, command) in others(area) {
+        clients::run(&mut tally, client, command, ours.folder(), &input);
+    }
     tally.finish(0);
 }
 
@@ -72,6 +80,12 @@ fn play(area: &'static str, steps: &[Step], ours: &Subject, theirs: &OpenBao, pr
     if ours.is_conclave() {
         tally.note("each known difference is still there", ledger.gone());
     }
+}
+
+/// The other clients' checks of an area, as far as the clients are installed.
+fn others(area: &str) -> Vec<(&'static str, Command)> {
+    let hvac = needs::python().map(|python| ("hvac", hvac::area(&python, area)));
+    hvac.into_iter().collect()
 }
 
 /// Areas: `name`, or `name: "not landed"`.
