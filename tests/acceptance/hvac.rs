@@ -22,14 +22,7 @@ async fn hvac_drives_a_cluster_from_init_to_seal() {
 }
 
 /// `whole.py`, from init to seal or over TLS.
-pub(crate) fn whole(
-    tally: &mut Tally,
-    python: &Path,
-    part: &str,
-    addresses: &[String],
-    ca_and_token: Option<(&str, &str)>,
-    home: &Path,
-) {
+pub(crate) fn whole(tally: &mut Tally, python: &Path, part: &str, addresses: &[String], ca_and_token: Option<(&str, &str)>, home: &Path) {
     let (ca_file, token) = ca_and_token.unzip();
     let mut command = script(python, "whole.py");
     command.arg(part);

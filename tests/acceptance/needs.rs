@@ -17,6 +17,12 @@ pub(crate) fn bao() -> Option<PathBuf> {
     found.or_else(|| missing("`bao`, OpenBao's command line"))
 }
 
+/// A Python that has schemathesis and openapi-spec-validator; `None`: the test is skipped.
+pub(crate) fn schemathesis() -> Option<PathBuf> {
+    let found = in_path("python3").filter(|program| runs(program, &["-c", "import schemathesis, openapi_spec_validator"]));
+    found.or_else(|| missing("a `python3` that has schemathesis and openapi-spec-validator"))
+}
+
 /// A Node.js that finds node-vault; `None`: its checks are skipped.
 pub(crate) fn node() -> Option<PathBuf> {
     let found = in_path("node").filter(|program| runs(program, &["-e", "require('node-vault')"]));

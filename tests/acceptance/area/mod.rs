@@ -28,10 +28,10 @@ use serde_json::json;
 use crate::check::Tally;
 use crate::compare::compare;
 use crate::differences::Ledger;
-use crate::{clients, hvac, needs};
 use crate::openbao::OpenBao;
 use crate::step::{Player, Step};
 use crate::subject::Subject;
+use crate::{clients, hvac, needs};
 
 /// In the folder of each server, for steps that name a file.
 const POLICY_FILE: &str = "policy.hcl";
