@@ -11,6 +11,9 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/compatibility.m
 /// Set to anything, `the_page_tells_of_every_difference` writes the page anew.
 const WRITE_VARIABLE: &str = "CONCLAVE_WRITE_DOCS";
 
+/// Every step of an area.
+const ANY: &str = "*";
+
 /// A difference that is meant.
 pub(crate) struct Meant {
     title: &'static str,
@@ -100,6 +103,22 @@ pub(crate) const MEANT: &[Meant] = &[
         seen: &[seen("tokens", "a role with a wrong network", "*"), seen("tokens", "a wrong role is not there", "*")],
     },
     Meant {
+        title: "No entities yet",
+        reason: "There is no identity engine yet: a login's `entity_id` is empty, and no mount `identity/` is listed.",
+        seen: &[
+            seen("auth", ANY, "/auth/entity_id"),
+            seen("auth", ANY, "/data/entity_id"),
+            seen("mounts", "list", "stdout"),
+            seen("mounts", "list in detail", "stdout"),
+            seen("mounts", "list as YAML", "stdout"),
+            seen("mounts", ANY, "/identity~1"),
+            seen("mounts", ANY, "/data/identity~1"),
+            seen("namespaces", "its engines", "/identity~1"),
+            seen("namespaces", "it is empty", "/identity~1"),
+            seen("namespaces", "logs in in red", "/auth/entity_id"),
+        ],
+    },
+    Meant {
         title: "Version",
         reason: "`sys/health` and `sys/seal-status` report a version of Vault's whose API is served, as clients turn features on by it. The header\n\
                  `X-Conclave-Version` has our own.",
@@ -119,9 +138,9 @@ impl Ledger {
         Ledger { area, used: vec![false; all().count()], unknown: Vec::new() }
     }
 
-    /// Whether any difference is meant at this step.
+    /// Whether a difference is meant at this step in particular: then what is wanted of it is not true of OpenBao.
     pub(crate) fn has(&self, step: &str) -> bool {
-        all().any(|seen| seen.area == self.area && matches(seen.step, step))
+        all().any(|seen| seen.area == self.area && seen.step != ANY && matches(seen.step, step))
     }
 
     /// Enters what was found at a step.
@@ -167,7 +186,9 @@ fn page_section() -> String {
     let mut text = String::new();
     for Meant { title, reason, seen } in MEANT {
         text.push_str(&format!("### {title}\n{reason}\n\n"));
-        let checks: Vec<String> = seen.iter().map(|seen| format!("{}, {}", seen.area, seen.step)).collect();
+        let mut checks: Vec<String> =
+            seen.iter().map(|Seen { area, step, .. }| format!("{area}, {}", if *step == ANY { "any" } else { step })).collect();
+        checks.dedup();
         if !checks.is_empty() {
             text.push_str(&format!("Seen in: {}.\n\n", checks.join("; ")));
         }
