@@ -84,6 +84,46 @@ pub(crate) const MEANT: &[Meant] = &[
         seen: &[seen("kv", "patch of nothing", "stderr"), seen("kv", "metadata patch of nothing", "stderr")],
     },
     Meant {
+        title: "KV: scans",
+        reason: "`SCAN` answers the whole names sorted by their bytes, heeds `after` and `limit`, and is 404 when it finds nothing. OpenBao's answer has folders\n\
+                 behind secrets, level by level, heeds neither, and is 200 with an empty object when there is nothing. One list holds at most a million names, a\n\
+                 detailed one 32 MiB: more is refused with 400 and the advice to page.",
+        seen: &[seen("kv_v1", "recursive", "*")],
+    },
+    Meant {
+        title: "KV: detailed lists",
+        reason: "`detailed-metadata/` says nothing of a folder. OpenBao shows there the metadata of a secret that has the folder's name.",
+        seen: &[],
+    },
+    Meant {
+        title: "KV: numbers and data",
+        reason: "Data keeps its very text, so `1.50` stays `1.50` and `1e400` is taken, in both versions of KV. OpenBao's version 1 reads numbers as floats and\n\
+                 refuses what none holds. `data` and `options` that are lists are refused with 400.",
+        seen: &[],
+    },
+    Meant {
+        title: "KV: paths that end in a slash",
+        reason: "Deleting one is refused with 400. OpenBao's version 2 deletes the secret without the slash, past policies on it; its version 1 answers 204 and\n\
+                 deletes nothing.",
+        seen: &[],
+    },
+    Meant {
+        title: "KV version 1: lists in pages",
+        reason: "`after` and `limit` are heeded. OpenBao ignores them there, with a warning. A negative `ttl` in a secret counts as none.",
+        seen: &[seen("kv_v1", "pages", "*"), seen("kv_v1", "the next page", "*")],
+    },
+    Meant {
+        title: "Cubbyhole",
+        reason: "It can be scanned (OpenBao: 405). A write without members or without a path is 400 (OpenBao: 500).",
+        seen: &[],
+    },
+    Meant {
+        title: "KV: upgrade to version 2",
+        reason: "Until it is done the mount answers 400 to everything, as OpenBao's does. A crash leaves no secret half converted, and the upgrade can be taken up\n\
+                 where it was.",
+        seen: &[],
+    },
+    Meant {
         title: "400 for what the caller got wrong",
         reason: "OpenBao answers 500 to some mistakes of its callers (a login without a password, a role id that is missing). Ours is 400, as\n\
                  for every other: 5xx is said of the server only, and tells a client to try again.",
