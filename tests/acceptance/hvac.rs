@@ -1,42 +1,44 @@
-//! Runs `hvac_checks.py`, in which hvac drives a cluster.
+//! hvac, Vault's Python client: a cluster from init to seal, and its part of each area.
 
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use serde_json::json;
 use tests::Cluster;
 
-use crate::needs;
+use crate::check::Tally;
+use crate::{clients, needs};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/acceptance/hvac_checks.py");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/acceptance/hvac");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hvac_drives_a_cluster_from_init_to_seal() {
     let Some(python) = needs::python() else { return };
     let cluster = Cluster::builder().start().await;
     let addresses: Vec<String> = cluster.nodes.iter().map(|node| node.api_address()).collect();
-    run(&python, "whole", &addresses, None, cluster.folder());
+    let mut tally = Tally::default();
+    whole(&mut tally, &python, "whole", &addresses, None, cluster.folder());
+    tally.finish(80);
 }
 
-/// Runs the script's part of this name. Panics if a check fails.
-pub(crate) fn run(python: &Path, part: &str, addresses: &[String], ca_and_token: Option<(&str, &str)>, home: &Path) {
+/// `whole.py`, from init to seal or over TLS.
+pub(crate) fn whole(tally: &mut Tally, python: &Path, part: &str, addresses: &[String], ca_and_token: Option<(&str, &str)>, home: &Path) {
     let (ca_file, token) = ca_and_token.unzip();
-    let input = serde_json::json!({ "addresses": addresses, "ca_file": ca_file, "token": token }).to_string();
-    let mut command = Command::new(python);
-    command.args([SCRIPT, part]).env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).env("HOME", home);
+    let mut command = script(python, "whole.py");
+    command.arg(part);
+    clients::run(tally, "hvac", command, home, &json!({ "addresses": addresses, "ca_file": ca_file, "token": token }));
+}
+
+/// `areas.py`: the part of one area.
+pub(crate) fn area(python: &Path, area: &str) -> Command {
+    let mut command = script(python, "areas.py");
+    command.arg(area);
+    command
+}
+
+fn script(python: &Path, name: &str) -> Command {
+    let mut command = clients::command(python);
     // Otherwise Python would write its compiled form into the source tree.
-    command.env("PYTHONDONTWRITEBYTECODE", "1");
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("run {}: {error}", python.display()));
-    // A token goes by stdin: arguments and environments can be seen by others.
-    let _ = child.stdin.take().expect("stdin is piped").write_all(input.as_bytes());
-    let output = child.wait_with_output().expect("a child can be waited for");
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("{stdout}");
-    let sum = stdout.lines().last().unwrap_or_default();
-    assert!(output.status.success() && sum.ends_with(" passed, 0 failed"), "hvac: {sum:?}, {}\n{stdout}\n{stderr}", output.status);
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(format!("{FOLDER}/{name}"));
+    command
 }

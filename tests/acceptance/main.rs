@@ -1,4 +1,5 @@
-//! Real clients judge real nodes: `bao` (OpenBao's command line) and hvac (Vault's Python client) drive clusters of three processes.
+//! Real clients judge real nodes: `bao` (OpenBao's command line), hvac (Python), node-vault and vaultrs drive clusters of three
+//! processes.
 //!
 //! Always: neighbouring checks speak to different nodes, so that each also shows that every node serves; a check that finds
 //! something else than it wants is named with all that was said; without the clients nothing is tested, and that is said ([`needs`]).
@@ -6,13 +7,19 @@
 
 #![allow(clippy::disallowed_methods, reason = "test files need not be durable")]
 
+mod area;
 mod bao;
 mod ceremony;
 mod check;
+mod clients;
+mod compare;
 mod dev;
+mod differences;
 mod hvac;
-mod kv;
 mod needs;
+mod openapi;
 mod openbao;
 mod operate;
+mod step;
+mod subject;
 mod tls;

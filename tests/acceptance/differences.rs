@@ -1,0 +1,263 @@
+//! Where Conclave's answers differ from OpenBao's, and why: the source of `docs/compatibility.md`.
+//!
+//! Always: a difference that is not listed fails its area's test, and so does one that is listed and has gone.
+
+use crate::compare::Difference;
+
+/// Where the page has what [`page_section`] renders.
+const BEGIN: &str = "<!-- Written by tests/acceptance/differences.rs. -->\n";
+const END: &str = "<!-- End of what is written. -->\n";
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/compatibility.md");
+/// Set to anything, `the_page_tells_of_every_difference` writes the page anew.
+const WRITE_VARIABLE: &str = "CONCLAVE_WRITE_DOCS";
+
+/// Every step of an area.
+const ANY: &str = "*";
+
+/// A difference that is meant.
+pub(crate) struct Meant {
+    title: &'static str,
+    /// What differs and why, in Markdown.
+    reason: &'static str,
+    /// Where the comparison shows it. Empty: by its nature (several nodes, say) it is shown by other tests.
+    seen: &'static [Seen],
+}
+
+/// Which steps show it, and where in their answers. Step and place may end in `*`, which stands for anything.
+struct Seen {
+    area: &'static str,
+    step: &'static str,
+    place: &'static str,
+}
+
+const fn seen(area: &'static str, step: &'static str, place: &'static str) -> Seen {
+    Seen { area, step, place }
+}
+
+/// In the page's order.
+pub(crate) const MEANT: &[Meant] = &[
+    Meant {
+        title: "Any node serves",
+        reason: "A client may speak to any open node, for reads and writes; it is never redirected, and every read sees every write that was\n\
+                 acknowledged before. `sys/health` answers 200 on each of them, where OpenBao's standbys answer 429. `sys/leader` and\n\
+                 `bao operator members` still tell which node leads.",
+        seen: &[],
+    },
+    Meant {
+        title: "One ceremony for the cluster",
+        reason: "Shares may be given to different nodes, and together open all. `sys/seal` seals all. In OpenBao both are for one node.",
+        seen: &[],
+    },
+    Meant {
+        title: "A reset takes a share",
+        reason: "`{\"reset\": true}` to `sys/unseal` needs one of the shares as `key`, so that nobody else can cancel a ceremony. `bao operator unseal\n\
+                 -reset` and hvac's `submit_unseal_key(reset=True)` send none, and get 400; `conclave operator unseal -reset` asks for it. It is seldom\n\
+                 needed: a wrong share is refused when it is entered, and is not counted.",
+        seen: &[],
+    },
+    Meant {
+        title: "Wrong shares are named",
+        reason: "`sys/unseal` answers 400 to a share that is malformed, of another cluster, or given before, and keeps the progress. OpenBao tells\n\
+                 only at the threshold, and starts again.",
+        seen: &[],
+    },
+    Meant {
+        title: "Audit devices through the API",
+        reason: "`audit enable` and `disable` work at run time, as in Vault. OpenBao takes devices from its configuration only, unless that says\n\
+                 `unsafe_allow_api_audit_creation`.",
+        seen: &[],
+    },
+    Meant {
+        title: "Texts of 403",
+        reason: "Whatever is denied, the text is `permission denied`, in Vault's multi-line form. OpenBao has three texts, by which one can tell\n\
+                 an unknown token from a mount that is not there. No known client reads them: the code decides.",
+        seen: &[seen("kv", "no such mount", "stderr")],
+    },
+    Meant {
+        title: "Warning about a path that KV does not have",
+        reason: "Both answer 404 with a warning; ours names the paths that exist.",
+        seen: &[seen("kv", "read of no KV path", "stderr")],
+    },
+    Meant {
+        title: "Patch of a secret that is not there",
+        reason: "Both answer 404. OpenBao's has no body, ours is `{\"errors\":[]}` like every other; `bao` prints \"Errors:\" in place of \"Raw Message:\".",
+        seen: &[seen("kv", "patch of nothing", "stderr"), seen("kv", "metadata patch of nothing", "stderr")],
+    },
+    Meant {
+        title: "KV: scans",
+        reason: "`SCAN` answers the whole names sorted by their bytes, heeds `after` and `limit`, and is 404 when it finds nothing. OpenBao's answer has folders\n\
+                 behind secrets, level by level, heeds neither, and is 200 with an empty object when there is nothing. One list holds at most a million names, a\n\
+                 detailed one 32 MiB: more is refused with 400 and the advice to page.",
+        seen: &[seen("kv_v1", "recursive", "*")],
+    },
+    Meant {
+        title: "KV: detailed lists",
+        reason: "`detailed-metadata/` says nothing of a folder. OpenBao shows there the metadata of a secret that has the folder's name.",
+        seen: &[],
+    },
+    Meant {
+        title: "KV: numbers and data",
+        reason: "Data keeps its very text, so `1.50` stays `1.50` and `1e400` is taken, in both versions of KV. OpenBao's version 1 reads numbers as floats and\n\
+                 refuses what none holds. `data` and `options` that are lists are refused with 400.",
+        seen: &[],
+    },
+    Meant {
+        title: "KV: paths that end in a slash",
+        reason: "Deleting one is refused with 400. OpenBao's version 2 deletes the secret without the slash, past policies on it; its version 1 answers 204 and\n\
+                 deletes nothing.",
+        seen: &[],
+    },
+    Meant {
+        title: "KV version 1: lists in pages",
+        reason: "`after` and `limit` are heeded. OpenBao ignores them there, with a warning. A negative `ttl` in a secret counts as none.",
+        seen: &[seen("kv_v1", "pages", "*"), seen("kv_v1", "the next page", "*")],
+    },
+    Meant {
+        title: "Cubbyhole",
+        reason: "It can be scanned (OpenBao: 405). A write without members or without a path is 400 (OpenBao: 500).",
+        seen: &[],
+    },
+    Meant {
+        title: "KV: upgrade to version 2",
+        reason: "Until it is done the mount answers 400 to everything, as OpenBao's does. A crash leaves no secret half converted, and the upgrade can be taken up\n\
+                 where it was.",
+        seen: &[],
+    },
+    Meant {
+        title: "400 for what the caller got wrong",
+        reason: "OpenBao answers 500 to some mistakes of its callers (a login without a password, a role id that is missing). Ours is 400, as\n\
+                 for every other: 5xx is said of the server only, and tells a client to try again.",
+        seen: &[
+            seen("auth", "no password", "stderr"),
+            seen("auth", "no role id", "stderr"),
+            seen("auth", "a role without a secret id and without networks", "stderr"),
+            seen("namespaces", "not its accessor", "stderr"),
+            seen("sys", "cors of none", "stderr"),
+            seen("wrapping", "write of nothing", "stderr"),
+        ],
+    },
+    Meant {
+        title: "Networks are checked when they are written",
+        reason: "A role that is bound to something that is no network (`token_bound_cidrs=300.0.0.0/8`) is refused with 400. OpenBao takes it for\n\
+                 a name, and the role's tokens then serve nobody.",
+        seen: &[seen("tokens", "a role with a wrong network", "*"), seen("tokens", "a wrong role is not there", "*")],
+    },
+    Meant {
+        title: "No entities yet",
+        reason: "There is no identity engine yet: a login's `entity_id` is empty, and no mount `identity/` is listed.",
+        seen: &[
+            seen("auth", ANY, "/auth/entity_id"),
+            seen("auth", ANY, "/data/entity_id"),
+            seen("mounts", "list", "stdout"),
+            seen("mounts", "list in detail", "stdout"),
+            seen("mounts", "list as YAML", "stdout"),
+            seen("mounts", ANY, "/identity~1"),
+            seen("mounts", ANY, "/data/identity~1"),
+            seen("namespaces", "its engines", "/identity~1"),
+            seen("namespaces", "it is empty", "/identity~1"),
+            seen("namespaces", "logs in in red", "/auth/entity_id"),
+        ],
+    },
+    Meant {
+        title: "Version",
+        reason: "`sys/health` and `sys/seal-status` report a version of Vault's whose API is served, as clients turn features on by it. The header\n\
+                 `X-Conclave-Version` has our own.",
+        seen: &[],
+    },
+];
+
+/// Which of an area's differences were seen.
+pub(crate) struct Ledger {
+    area: &'static str,
+    used: Vec<bool>,
+    unknown: Vec<String>,
+}
+
+impl Ledger {
+    pub(crate) fn new(area: &'static str) -> Ledger {
+        Ledger { area, used: vec![false; all().count()], unknown: Vec::new() }
+    }
+
+    /// Whether a difference is meant at this step in particular: then what is wanted of it is not true of OpenBao.
+    pub(crate) fn has(&self, step: &str) -> bool {
+        all().any(|seen| seen.area == self.area && seen.step != ANY && matches(seen.step, step))
+    }
+
+    /// Enters what was found at a step.
+    pub(crate) fn enter(&mut self, step: &str, found: &[Difference]) {
+        for difference in found {
+            let mut known = false;
+            for (used, seen) in self.used.iter_mut().zip(all()) {
+                if seen.area == self.area && matches(seen.step, step) && matches(seen.place, &difference.place) {
+                    (*used, known) = (true, true);
+                }
+            }
+            if !known {
+                let Difference { place, ours, theirs } = difference;
+                self.unknown.push(format!("{step}: {place:?}\n  ours:   {ours:?}\n  theirs: {theirs:?}"));
+            }
+        }
+    }
+
+    /// Differences that nobody meant, as one text.
+    pub(crate) fn unknown(&self) -> Option<String> {
+        (!self.unknown.is_empty()).then(|| self.unknown.join("\n"))
+    }
+
+    /// Differences that are listed for this area, and were not found.
+    pub(crate) fn gone(&self) -> Option<String> {
+        let gone = all().zip(&self.used).filter(|(seen, used)| seen.area == self.area && !**used);
+        let gone: Vec<String> = gone.map(|(seen, _)| format!("{}: {} is no different any more", seen.step, seen.place)).collect();
+        (!gone.is_empty()).then(|| gone.join("\n"))
+    }
+}
+
+fn all() -> impl Iterator<Item = &'static Seen> {
+    MEANT.iter().flat_map(|meant| meant.seen)
+}
+
+/// `pattern` may end in `*`.
+fn matches(pattern: &str, text: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == text, |head| text.starts_with(head))
+}
+
+/// The page's section: each title, its reason, and which checks show it.
+fn page_section() -> String {
+    let mut text = String::new();
+    for Meant { title, reason, seen } in MEANT {
+        text.push_str(&format!("### {title}\n{reason}\n\n"));
+        let mut checks: Vec<String> =
+            seen.iter().map(|Seen { area, step, .. }| format!("{area}, {}", if *step == ANY { "any" } else { step })).collect();
+        checks.dedup();
+        if !checks.is_empty() {
+            text.push_str(&format!("Seen in: {}.\n\n", checks.join("; ")));
+        }
+    }
+    text
+}
+
+#[test]
+fn the_page_tells_of_every_difference() {
+    let page = std::fs::read_to_string(PAGE).unwrap_or_else(|error| panic!("read {PAGE}: {error}"));
+    let (head, rest) = page.split_once(BEGIN).unwrap_or_else(|| panic!("{PAGE} has no line {BEGIN:?}"));
+    let (found, tail) = rest.split_once(END).unwrap_or_else(|| panic!("{PAGE} has no line {END:?}"));
+    let wanted = format!("\n{}", page_section());
+    if std::env::var_os(WRITE_VARIABLE).is_some() {
+        std::fs::write(PAGE, format!("{head}{BEGIN}{wanted}{END}{tail}")).unwrap_or_else(|error| panic!("write {PAGE}: {error}"));
+        return;
+    }
+    assert_eq!(found, wanted, "{PAGE} is not what the table says; {WRITE_VARIABLE}=1 writes it anew");
+}
+
+#[test]
+fn a_difference_is_known_or_it_fails() {
+    let difference = |place: &str| Difference { place: place.to_owned(), ours: "a".to_owned(), theirs: "b".to_owned() };
+    let mut ledger = Ledger::new("kv");
+    assert!(ledger.has("no such mount") && !ledger.has("put makes version 1"));
+    ledger.enter("no such mount", &[difference("stderr")]);
+    assert_eq!(ledger.unknown(), None);
+    ledger.enter("no such mount", &[difference("exit")]);
+    assert!(ledger.unknown().unwrap().contains("no such mount"));
+    assert!(ledger.gone().unwrap().contains("patch of nothing") && !ledger.gone().unwrap().contains("no such mount"));
+    assert!(matches("/data*", "/data/x") && matches("*", "") && !matches("/data", "/data/x"));
+}
