@@ -118,7 +118,7 @@ impl World {
     pub(crate) fn another_node(&self, seed: u64) -> World {
         let rng: Arc<dyn Rng> = Arc::new(SeededRng::dangerous_from_seed(seed));
         let store = Arc::new(MemoryStore(Arc::clone(&self.barrier)));
-        let service = Arc::new(Service::new(store, Arc::clone(&self.clock) as _, rng, Settings::default()));
+        let service = Arc::new(Service::new(store, Arc::clone(&self.clock) as _, rng, Settings::default(), Arc::new(QuietNode)));
         World { barrier: Arc::clone(&self.barrier), service, root_token: self.root_token.clone(), clock: Arc::clone(&self.clock) }
     }
 
