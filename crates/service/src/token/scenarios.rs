@@ -10,7 +10,7 @@ use crate::testing::{Asking, World};
 async fn world(seed: u64) -> World {
     let world = World::new(seed);
     let rules = r#"path "auth/token/*" { capabilities = ["create", "update", "read", "list"] }
-        path "sys/leases/*" { capabilities = ["update"] }"#;
+        path "sys/leases/*" { capabilities = ["update", "list"] }"#;
     world.ask(Verb::Write, "sys/policies/acl/p", json!({ "policy": rules })).await.unwrap();
     world
 }
@@ -500,6 +500,10 @@ async fn a_token_has_a_lease_that_ends_it() {
         assert!(!is_good(&world, &token).await, "{path}");
     }
     assert!(is_good(&world, &token).await);
+    for path in ["sys/leases/lookup", "sys/leases/lookup/auth"] {
+        assert_eq!(world.ask_as(&token, Verb::List, path, Value::Null).await, Err(Refusal::Denied), "that needs sudo");
+    }
+    assert!(world.ask_as(&token, Verb::Write, "sys/leases/lookup", json!({ "lease_id": id })).await.is_ok(), "and that does not");
     assert_eq!(world.ask_as(&token, Verb::Write, "sys/leases/revoke-prefix/auth", json!({})).await, Err(Refusal::Denied), "that needs sudo");
     assert_eq!(world.ask(Verb::Write, "sys/revoke-prefix/auth/token/create", json!({})).await, Ok(Value::Null));
     assert!(!is_good(&world, &token).await);
