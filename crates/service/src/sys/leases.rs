@@ -94,7 +94,13 @@ pub(super) const ROUTES: &[Route<Handler>] = &[
         &[],
         &[
             write("Shows a lease.", &[LEASE_ID], lookup),
-            Method { verb: Verb::List, summary: "Lists the first segments of all ids. Needs sudo.", fields: &[], query: &[], handler: list },
+            Method {
+                verb: Verb::List,
+                summary: "Lists the first segments of all ids. Needs sudo.",
+                fields: &[],
+                query: &[],
+                handler: list,
+            },
         ],
         Access::Token,
     ),

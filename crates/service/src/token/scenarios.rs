@@ -94,7 +94,8 @@ async fn sudo_on_the_path_lifts_the_bounds_but_never_makes_root() {
 #[tokio::test]
 async fn a_token_tells_all_that_is_known_of_it() {
     let world = world(3).await;
-    let body = json!({ "policies": ["p"], "ttl": "1h", "display_name": "a b", "meta": { "k": "v" }, "num_uses": 9, "explicit_max_ttl": "2h" });
+    let body =
+        json!({ "policies": ["p"], "ttl": "1h", "display_name": "a b", "meta": { "k": "v" }, "num_uses": 9, "explicit_max_ttl": "2h" });
     let auth = made(&world, &world.root_token, "create", body).await.unwrap();
     let token = text(&auth);
     assert!(token.starts_with("hvs.") && token.len() == 28, "as clients expect");
@@ -276,7 +277,8 @@ async fn a_batch_token_has_no_record_and_is_good_as_long_as_its_parent_is() {
     assert!(is_good(&world, &batch).await);
     world.ask(Verb::Write, "auth/token/revoke", json!({ "token": parent })).await.unwrap();
     assert_eq!(lookup(&world, &batch).await, Err(Refusal::Denied));
-    let free = text(&made(&world, &world.root_token, "create-orphan", json!({ "type": "batch", "policies": ["p"], "ttl": "1h" })).await.unwrap());
+    let free =
+        text(&made(&world, &world.root_token, "create-orphan", json!({ "type": "batch", "policies": ["p"], "ttl": "1h" })).await.unwrap());
     world.pass(3599);
     assert!(is_good(&world, &free).await);
     world.pass(1);
@@ -365,7 +367,10 @@ async fn cve_2021_32923_a_token_at_its_bound_ends_and_never_becomes_eternal() {
     let expiring_root = create(&world, &world.root_token, json!({ "ttl": "1h" })).await;
     let refused = made(&world, &expiring_root, "create", json!({})).await;
     assert_eq!(refused, Err("expiring root tokens cannot create non-expiring root tokens".into()));
-    assert_eq!(made(&world, &world.root_token, "create", json!({ "ttl": "500ms", "policies": ["p"] })).await, Err("the TTL is less than a second".into()));
+    assert_eq!(
+        made(&world, &world.root_token, "create", json!({ "ttl": "500ms", "policies": ["p"] })).await,
+        Err("the TTL is less than a second".into())
+    );
 }
 
 #[tokio::test]
@@ -396,23 +401,39 @@ async fn roles_say_what_their_tokens_are() {
         assert_eq!(shown[name], want, "{name}");
     }
     world.ask(Verb::Write, "auth/token/roles/r", json!({ "renewable": false })).await.unwrap();
-    assert_eq!(world.ask(Verb::Read, "auth/token/roles/r", Value::Null).await.unwrap()["path_suffix"], json!("sfx"), "a change of one member");
+    assert_eq!(
+        world.ask(Verb::Read, "auth/token/roles/r", Value::Null).await.unwrap()["path_suffix"],
+        json!("sfx"),
+        "a change of one member"
+    );
     assert_eq!(world.ask(Verb::List, "auth/token/roles", Value::Null).await.unwrap()["keys"], json!(["r"]));
     let auth = made(&world, root, "create/r", json!({ "policies": ["p"], "num_uses": 9 })).await.unwrap();
-    assert_eq!((&auth["orphan"], &auth["renewable"], &auth["num_uses"], &auth["lease_duration"]), (&json!(true), &json!(false), &json!(4), &json!(3600)));
+    assert_eq!(
+        (&auth["orphan"], &auth["renewable"], &auth["num_uses"], &auth["lease_duration"]),
+        (&json!(true), &json!(false), &json!(4), &json!(3600))
+    );
     let shown = lookup(&world, &text(&auth)).await.unwrap();
     assert_eq!((&shown["path"], &shown["role"], &shown["period"]), (&json!("auth/token/create/r/sfx"), &json!("r"), &json!(3600)));
     assert_eq!(
         made(&world, root, "create/r", json!({ "policies": ["x"] })).await,
-        Err(r#"token policies (["default" "x"]) must be subset of the role's allowed policies (["default" "p" "q"]) or glob policies ([])"#.into())
+        Err(
+            r#"token policies (["default" "x"]) must be subset of the role's allowed policies (["default" "p" "q"]) or glob policies ([])"#
+                .into()
+        )
     );
     for (body, want) in [
         (json!({ "token_type": "other" }), "invalid 'token_type' value \"other\""),
         (json!({ "token_type": "batch" }), "'token_type' cannot be 'batch' when role is set to generate non-orphan tokens"),
         (json!({ "token_type": "batch", "orphan": true }), "'token_type' cannot be 'batch' when role is set to generate renewable tokens"),
         (json!({ "path_suffix": "a/b" }), "given role path suffix contains invalid characters; must match \\w[\\w-.]+\\w"),
-        (json!({ "token_bound_cidrs": "10.0.0.0/33" }), r#"token_bound_cidrs must be addresses or CIDR blocks, such as "10.1.2.3" or "10.0.0.0/8""#),
-        (json!({ "token_ttl": "1h" }), "token_ttl means nothing to a token role (ask for a ttl when a token is made, or use token_explicit_max_ttl or token_period)"),
+        (
+            json!({ "token_bound_cidrs": "10.0.0.0/33" }),
+            r#"token_bound_cidrs must be addresses or CIDR blocks, such as "10.1.2.3" or "10.0.0.0/8""#,
+        ),
+        (
+            json!({ "token_ttl": "1h" }),
+            "token_ttl means nothing to a token role (ask for a ttl when a token is made, or use token_explicit_max_ttl or token_period)",
+        ),
     ] {
         assert_eq!(role(body.clone()).await, Err(want.to_owned()), "{body}");
     }
@@ -467,7 +488,10 @@ async fn a_text_that_its_maker_chose_belongs_to_one_token() {
     settle(&world).await;
     assert!(is_good(&world, "my-id").await);
     for id in ["hvs.abc", "a.b", "a b"] {
-        assert!(made(&world, &world.root_token, "create", json!({ "id": id })).await.unwrap_err().starts_with("custom token ID") | id.contains(' '));
+        assert!(
+            made(&world, &world.root_token, "create", json!({ "id": id })).await.unwrap_err().starts_with("custom token ID")
+                | id.contains(' ')
+        );
     }
 }
 
@@ -487,7 +511,10 @@ async fn a_token_has_a_lease_that_ends_it() {
         let refused = world.ask(Verb::Write, path, json!({ "lease_id": id })).await;
         assert!(matches!(refused, Err(Refusal::Refused(text)) if text.starts_with("tokens cannot be renewed through this")), "{path}");
     }
-    assert_eq!(world.ask(Verb::Write, "sys/leases/renew", json!({ "lease_id": "none" })).await, Err(Refusal::Refused("lease not found".into())));
+    assert_eq!(
+        world.ask(Verb::Write, "sys/leases/renew", json!({ "lease_id": "none" })).await,
+        Err(Refusal::Refused("lease not found".into()))
+    );
     assert!(world.ask(Verb::Write, "sys/leases/revoke", json!({})).await.is_err());
     assert_eq!(world.ask(Verb::Write, "sys/leases/revoke", json!({ "lease_id": "none" })).await, Ok(Value::Null));
     for path in ["sys/leases/revoke", "sys/revoke", "sys/leases/revoke/", "sys/revoke/"] {
@@ -495,7 +522,8 @@ async fn a_token_has_a_lease_that_ends_it() {
         let before = world.ask(Verb::List, "sys/leases/lookup/auth/token/create", Value::Null).await.unwrap()["keys"].clone();
         let name = before.as_array().unwrap().iter().find(|key| !keys.as_array().unwrap().contains(key)).unwrap();
         let id = format!("auth/token/create/{}", name.as_str().unwrap());
-        let (path, body) = if path.ends_with('/') { (format!("{path}{id}"), json!({})) } else { (path.to_owned(), json!({ "lease_id": id })) };
+        let (path, body) =
+            if path.ends_with('/') { (format!("{path}{id}"), json!({})) } else { (path.to_owned(), json!({ "lease_id": id })) };
         assert_eq!(world.ask(Verb::Write, &path, body).await, Ok(Value::Null), "{path}");
         assert!(!is_good(&world, &token).await, "{path}");
     }
@@ -504,7 +532,11 @@ async fn a_token_has_a_lease_that_ends_it() {
         assert_eq!(world.ask_as(&token, Verb::List, path, Value::Null).await, Err(Refusal::Denied), "that needs sudo");
     }
     assert!(world.ask_as(&token, Verb::Write, "sys/leases/lookup", json!({ "lease_id": id })).await.is_ok(), "and that does not");
-    assert_eq!(world.ask_as(&token, Verb::Write, "sys/leases/revoke-prefix/auth", json!({})).await, Err(Refusal::Denied), "that needs sudo");
+    assert_eq!(
+        world.ask_as(&token, Verb::Write, "sys/leases/revoke-prefix/auth", json!({})).await,
+        Err(Refusal::Denied),
+        "that needs sudo"
+    );
     assert_eq!(world.ask(Verb::Write, "sys/revoke-prefix/auth/token/create", json!({})).await, Ok(Value::Null));
     assert!(!is_good(&world, &token).await);
     assert_eq!(world.ask(Verb::List, "sys/leases/lookup/auth/token/create", Value::Null).await, Ok(json!("none")));
