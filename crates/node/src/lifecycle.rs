@@ -46,14 +46,21 @@ pub(crate) async fn follow(parts: Follow) {
             Arc::new(Service::new(Arc::new(parts.barrier.clone()), clock, rng, parts.settings.clone(), node))
         });
         let status = if service.is_some() { ServingStatus::Serving } else { ServingStatus::NotServing };
-        parts.serving.0.store(service);
+        parts.serving.0.store(service.clone());
         parts.health.set_service_status("", status).await;
         if is_open {
             remember_cluster(&parts).await;
         }
+        let chores = async {
+            match &service {
+                Some(service) => service.run_chores().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = parts.stop.cancelled() => return,
             changed = open.changed() => if changed.is_err() { return },
+            () = chores => {}
         }
     }
 }

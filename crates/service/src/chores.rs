@@ -58,7 +58,7 @@ impl Counters {
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
-enum RoundError {
+pub(crate) enum RoundError {
     #[error("read the records")]
     Access(#[from] AccessError),
     #[error("read a record")]
@@ -110,7 +110,7 @@ impl Reaper<'_> {
     }
 
     /// One round: how many chores were taken. A chore that stays counts as a full round, so that it goes on at once.
-    async fn round(&self) -> Result<usize, RoundError> {
+    pub(crate) async fn round(&self) -> Result<usize, RoundError> {
         if !self.store.leads() {
             return Ok(0);
         }
@@ -392,3 +392,6 @@ fn revoke_prefix(records: &Records, reference: &stored::LeaseReference, now: Tim
     let is_more = lease::revoke_below(records, reference, REVOKED_MAX, now, &mut plan)?;
     Ok(if is_more { Step::More(plan) } else { Step::Done(plan) })
 }
+
+#[cfg(test)]
+mod tests;

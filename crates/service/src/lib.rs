@@ -11,6 +11,8 @@ mod chores;
 mod cidr;
 mod denials;
 mod due;
+#[cfg(test)]
+mod golden;
 mod help;
 mod lease;
 mod mount;

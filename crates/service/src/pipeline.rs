@@ -188,8 +188,11 @@ impl Service {
 
     /// Does what is due, whenever this node leads; never ends. May be dropped at any time.
     pub async fn run_chores(&self) {
-        let (store, clock) = (&*self.store, &*self.clock);
-        Reaper { store, clock, caches: &self.caches, counters: &self.chores, undoers: lease::undoers }.run().await;
+        self.reaper(lease::undoers).run().await;
+    }
+
+    pub(crate) fn reaper(&self, undoers: lease::Undoers) -> Reaper<'_> {
+        Reaper { store: &*self.store, clock: &*self.clock, caches: &self.caches, counters: &self.chores, undoers }
     }
 
     /// How the chores of this node went: for metrics.

@@ -114,6 +114,19 @@ impl World {
         World { barrier, service, root_token: root_token.to_string(), clock }
     }
 
+    /// Another node of the same cluster.
+    pub(crate) fn another_node(&self, seed: u64) -> World {
+        let rng: Arc<dyn Rng> = Arc::new(SeededRng::dangerous_from_seed(seed));
+        let store = Arc::new(MemoryStore(Arc::clone(&self.barrier)));
+        let service = Arc::new(Service::new(store, Arc::clone(&self.clock) as _, rng, Settings::default(), Arc::new(QuietNode)));
+        World { barrier: Arc::clone(&self.barrier), service, root_token: self.root_token.clone(), clock: Arc::clone(&self.clock) }
+    }
+
+    /// Lets so many milliseconds go by.
+    pub(crate) fn pass_ms(&self, ms: u64) {
+        self.clock.0.fetch_add(ms, Ordering::SeqCst);
+    }
+
     /// Lets time go by.
     pub(crate) fn pass(&self, seconds: u64) {
         self.clock.0.fetch_add(seconds * 1000, Ordering::SeqCst);

@@ -202,7 +202,8 @@ async fn follow(life: Arc<Life>, data_dir: DataDir, clock: Arc<SimClock>, rng: A
                 Arc::new(QuietNode),
             )
         });
-        life.serve(service.map(Arc::new));
+        let service = service.map(Arc::new);
+        life.serve(service.clone());
         if is_open
             && let Ok(status) = life.barrier.status().await
             && let Some((cluster, _)) = status.cluster
@@ -211,10 +212,17 @@ async fn follow(life: Arc<Life>, data_dir: DataDir, clock: Arc<SimClock>, rng: A
             // Its disk has failed: so will its Raft.
             return;
         }
+        let chores = async {
+            match &service {
+                Some(service) => service.run_chores().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = life.down.cancelled() => return,
             changed = open.changed() => if changed.is_err() { return },
+            () = chores => {}
         }
     }
 }

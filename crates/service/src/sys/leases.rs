@@ -94,9 +94,15 @@ pub(super) const ROUTES: &[Route<Handler>] = &[
         &[],
         &[
             write("Shows a lease.", &[LEASE_ID], lookup),
-            Method { verb: Verb::List, summary: "Lists the first segments of all ids.", fields: &[], query: &[], handler: list },
+            Method {
+                verb: Verb::List,
+                summary: "Lists the first segments of all ids. Needs sudo.",
+                fields: &[],
+                query: &[],
+                handler: list,
+            },
         ],
-        Access::Sudo,
+        Access::Token,
     ),
     route(
         "leases/lookup/{prefix...}",
@@ -173,6 +179,10 @@ fn lookup(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
 fn list(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let prefix = asked.captures.get("prefix").unwrap_or_default().to_owned();
     Ok(planned(move |scope| {
+        // Beside it, and on the same path, lies the lookup of one lease, which needs no sudo.
+        if !scope.is_sudo() {
+            return Err(PlanError::Denied);
+        }
         let children = scope.records.view.children(&records::lease_name(&scope.namespace.id, &prefix))?;
         Ok(Outcome::list(children.into_iter().map(|child| child.as_str().to_owned()).collect()))
     }))

@@ -291,10 +291,9 @@ impl Operation for Create {
             return refused("root or sudo privileges required to create periodic token");
         }
         let is_batch = match (role.as_ref().map(|role| role.token_type.as_str()), self.kind) {
-            (Some("batch"), _) | (Some("default-batch"), None) | (None | Some("default-service" | "default-batch"), Some(Kind::Batch)) => {
-                true
-            }
-            _ => false,
+            (Some("batch"), _) | (Some("default-batch"), None) => true,
+            (Some("service"), _) | (_, None) => false,
+            (_, Some(kind)) => kind == Kind::Batch,
         };
         let ms = Duration::from_millis;
         let explicit_max_ttl = stricter(self.explicit_max_ttl, role.as_ref().map_or(Duration::ZERO, |role| ms(role.explicit_max_ttl_ms)));

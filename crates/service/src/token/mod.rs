@@ -240,6 +240,9 @@ pub(crate) fn found(keyring: &Keyring, now: Timestamp, rng: &dyn Rng, plan: &mut
 }
 
 #[cfg(test)]
+mod scenarios;
+
+#[cfg(test)]
 mod tests {
     use barrier::testing::MemoryBarrier;
     use crypto::SeededRng;

@@ -15,8 +15,8 @@ use types::{Revision, Timestamp};
 use super::{Caller, issue, revoke};
 use crate::records;
 
-/// How long what hangs on a token that is used up stays for the request that used it up: longer than any request may take.
-const LAST_REQUEST_MAX: Duration = Duration::from_secs(300);
+/// How long what hangs on a token that is used up stays for the request that used it up: longer than a request may take by default (90 s).
+const LAST_REQUEST_MAX: Duration = Duration::from_secs(120);
 
 /// Plans one use of a limited token: what to commit, and what the caller's token is then.
 pub(crate) fn spend(caller: &Caller, now: Timestamp) -> (Plan, stored::Token) {
