@@ -41,6 +41,16 @@ pub(crate) enum Parsed {
     Own(Box<dyn Operation>),
 }
 
+impl Parsed {
+    /// Whether those who ask this on one path write the same records.
+    pub(crate) fn takes_turns(&self) -> bool {
+        match self {
+            Parsed::Engine(_) => true,
+            Parsed::Own(operation) => operation.takes_turns(),
+        }
+    }
+}
+
 /// The service's own backend of this kind.
 pub(crate) fn own(kind: &str) -> Option<&'static [Route<Handler>]> {
     match kind {

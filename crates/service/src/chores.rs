@@ -250,6 +250,7 @@ fn step(records: &Records, task: &Task, now: Timestamp) -> Result<Step, PlanErro
         Task::OrphanChildren(reference) => orphan_children(records, reference),
         Task::PurgeMount(uuid) => purge(records, &Name::new("mount").join(uuid)),
         Task::PurgeNamespace(id) => purge(records, &records::of_namespace(id)),
+        Task::EraseRecords(erase) => erase_records(records, erase),
         Task::RevokePrefix(reference) => revoke_prefix(records, reference, now),
         Task::RevokeLease(reference) => expire_lease(records, reference, now),
     }
@@ -384,6 +385,21 @@ fn purge(records: &Records, folder: &Name) -> Result<Step, PlanError> {
     let mut plan = Plan::new();
     keys.into_iter().for_each(|key| plan.erase(key));
     Ok(if is_more { Step::More(plan) } else { Step::Done(plan) })
+}
+
+/// Erases records, and what lies below folders: one folder after another.
+fn erase_records(records: &Records, erase: &stored::EraseRecords) -> Result<Step, PlanError> {
+    for folder in &erase.folders {
+        let step = purge(records, &Name::new(folder))?;
+        if !matches!(&step, Step::Done(plan) if plan.is_empty()) {
+            // Whether it was the last is seen when nothing is left.
+            let (Step::Done(plan) | Step::More(plan)) = step;
+            return Ok(Step::More(plan));
+        }
+    }
+    let mut plan = Plan::new();
+    erase.names.iter().for_each(|name| plan.delete(Name::new(name)));
+    Ok(Step::Done(plan))
 }
 
 /// Revokes the leases below a prefix, as many as fit into one batch. Done once it has seen all of them at once.

@@ -215,6 +215,12 @@ pub(crate) trait Operation: Send + Sync {
         Ok(None)
     }
 
+    /// Whether those who ask this on one path write the same records, so that they had better take turns. Not where many ask on one path for
+    /// records of their own.
+    fn takes_turns(&self) -> bool {
+        true
+    }
+
     /// Reads what it needs and says what to write. Dropped half-way it has done nothing, but for acts on the cluster.
     async fn plan(&self, scope: &Scope<'_>) -> Result<Outcome, PlanError>;
 }

@@ -387,7 +387,8 @@ impl Service {
         for attempt in 1..=ATTEMPTS_MAX {
             let planned = self.plan(&work, records).await?;
             // Nobody else is writing here: what was planned may well hold. Else it waits for its turn, and plans again.
-            let may_commit = planned.plan.is_empty() || waited.is_some() || {
+            let needs_turn = attempt > 1 || work.permitted.parsed.takes_turns();
+            let may_commit = planned.plan.is_empty() || !needs_turn || waited.is_some() || {
                 waited = turn.try_lock().ok();
                 waited.is_some()
             };

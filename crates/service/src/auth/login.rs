@@ -46,9 +46,30 @@ impl LoginName {
     }
 }
 
-/// What a mount says of lock-outs.
-pub(crate) fn lockout_settings(_mount: &Mount) -> LockoutSettings {
-    LockoutSettings::default()
+/// What a mount says of lock-outs; where it says nothing (0), the defaults hold.
+fn lockout_settings(mount: &Mount) -> LockoutSettings {
+    let default = LockoutSettings::default();
+    let Some(said) = &mount.user_lockout else { return default };
+    if said.disabled {
+        return LockoutSettings { threshold: 0, ..default };
+    }
+    let duration = |seconds: u64, default: Duration| if seconds == 0 { default } else { Duration::from_secs(seconds) };
+    LockoutSettings {
+        threshold: if said.threshold == 0 { default.threshold } else { u32::try_from(said.threshold).unwrap_or(u32::MAX) },
+        duration: duration(said.duration_s, default.duration),
+        counter_reset: duration(said.counter_reset_s, default.counter_reset),
+    }
+}
+
+/// Whether a token is to be a batch token: as the mount says, or leaves to the user or role to say.
+fn is_batch(mount: &Mount, parameters: &TokenParameters) -> bool {
+    match (mount.token_type.as_str(), parameters.kind.as_str()) {
+        ("batch", _) => true,
+        ("service", _) => false,
+        (_, "batch") => true,
+        (_, "service") => false,
+        (of_mount, _) => of_mount == "default-batch",
+    }
 }
 
 /// The record that says when a name was unlocked. Names may be anything, so it lies under their keyed hash.
@@ -164,7 +185,7 @@ pub(crate) fn admit(scope: &Scope<'_>, admitted: Admitted<'_>) -> Result<Reply, 
         meta,
         internal,
         renewable: true,
-        is_batch: parameters.kind == "batch",
+        is_batch: is_batch(&scope.mount, parameters),
         ttl: Duration::from_secs(parameters.ttl_s),
         max_ttl: Duration::from_secs(parameters.max_ttl_s),
         explicit_max_ttl: Duration::from_secs(parameters.explicit_max_ttl_s),
@@ -180,6 +201,42 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn mount() -> Mount {
+        Mount::make("auth/userpass/", "userpass", "", BTreeMap::new(), &crypto::SeededRng::dangerous_from_seed(1))
+    }
+
+    #[test]
+    fn the_mount_and_then_the_user_say_which_type_a_token_is() {
+        for (of_mount, of_user, want) in [
+            ("", "", false),
+            ("", "batch", true),
+            ("default-service", "default", false),
+            ("default-batch", "default", true),
+            ("default-batch", "service", false),
+            ("service", "batch", false),
+            ("batch", "service", true),
+        ] {
+            let mount = Mount { token_type: of_mount.into(), ..mount() };
+            let parameters = TokenParameters { kind: of_user.into(), ..TokenParameters::default() };
+            assert_eq!(is_batch(&mount, &parameters), want, "{of_mount} {of_user}");
+        }
+    }
+
+    #[test]
+    fn the_mount_says_when_names_are_locked() {
+        use proto::stored::UserLockout;
+        let seconds = Duration::from_secs;
+        let settings = |threshold, duration, counter_reset| LockoutSettings { threshold, duration, counter_reset };
+        for (said, want) in [
+            (None, LockoutSettings::default()),
+            (Some(UserLockout { threshold: 3, ..UserLockout::default() }), settings(3, seconds(900), seconds(900))),
+            (Some(UserLockout { duration_s: 60, counter_reset_s: 30, ..UserLockout::default() }), settings(5, seconds(60), seconds(30))),
+            (Some(UserLockout { threshold: 3, disabled: true, ..UserLockout::default() }), settings(0, seconds(900), seconds(900))),
+        ] {
+            assert_eq!(lockout_settings(&Mount { user_lockout: said, ..mount() }), want);
+        }
+    }
 
     #[test]
     fn names_have_one_normal_form() {

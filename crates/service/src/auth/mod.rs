@@ -10,6 +10,8 @@ mod lockout;
 mod login;
 mod passwords;
 #[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod testing;
 pub(crate) mod token_parameters;
 pub(crate) mod userpass;

@@ -9,10 +9,11 @@ use crypto::{SecretBytes, SeededRng};
 use engine::Ask;
 use serde_json::Value;
 use types::capability::Verb;
-use types::{Path, RequestId, Timestamp};
+use types::{Clock, Path, RequestId, Timestamp};
 
 use super::Logins;
 use crate::backend::{self, Backend, Parsed};
+use crate::chores::{Counters, Reaper};
 use crate::denials::Denials;
 use crate::mount::{Mount, MountTable};
 use crate::namespace::Namespace;
@@ -56,6 +57,14 @@ pub(super) fn refused(text: &str) -> Got {
 
 pub(super) fn denied() -> Got {
     Got::Error(403, "permission denied".into())
+}
+
+struct Stopped(Timestamp);
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
 }
 
 pub(super) struct Node {
@@ -116,6 +125,14 @@ impl Node {
     /// How many records the mount has.
     pub(super) fn records_of_mount(&self) -> usize {
         self.barrier.view().names_below(&self.mount.root(), usize::MAX).unwrap().len()
+    }
+
+    /// Does what is due.
+    pub(super) async fn do_chores(&self) {
+        let (store, counters) = (MemoryStore(Arc::clone(&self.barrier)), Counters::default());
+        let clock = Stopped(Timestamp(self.now.load(Ordering::Relaxed)));
+        let reaper = Reaper { store: &store, caches: &self.caches, clock: &clock, counters: &counters, undoers: crate::lease::undoers };
+        while reaper.round().await.unwrap() > 0 {}
     }
 
     /// How many tokens there are.

@@ -17,7 +17,6 @@ use engine::AskError;
 use engine::route::{Access, Field, FieldKind, Method, Route};
 use proto::stored::{Token, TokenParameters, UserpassUser};
 use serde_json::{Map, Value};
-use tokio::sync::Mutex;
 use types::Revision;
 use types::capability::Verb;
 
@@ -182,8 +181,6 @@ struct Write {
     password: Option<Password>,
     change: Change,
     missing: Missing,
-    /// The password's hash, once it is made: planning again does not make it again.
-    hash: Mutex<Option<String>>,
 }
 
 #[async_trait::async_trait]
@@ -208,11 +205,7 @@ impl Operation for Write {
         };
         self.change.apply(user.token.get_or_insert_default())?;
         if let Some(password) = &self.password {
-            let mut hash = self.hash.lock().await;
-            user.password_hash = match &*hash {
-                Some(hash) => hash.clone(),
-                None => hash.insert(scope.logins.passwords.hash(password, scope.rng).await?).clone(),
-            };
+            user.password_hash = scope.logins.passwords.hash(password, scope.rng).await?;
         }
         let mut plan = Plan::new();
         plan.expect(record.clone(), revision);
@@ -225,14 +218,14 @@ fn write_user(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let fields = Fields::of(asked.ask)?;
     let change = Change::parse(&fields, OLD_NAMES)?;
     let (name, password) = (name_of(asked)?, password_of(&fields)?);
-    Ok(Box::new(Write { name, password, change, missing: Missing::Make, hash: Mutex::default() }))
+    Ok(Box::new(Write { name, password, change, missing: Missing::Make }))
 }
 
 fn write_password(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let fields = Fields::of(asked.ask)?;
     let password = password_of(&fields)?.ok_or_else(|| AskError::Invalid("missing password".into()))?;
     let (name, change) = (name_of(asked)?, Change::default());
-    Ok(Box::new(Write { name, password: Some(password), change, missing: Missing::Refuse, hash: Mutex::default() }))
+    Ok(Box::new(Write { name, password: Some(password), change, missing: Missing::Refuse }))
 }
 
 fn write_policies(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
@@ -243,22 +236,12 @@ fn write_policies(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
         return Err(AskError::Invalid("missing token_policies".into()));
     }
     let change = Change::parse(&Fields::from_object(named), OLD_NAMES)?;
-    Ok(Box::new(Write { name: name_of(asked)?, password: None, change, missing: Missing::Refuse, hash: Mutex::default() }))
-}
-
-/// What a password came to against a hash.
-struct Verified {
-    against: Option<String>,
-    matched: bool,
-    /// The hash to keep instead.
-    renewed: Option<String>,
+    Ok(Box::new(Write { name: name_of(asked)?, password: None, change, missing: Missing::Refuse }))
 }
 
 struct Login {
     name: LoginName,
     password: Password,
-    /// Planning again does not hash again, unless the user has another password by now.
-    verified: Mutex<Option<Verified>>,
 }
 
 fn login(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
@@ -270,36 +253,32 @@ fn login(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
         // Nobody has such a name or password: no work is done to say so.
         return Ok(planned(|_| Err(PlanError::Refused(INVALID.into()))));
     };
-    Ok(Box::new(Login { name, password: Arc::new(password), verified: Mutex::default() }))
+    Ok(Box::new(Login { name, password: Arc::new(password) }))
 }
 
 impl Login {
     /// Verifies the password against the user's hash. Answers the hash to keep instead, if the user's is outdated.
     async fn verify(&self, scope: &Scope<'_>, attempt: &Attempt<'_>, kept: Option<&str>) -> Result<Option<String>, PlanError> {
-        let mut verified = self.verified.lock().await;
-        if let Some(known) = verified.as_ref().filter(|known| known.against.as_deref() == kept) {
-            return if known.matched { Ok(known.renewed.clone()) } else { Err(attempt.failed()) };
-        }
         let passwords = &scope.logins.passwords;
-        let matched = passwords.verify(&self.password, kept).await?;
-        let against = kept.map(str::to_owned);
-        if !matched {
-            *verified = Some(Verified { against, matched, renewed: None });
+        if !passwords.verify(&self.password, kept).await? {
             return Err(attempt.failed());
         }
         attempt.succeeded()?;
-        let renewed = match kept {
+        match kept {
             // When there is no time for it now, there will be at the next login.
-            Some(kept) if password::is_outdated(kept) => passwords.hash(&self.password, scope.rng).await.ok(),
-            _ => None,
-        };
-        *verified = Some(Verified { against, matched, renewed: renewed.clone() });
-        Ok(renewed)
+            Some(kept) if password::is_outdated(kept) => Ok(passwords.hash(&self.password, scope.rng).await.ok()),
+            _ => Ok(None),
+        }
     }
 }
 
 #[async_trait::async_trait]
 impl Operation for Login {
+    /// Each writes a token of its own; a hash made while others wait for their turn would keep them waiting.
+    fn takes_turns(&self) -> bool {
+        false
+    }
+
     async fn plan(&self, scope: &Scope<'_>) -> Result<Outcome, PlanError> {
         let attempt = Attempt::begin(scope, &scope.logins.password_names, self.name.as_str(), INVALID)?;
         let record = user_name(&scope.mount.root(), self.name.as_str());
@@ -554,7 +533,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn planning_again_hashes_once_and_a_user_that_changed_meanwhile_gives_no_token() {
+    async fn a_user_that_changed_meanwhile_gives_no_token() {
         let node = node().await;
         let pending = node.begin("login/bob", json!({"password": "pw"})).await;
         assert_eq!(node.ask(Verb::Delete, "users/bob", Value::Null).await, Got::Done);

@@ -6,7 +6,6 @@ use barrier::Plan;
 use crypto::Zeroizing;
 use engine::AskError;
 use proto::stored::AppRole;
-use types::Revision;
 
 use super::ID_BYTES_MAX;
 use super::role::by_role_id;
@@ -35,12 +34,17 @@ pub(super) fn login(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
         // No role has such an id: no work is done to say so.
         return Ok(planned(|_| Err(PlanError::Refused(INVALID.into()))));
     }
-    let login = Login { role_id: role_id.to_owned(), secret_id };
-    Ok(planned(move |scope| login.plan(scope)))
+    Ok(Box::new(Login { role_id: role_id.to_owned(), secret_id }))
 }
 
-impl Login {
-    fn plan(&self, scope: &Scope<'_>) -> Result<Outcome, PlanError> {
+#[async_trait::async_trait]
+impl Operation for Login {
+    /// All roles log in on one path, and each login writes a token of its own.
+    fn takes_turns(&self) -> bool {
+        false
+    }
+
+    async fn plan(&self, scope: &Scope<'_>) -> Result<Outcome, PlanError> {
         let attempt = Attempt::begin(scope, &scope.logins.role_names, &self.role_id, INVALID)?;
         let found = by_role_id(scope, &self.role_id)?;
         // The same whether the role needs one or is not there at all.
@@ -89,8 +93,7 @@ impl Login {
 
 /// Plans one use of a secret id: in the batch that makes the token, and only if nobody else uses or destroys it meanwhile.
 fn spend(scope: &Scope<'_>, role: &AppRole, found: &FoundSecretId, plan: &mut Plan) {
-    let revision: Revision = found.revision;
-    plan.expect(found.record.clone(), revision);
+    plan.expect(found.record.clone(), found.revision);
     match found.secret_id.uses_left {
         0 => {}
         1 => found.destroy(scope, role, plan),

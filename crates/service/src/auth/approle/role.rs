@@ -1,8 +1,9 @@
 //! Roles: made, changed, shown, deleted.
 
-use barrier::{Name, Plan};
+use barrier::Plan;
 use engine::AskError;
-use proto::stored::{AppRole, AppRoleName};
+use proto::stored::chore::Task;
+use proto::stored::{AppRole, AppRoleName, EraseRecords};
 use serde_json::{Map, Value, json};
 use types::Revision;
 
@@ -13,11 +14,9 @@ use crate::auth::{put, read};
 use crate::backend::Asked;
 use crate::body::Fields;
 use crate::cidr;
+use crate::due;
 use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
 use crate::request::Answer;
-
-/// Records of secret ids that are erased together with their role; what is left means nothing, and is removed by tidying.
-pub(super) const ERASED_AT_ONCE_MAX: usize = 4_000;
 
 /// What a body says of a role. What it does not name stays as it is.
 #[derive(Default)]
@@ -155,14 +154,6 @@ pub(super) fn write_role(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskErr
     Ok(Box::new(Write { name: name_of(asked)?, change }))
 }
 
-/// Plans to erase at most so many records of the folder of a role that is gone. False when that is not all of them.
-pub(super) fn erase(scope: &Scope<'_>, folder: &Name, limit: usize, plan: &mut Plan) -> Result<bool, PlanError> {
-    let keys = scope.records.view.keys_below(folder, limit + 1)?;
-    let is_all = keys.len() <= limit;
-    keys.into_iter().take(limit).for_each(|key| plan.erase(key));
-    Ok(is_all)
-}
-
 pub(super) fn delete_role(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let name = name_of(asked)?;
     Ok(planned(move |scope| {
@@ -170,15 +161,13 @@ pub(super) fn delete_role(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskEr
         let root = scope.mount.root();
         let mut plan = Plan::new();
         found.expect(&mut plan);
-        let is_all = erase(scope, &secret_ids_folder(&root, &found.role), ERASED_AT_ONCE_MAX, &mut plan)?
-            & erase(scope, &accessors_folder(&root, &found.role), ERASED_AT_ONCE_MAX, &mut plan)?;
+        // They mean nothing any more; their records go as time permits.
+        let folders = [secret_ids_folder(&root, &found.role), accessors_folder(&root, &found.role)];
+        let erase = EraseRecords { names: Vec::new(), folders: folders.iter().map(|folder| folder.as_str().to_owned()).collect() };
+        due::put(&mut plan, scope.now, &format!("role-{}", found.role.id), Task::EraseRecords(erase));
         plan.delete(role_id_record(&scope.records, &scope.mount, &found.role.role_id)?);
         plan.delete(found.record);
-        let mut outcome = Outcome::written(plan, Answer::Done);
-        if !is_all {
-            outcome.warnings.push("the role had many secret ids: none is good any more; tidy/secret-id removes their records".into());
-        }
-        Ok(outcome)
+        Ok(Outcome::written(plan, Answer::Done))
     }))
 }
 

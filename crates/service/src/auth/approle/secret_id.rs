@@ -6,7 +6,8 @@ use barrier::{Name, Plan};
 use crypto::Zeroizing;
 use engine::AskError;
 use jiff::Timestamp as Rfc3339;
-use proto::stored::{AppRole, AppRoleAccessor, AppRoleSecretId};
+use proto::stored::chore::Task;
+use proto::stored::{AppRole, AppRoleAccessor, AppRoleSecretId, EraseRecords};
 use serde_json::{Value, json};
 use types::{Revision, Timestamp};
 
@@ -17,6 +18,7 @@ use crate::auth::{Page, put, read};
 use crate::backend::Asked;
 use crate::body::Fields;
 use crate::cidr;
+use crate::due;
 use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
 use crate::request::Answer;
 
@@ -57,9 +59,22 @@ impl FoundSecretId {
 
     /// Plans its end.
     pub(super) fn destroy(&self, scope: &Scope<'_>, role: &AppRole, plan: &mut Plan) {
-        plan.delete(self.record.clone());
-        plan.delete(accessors_folder(&scope.mount.root(), role).join(&self.secret_id.accessor));
+        erased(&scope.mount.root(), role, &self.record, &self.secret_id).names.iter().for_each(|name| plan.delete(Name::new(name)));
+        if self.secret_id.expires_ms != 0 {
+            due::remove(plan, Timestamp(self.secret_id.expires_ms), &due_id(&self.record));
+        }
     }
+}
+
+/// The records of a secret id.
+fn erased(root: &Name, role: &AppRole, record: &Name, secret_id: &AppRoleSecretId) -> EraseRecords {
+    let accessor = accessors_folder(root, role).join(&secret_id.accessor);
+    EraseRecords { names: [record, &accessor].map(|name| name.as_str().to_owned()).to_vec(), folders: Vec::new() }
+}
+
+/// How a secret id is named among what is due: by its tag.
+fn due_id(record: &Name) -> String {
+    format!("secret-id-{}", record.segments().last().unwrap_or_default())
 }
 
 /// An accessor is a UUID; what is none must not lead to another record.
@@ -133,13 +148,15 @@ impl Make {
         let tag = secret_id_tag(&scope.records, role, &text)?;
         let root = scope.mount.root();
         let record = secret_id_record(&root, role, &tag);
-        let (revision, known) = read::<AppRoleSecretId>(&scope.records.view, &record)?;
-        if known.as_ref().is_some_and(|known| is_good(known, scope.now)) {
+        let known = FoundSecretId::find(scope, role, &tag)?;
+        if known.as_ref().is_some_and(|known| is_good(&known.secret_id, scope.now)) {
             return Err(refused("SecretID is already registered"));
         }
         let mut plan = Plan::new();
+        let revision = known.as_ref().map_or(Revision::ABSENT, |known| known.revision);
         if let Some(known) = known {
-            plan.delete(accessors_folder(&root, role).join(&known.accessor));
+            // It is over, and its records have not been removed yet.
+            known.destroy(scope, role, &mut plan);
         }
         // As Vault: a life beyond the mount's bound ends there.
         let (_, mount_max) = scope.mount.lease_ttls(scope.settings);
@@ -157,6 +174,10 @@ impl Make {
         };
         found.expect(&mut plan);
         plan.expect(record.clone(), revision);
+        if secret_id.expires_ms != 0 {
+            let erase = Task::EraseRecords(erased(&root, role, &record, &secret_id));
+            due::put(&mut plan, Timestamp(secret_id.expires_ms), &due_id(&record), erase);
+        }
         put(&mut plan, record, &secret_id);
         put(&mut plan, accessors_folder(&root, role).join(&secret_id.accessor), &AppRoleAccessor { tag: tag.to_vec() });
         let answer = engine::json(&json!({

@@ -62,6 +62,7 @@ async fn roles_are_made_shown_listed_and_deleted_with_all_that_is_theirs() {
     }
     assert_eq!(log_in(&node, "other", &secret).await, refused(INVALID));
     assert_eq!(node.ask(Verb::Read, "role/r", Value::Null).await, Got::NotFound);
+    node.do_chores().await;
     assert_eq!(node.records_of_mount(), 0);
 }
 
@@ -209,6 +210,34 @@ async fn cve_2026_115362_a_secret_id_is_over_when_its_time_is_whoever_tidies() {
     let kept = node.records_of_mount();
     assert_eq!(node.ask(Verb::Write, "tidy/secret-id", Value::Null).await, Got::Done);
     assert_eq!(node.records_of_mount(), kept - 2, "the secret id and its accessor");
+}
+
+#[tokio::test]
+async fn what_is_over_is_removed_by_itself_and_nothing_else_is() {
+    let node = node(json!({})).await;
+    let (good, _) = secret_id(&node, json!({})).await;
+    let kept = node.records_of_mount();
+    secret_id(&node, json!({"ttl": 5})).await;
+    let own = json!({"secret_id": "own", "ttl": 5});
+    node.ask(Verb::Write, "role/r/custom-secret-id", own.clone()).await;
+    let body = json!({"secret_id": "own"});
+    node.ask(Verb::Write, "role/r/secret-id/destroy", body).await;
+    node.ask(Verb::Write, "role/r/custom-secret-id", json!({"secret_id": "own", "ttl": 60})).await;
+    node.pass(5);
+    // Nobody has removed the drawn one yet; the destroyed one's chore must not take its successor along.
+    assert_eq!(node.records_of_mount(), kept + 4);
+    node.do_chores().await;
+    assert_eq!(node.records_of_mount(), kept + 2);
+    assert!(matches!(log_in(&node, "rid", "own").await, Got::Auth(_)));
+    node.pass(55);
+    // Over, and made again before its chore was done.
+    assert!(matches!(node.ask(Verb::Write, "role/r/custom-secret-id", own).await, Got::Data(_)));
+    node.do_chores().await;
+    assert!(matches!(log_in(&node, "rid", "own").await, Got::Auth(_)));
+    node.pass(5);
+    node.do_chores().await;
+    assert_eq!(node.records_of_mount(), kept);
+    assert!(matches!(log_in(&node, "rid", &good).await, Got::Auth(_)));
 }
 
 #[tokio::test]

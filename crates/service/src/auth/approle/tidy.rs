@@ -1,4 +1,5 @@
-//! Removing the records of secret ids that are over or whose role is gone. Nothing hangs on it: such a secret id is not good anyway.
+//! Removing the records of secret ids that are over or whose role is gone. Nothing hangs on it: such a secret id is not good anyway, and
+//! chores remove its records too; this is for who does not want to wait for them.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +7,6 @@ use barrier::Plan;
 use engine::AskError;
 use proto::stored::{AppRole, AppRoleAccessor, AppRoleSecretId};
 
-use super::role::{ERASED_AT_ONCE_MAX, erase};
 use super::secret_id::is_good;
 use super::secret_ids_folder;
 use crate::auth::read;
@@ -14,6 +14,8 @@ use crate::backend::Asked;
 use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
 use crate::request::Answer;
 
+/// Records that one call erases, at most (and a few more).
+const ERASED_MAX: usize = 4_000;
 /// Records that one call reads, at most.
 const READ_MAX: usize = 50_000;
 
@@ -35,7 +37,10 @@ fn plan(scope: &Scope<'_>) -> Result<Outcome, PlanError> {
         for child in view.children(&folder)?.iter().filter(|child| child.is_folder()) {
             let id = child.as_str().trim_end_matches('/');
             if !roles.contains(id) {
-                is_all &= erase(scope, &folder.join(id), ERASED_AT_ONCE_MAX.saturating_sub(plan.len()), &mut plan)?;
+                let limit = ERASED_MAX.saturating_sub(plan.len());
+                let keys = view.keys_below(&folder.join(id), limit + 1)?;
+                is_all &= keys.len() <= limit;
+                keys.into_iter().take(limit).for_each(|key| plan.erase(key));
             }
         }
     }
@@ -49,7 +54,7 @@ fn plan(scope: &Scope<'_>) -> Result<Outcome, PlanError> {
         let role = AppRole { id, ..AppRole::default() };
         let accessors = super::accessors_folder(&root, &role);
         for accessor in view.children(&accessors)? {
-            if reads >= READ_MAX || plan.len() >= ERASED_AT_ONCE_MAX {
+            if reads >= READ_MAX || plan.len() >= ERASED_MAX {
                 is_all = false;
                 break;
             }
@@ -70,7 +75,7 @@ fn plan(scope: &Scope<'_>) -> Result<Outcome, PlanError> {
     outcome.warnings.push(if is_all {
         "Tidy operation done.".to_owned()
     } else {
-        format!("so many records were removed that there may be more: call again (at most {ERASED_AT_ONCE_MAX} at once)")
+        format!("so many records were removed that there may be more: call again (at most {ERASED_MAX} at once)")
     });
     Ok(outcome)
 }
