@@ -188,8 +188,12 @@ impl Service {
 
     /// Does what is due, whenever this node leads; never ends. May be dropped at any time.
     pub async fn run_chores(&self) {
+        self.reaper().run().await;
+    }
+
+    pub(crate) fn reaper(&self) -> Reaper<'_> {
         let (store, clock) = (&*self.store, &*self.clock);
-        Reaper { store, clock, caches: &self.caches, counters: &self.chores, undoers: lease::undoers }.run().await;
+        Reaper { store, clock, caches: &self.caches, counters: &self.chores, undoers: lease::undoers }
     }
 
     /// How the chores of this node went: for metrics.
