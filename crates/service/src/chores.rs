@@ -59,7 +59,7 @@ impl Counters {
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
-enum RoundError {
+pub(crate) enum RoundError {
     #[error("read the records")]
     Access(#[from] AccessError),
     #[error("read a record")]
