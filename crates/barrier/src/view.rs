@@ -135,16 +135,24 @@ impl View {
 
     /// At most `limit` records below `name`, at any depth: their names from `name` on, in no order that means anything.
     pub fn names_below(&self, name: &Name, limit: usize) -> Result<Vec<Name>, ViewError> {
+        self.names_below_after(name, None, limit)
+    }
+
+    /// As [`View::names_below`], those that follow `after` in the order in which that answers: to go on where the last answer ended, also in
+    /// another view, and also if `after` is gone since.
+    pub fn names_below_after(&self, name: &Name, after: Option<&Name>, limit: usize) -> Result<Vec<Name>, ViewError> {
         self.with(|keyring| {
-            let prefix = keyring.seal_name(&self.root.join(name.as_str()));
+            let folder = self.root.join(name.as_str());
+            let prefix = keyring.seal_name(&folder);
             let end = key::after_prefix(&prefix);
             let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let from = after.map_or_else(|| prefix.clone(), |after| keyring.seal_name(&folder.join(after.as_str())));
             let mut names = Vec::new();
             let mut failed = None;
             if limit == 0 {
                 return Ok(names);
             }
-            self.table.visit(Bound::Excluded(&prefix), end, &mut |key, _, _| {
+            self.table.visit(Bound::Excluded(&from), end, &mut |key, _, _| {
                 match open_name(keyring, key, prefix.len()) {
                     Ok(name) => names.push(name),
                     Err(error) => failed = Some(error),

@@ -16,6 +16,7 @@ use types::{Clock, Timestamp};
 use crate::due::{self, Due};
 use crate::lease::{self, Undoers};
 use crate::outcome::PlanError;
+use crate::purge;
 use crate::records::{self, Caches, Records};
 use crate::store::Store;
 use crate::token;
@@ -74,11 +75,13 @@ impl From<ViewError> for RoundError {
 }
 
 /// What a chore comes to.
-enum Step {
+pub(crate) enum Step {
     /// Done with these writes.
     Done(Plan),
     /// These writes, and then more: it stays.
     More(Plan),
+    /// As [`Step::More`], and what it does is from now on this.
+    Next(Plan, Task),
 }
 
 /// What the chores work on.
@@ -122,7 +125,7 @@ impl Reaper<'_> {
         let mut members = Vec::new();
         for chore in &due {
             // It writes what it has read, and so shares no batch with what may delete that.
-            let is_alone = matches!(chore.task(), Some(Task::OrphanChildren(_)));
+            let is_alone = matches!(chore.task(), Some(Task::OrphanChildren(_) | Task::UpgradeMount(_) | Task::PurgeNamespace(_)));
             if is_alone && !batch.is_empty() {
                 self.commit(&records, &std::mem::take(&mut batch), &std::mem::take(&mut members), now).await?;
                 records = self.records().await?;
@@ -137,6 +140,10 @@ impl Reaper<'_> {
                     }
                     Ok(Step::More(mut plan)) => {
                         chore.expect(&mut plan);
+                        (plan, true)
+                    }
+                    Ok(Step::Next(mut plan, task)) => {
+                        chore.becomes(task, &mut plan);
                         (plan, true)
                     }
                     Err(PlanError::View(error @ (ViewError::Sealed | ViewError::Table(_)))) => return Err(error.into()),
@@ -185,6 +192,10 @@ impl Reaper<'_> {
                     }
                     Ok(Step::More(mut plan)) => {
                         chore.expect(&mut plan);
+                        plan
+                    }
+                    Ok(Step::Next(mut plan, task)) => {
+                        chore.becomes(task, &mut plan);
                         plan
                     }
                     Err(_) => continue,
@@ -248,9 +259,11 @@ fn step(records: &Records, task: &Task, now: Timestamp) -> Result<Step, PlanErro
         Task::ExpireToken(reference) => expire_token(records, reference, now),
         Task::RevokeChildren(reference) => clean_up(records, reference, now),
         Task::OrphanChildren(reference) => orphan_children(records, reference),
-        Task::PurgeMount(uuid) => purge(records, &Name::new("mount").join(uuid)),
-        Task::PurgeNamespace(id) => purge(records, &records::of_namespace(id)),
         Task::EraseRecords(erase) => erase_records(records, erase),
+        Task::PurgeMount(uuid) => purge::mount(records, uuid),
+        Task::EndMountLeases(gone) => purge::mount_leases(records, gone, now),
+        Task::PurgeNamespace(id) => purge::namespace(records, id, now),
+        Task::UpgradeMount(reference) => purge::upgrade(records, reference, now),
         Task::RevokePrefix(reference) => revoke_prefix(records, reference, now),
         Task::RevokeLease(reference) => expire_lease(records, reference, now),
     }
@@ -391,10 +404,11 @@ fn purge(records: &Records, folder: &Name) -> Result<Step, PlanError> {
 fn erase_records(records: &Records, erase: &stored::EraseRecords) -> Result<Step, PlanError> {
     for folder in &erase.folders {
         let step = purge(records, &Name::new(folder))?;
-        if !matches!(&step, Step::Done(plan) if plan.is_empty()) {
+        match step {
+            Step::Done(plan) if plan.is_empty() => {}
             // Whether it was the last is seen when nothing is left.
-            let (Step::Done(plan) | Step::More(plan)) = step;
-            return Ok(Step::More(plan));
+            Step::Done(plan) | Step::More(plan) => return Ok(Step::More(plan)),
+            next @ Step::Next(..) => return Ok(next),
         }
     }
     let mut plan = Plan::new();

@@ -71,6 +71,13 @@ impl Due {
         plan.expect(self.name.clone(), self.revision);
     }
 
+    /// Plans that it is this from now on, at the same time.
+    pub(crate) fn becomes(&self, task: Task, plan: &mut Plan) {
+        self.expect(plan);
+        let chore = stored::Chore { task: Some(task), ..self.chore.clone().unwrap_or_default() };
+        plan.put(self.name.clone(), SecretBytes::from(chore.encode_to_vec()));
+    }
+
     /// Plans that it is done.
     pub(crate) fn done(&self, plan: &mut Plan) {
         self.expect(plan);

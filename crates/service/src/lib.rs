@@ -22,6 +22,7 @@ mod outcome;
 mod permit;
 mod pipeline;
 pub mod policy;
+mod purge;
 mod records;
 mod request;
 mod store;

@@ -170,6 +170,25 @@ impl World {
         response.outcome.map(|answer| shown(&answer))
     }
 
+    /// As [`World::ask_as`], in a namespace.
+    pub(crate) async fn ask_in(&self, namespace: &'static str, token: &str, verb: Verb, path: &str, body: Value) -> Result<Value, Refusal> {
+        let response = self.send(Asking { token: Some(token.to_owned()), namespace, ..self.asking(verb, path, body) }).await;
+        response.outcome.map(|answer| shown(&answer))
+    }
+
+    /// A second later, all chores that are due are done.
+    pub(crate) async fn do_chores(&self) {
+        self.pass(1);
+        while self.service.reaper(crate::lease::undoers).round().await.unwrap() > 0 {}
+    }
+
+    /// Every record with its revision, by its name.
+    pub(crate) fn records(&self) -> std::collections::BTreeMap<String, types::Revision> {
+        let view = self.barrier.view();
+        let names = view.names_below(&barrier::Name::root(), usize::MAX).unwrap();
+        names.iter().map(|name| (name.as_str().to_owned(), view.read(name).unwrap().revision)).collect()
+    }
+
     /// As [`World::ask_as`], with the root token.
     pub(crate) async fn ask(&self, verb: Verb, path: &str, body: Value) -> Result<Value, Refusal> {
         self.ask_as(&self.root_token, verb, path, body).await

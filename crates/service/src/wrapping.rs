@@ -241,3 +241,173 @@ fn take_as_text(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
         Ok(outcome)
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use types::Verb;
+
+    use super::*;
+    use crate::request::Refusal;
+    use crate::testing::{Asking, World, shown};
+
+    fn invalid() -> Result<Value, Refusal> {
+        Err(Refusal::Refused(INVALID.into()))
+    }
+
+    async fn wrapped(world: &World, asking: Asking) -> Value {
+        let response = world.send(Asking { wrap_ttl_s: 60, ..asking }).await;
+        shown(&response.outcome.unwrap())["wrap_info"].clone()
+    }
+
+    async fn wrap(world: &World, body: Value) -> String {
+        let info = wrapped(world, world.asking(Verb::Write, "sys/wrapping/wrap", body)).await;
+        info["token"].as_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_taken_once_and_leaves_nothing() {
+        let world = World::new(1);
+        let before = world.records();
+        let body = json!({ "a": 1.50, "b": { "c": [null, "x"] } });
+        for way in ["header", "body", "cubbyhole"] {
+            let token = wrap(&world, body.clone()).await;
+            let taken = match way {
+                "header" => world.ask_as(&token, Verb::Write, "sys/wrapping/unwrap", Value::Null).await.unwrap(),
+                "body" => world.ask(Verb::Write, "sys/wrapping/unwrap", json!({ "token": token })).await.unwrap(),
+                _ => {
+                    let text = world.ask_as(&token, Verb::Read, "cubbyhole/response", Value::Null).await.unwrap();
+                    serde_json::from_str::<Value>(text["response"].as_str().unwrap()).unwrap()["data"].clone()
+                }
+            };
+            assert_eq!(taken, body, "{way}");
+            assert_eq!(world.records(), before, "{way}");
+            assert_eq!(world.ask_as(&token, Verb::Write, "sys/wrapping/unwrap", Value::Null).await, invalid());
+            assert_eq!(world.ask(Verb::Write, "sys/wrapping/unwrap", json!({ "token": token })).await, invalid());
+            assert_eq!(world.ask(Verb::Write, "sys/wrapping/lookup", json!({ "token": token })).await, invalid());
+            assert_eq!(world.ask_as(&token, Verb::Read, "cubbyhole/response", Value::Null).await, Err(Refusal::Denied));
+        }
+    }
+
+    #[tokio::test]
+    async fn of_many_who_take_an_answer_at_once_one_gets_it() {
+        let world = World::new(2);
+        for round in 0..8 {
+            let token = wrap(&world, json!({ "round": round })).await;
+            let takers = (0..8).map(|taker| {
+                let (world, token) = (&world, &token);
+                async move {
+                    match taker % 3 {
+                        0 => world.ask_as(token, Verb::Write, "sys/wrapping/unwrap", Value::Null).await,
+                        1 => world.ask(Verb::Write, "sys/wrapping/unwrap", json!({ "token": token })).await,
+                        _ => world.ask_as(token, Verb::Write, "sys/wrapping/unwrap", json!({ "token": token })).await,
+                    }
+                }
+            });
+            let outcomes = futures::future::join_all(takers).await;
+            assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_stands_for_nothing_else_and_ends_in_time() {
+        let world = World::new(3);
+        let token = wrap(&world, json!({ "a": 1 })).await;
+        let look = |token: String| {
+            let world = &world;
+            async move { world.ask_as(&token, Verb::Read, "sys/wrapping/lookup", Value::Null).await }
+        };
+        let want = json!({ "creation_path": "sys/wrapping/wrap", "creation_time": "2026-11-24T09:00:00Z", "creation_ttl": 60 });
+        for _ in 0..3 {
+            assert_eq!(look(token.clone()).await, Ok(want.clone()), "looking spends nothing");
+        }
+        for (verb, path) in [
+            (Verb::Read, "sys/mounts"),
+            (Verb::Write, "sys/wrapping/rewrap"),
+            (Verb::Read, "cubbyhole/other"),
+            (Verb::Write, "cubbyhole/response"),
+        ] {
+            let other = wrap(&world, json!({ "a": 1 })).await;
+            assert!(world.ask_as(&other, verb, path, Value::Null).await.is_err(), "{verb} {path}");
+        }
+        assert_eq!(world.ask(Verb::Write, "sys/wrapping/unwrap", json!({ "token": world.root_token })).await, invalid());
+        assert_eq!(world.ask(Verb::Write, "sys/wrapping/unwrap", Value::Null).await, invalid());
+        world.pass(59);
+        assert!(look(token.clone()).await.is_ok());
+        world.pass(1);
+        assert_eq!(look(token.clone()).await, invalid());
+        assert_eq!(world.ask_as(&token, Verb::Write, "sys/wrapping/unwrap", Value::Null).await, invalid());
+        world.pass(600);
+        for _ in 0..3 {
+            world.do_chores().await;
+        }
+        let left = world.records();
+        assert!(!left.keys().any(|name| name.contains("/cubbyhole/") || name.starts_with("core/due")), "{:?}", left.keys());
+    }
+
+    #[tokio::test]
+    async fn tokens_and_warnings_are_wrapped_whole() {
+        let world = World::new(4);
+        let info =
+            wrapped(&world, world.asking(Verb::Write, "auth/token/create", json!({ "policies": ["default"], "ttl": "9999h" }))).await;
+        let unwrapping =
+            Asking { token: Some(info["token"].as_str().unwrap().into()), ..world.asking(Verb::Write, "sys/wrapping/unwrap", Value::Null) };
+        let response = world.send(unwrapping).await;
+        assert!(response.warnings.iter().any(|warning| warning.contains("TTL")), "{:?}", response.warnings);
+        let auth = shown(&response.outcome.unwrap())["auth"].clone();
+        assert_eq!((&auth["policies"], &auth["accessor"]), (&json!(["default"]), &info["wrapped_accessor"]));
+        let token = auth["client_token"].as_str().unwrap();
+        assert_eq!(world.ask_as(token, Verb::Read, "auth/token/lookup-self", Value::Null).await.unwrap()["id"], token);
+    }
+
+    #[tokio::test]
+    async fn it_is_passed_on_under_another_token() {
+        let world = World::new(5);
+        let token = wrap(&world, json!({ "a": 1 })).await;
+        world.pass(30);
+        let again = world.ask(Verb::Write, "sys/wrapping/rewrap", json!({ "token": token })).await.unwrap()["wrap_info"].clone();
+        assert_eq!((&again["ttl"], &again["creation_path"]), (&json!(60), &json!("sys/wrapping/wrap")));
+        assert_eq!(world.ask_as(&token, Verb::Write, "sys/wrapping/unwrap", Value::Null).await, invalid());
+        world.pass(59);
+        let again = again["token"].as_str().unwrap();
+        assert_eq!(world.ask_as(again, Verb::Write, "sys/wrapping/unwrap", Value::Null).await, Ok(json!({ "a": 1 })));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_secret_is_not_wrapped_and_strangers_wrap_nothing() {
+        let world = World::new(6);
+        let send = |asking: Asking| {
+            let world = &world;
+            async move { world.send(Asking { wrap_ttl_s: 60, ..asking }).await.outcome.map(|answer| shown(&answer)) }
+        };
+        assert_eq!(send(world.asking(Verb::Write, "sys/mounts/kv", json!({ "type": "kv" }))).await, Ok(Value::Null));
+        assert_eq!(send(world.asking(Verb::Read, "kv/none", Value::Null)).await, Ok(json!("none")));
+        assert!(send(world.asking(Verb::Write, "sys/mounts/kv", json!({ "type": "kv" }))).await.is_err());
+        let before = world.records();
+        let stranger = Asking { token: None, ..world.asking(Verb::Read, "sys/internal/ui/mounts", Value::Null) };
+        assert!(matches!(send(stranger).await, Err(Refusal::Refused(_))));
+        assert_eq!(
+            world.ask(Verb::Write, "sys/wrapping/wrap", json!({ "a": 1 })).await.map(drop).unwrap_err().to_string().split(' ').next(),
+            Some("endpoint")
+        );
+        assert_eq!(world.records(), before);
+    }
+
+    #[tokio::test]
+    async fn who_holds_it_need_not_know_its_namespace() {
+        let world = World::new(7);
+        world.ask(Verb::Write, "sys/namespaces/a", Value::Null).await.unwrap();
+        world.ask(Verb::Write, "sys/namespaces/b", Value::Null).await.unwrap();
+        for namespace in ["", "a", "b"] {
+            let asking = Asking { namespace: "a", ..world.asking(Verb::Write, "sys/wrapping/wrap", json!({ "x": 1 })) };
+            let info = wrapped(&world, asking).await;
+            let token = info["token"].as_str().unwrap();
+            assert!(token.contains('.') && token.rsplit('.').next().unwrap().len() == 6, "{token}");
+            assert_eq!(
+                world.ask_in(namespace, token, Verb::Write, "sys/wrapping/unwrap", Value::Null).await,
+                Ok(json!({ "x": 1 })),
+                "{namespace}"
+            );
+        }
+    }
+}

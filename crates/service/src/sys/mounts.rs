@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use barrier::Plan;
 use engine::AskError;
+use engine::kv::Version;
 use engine::route::{Access, Field, FieldKind, Method, Route};
 use proto::http;
 use proto::stored;
@@ -579,8 +580,7 @@ fn kind_and_options(
         return Ok((kind.to_owned(), options));
     }
     match options.get("version") {
-        Some(version) if kind == "kv" => Err(invalid(format!("kv has no version {version:?} (use \"2\")"))),
-        None if kind == "kv" => Err(invalid("kv needs a version (set options.version to \"2\")")),
+        Some(version) if kind == "kv" => Err(invalid(format!("kv has no version {version:?} (use \"1\" or \"2\")"))),
         _ => Err(invalid(format!("plugin not found in the catalog: {kind}"))),
     }
 }
@@ -639,6 +639,13 @@ fn disable(path: String) -> Box<dyn Operation> {
         let mut plan = Plan::new();
         if let Some((table, mount)) = MountTable::load(&scope.records.view, namespace_id)?.without(&path) {
             table.store(namespace_id, &mut plan);
+            let gone = stored::GoneMount {
+                namespace_id: namespace_id.clone(),
+                path: mount.path.clone(),
+                accessor: mount.accessor.clone(),
+                after: String::new(),
+            };
+            due::put(&mut plan, scope.now, &format!("leases-{}", mount.uuid), Task::EndMountLeases(gone));
             due::put(&mut plan, scope.now, &format!("mount-{}", mount.uuid), Task::PurgeMount(mount.uuid.clone()));
         }
         Ok(Outcome::written(plan, Answer::Done))
@@ -670,6 +677,8 @@ fn tune_at(asked: &Asked<'_>, path: String) -> Result<Box<dyn Operation>, AskErr
             return Err(PlanError::Refused(format!("tune of path {path:?} failed: no mount entry found")));
         };
         let mut mount = Mount::clone(mount);
+        let mut plan = Plan::new();
+        let mut warnings = Vec::new();
         tuning.apply(&mut mount).map_err(PlanError::Refused)?;
         let (default, max) = (mount.lease_ttl_default_s, mount.lease_ttl_max_s);
         if max != 0 && default > max {
@@ -678,28 +687,38 @@ fn tune_at(asked: &Asked<'_>, path: String) -> Result<Box<dyn Operation>, AskErr
             )));
         }
         check_lease_ttls(&mount, scope.settings).map_err(PlanError::Refused)?;
-        if let Some(options) = &tuning.options {
-            change_options(&mut mount, options).map_err(PlanError::Refused)?;
+        if let Some(options) = &tuning.options
+            && change_options(&mut mount, options).map_err(PlanError::Refused)?
+        {
+            let reference = stored::MountReference { namespace_id: namespace_id.clone(), uuid: mount.uuid.clone() };
+            due::put(&mut plan, scope.now, &format!("upgrade-{}", mount.uuid), Task::UpgradeMount(reference));
+            warnings.push(
+                "Upgrading mount from version 1 to version 2. This mount will be unavailable for a brief period and will resume service \
+                 shortly."
+                    .to_owned(),
+            );
         }
-        let mut plan = Plan::new();
         table.replacing(mount).store(namespace_id, &mut plan);
-        Ok(Outcome::written(plan, Answer::Done))
+        Ok(Outcome { warnings, ..Outcome::written(plan, Answer::Done) })
     }))
 }
 
-/// Changes options of a mount that is there; an error text for the caller.
-fn change_options(mount: &mut Mount, changes: &BTreeMap<String, String>) -> Result<(), String> {
+/// Changes options of a mount that is there, and answers whether it is to become one of KV version 2; an error text for the caller.
+fn change_options(mount: &mut Mount, changes: &BTreeMap<String, String>) -> Result<bool, String> {
+    let mut is_upgrade = false;
     for (name, value) in changes {
-        let old = mount.options.get(name).map(String::as_str);
-        match (mount.kind.as_str(), name.as_str()) {
-            _ if old == Some(value) => {}
-            ("kv", "version") if !["1", "2"].contains(&value.as_str()) => return Err(format!("invalid version provided: {value}")),
-            ("kv", "version") if old == Some("2") => return Err("cannot downgrade mount from version 2".into()),
-            ("kv", "version") => return Err("this mount cannot become one of version 2 (mount a new one, and copy its secrets)".into()),
-            _ => drop(mount.options.insert(name.clone(), value.clone())),
+        if mount.kind != "kv" || name != "version" {
+            mount.options.insert(name.clone(), value.clone());
+            continue;
+        }
+        let version = |text: Option<&str>| Version::parse(text).map_err(|_| format!("invalid version provided: {value}"));
+        match (version(mount.options.get(name).map(String::as_str))?, version(Some(value))?) {
+            (Version::Two, Version::One) => return Err("cannot downgrade mount from version 2".into()),
+            (Version::One, Version::Two) => is_upgrade = true,
+            (Version::One, Version::One) | (Version::Two, Version::Two) => {}
         }
     }
-    Ok(())
+    Ok(is_upgrade)
 }
 
 #[cfg(test)]

@@ -364,7 +364,12 @@ pub(super) fn descend(scope: &Scope<'_>, path: &Path) -> Result<(Arc<Namespace>,
 
 #[cfg(test)]
 mod tests {
+    use types::Capability;
+
     use super::*;
+    use crate::backend;
+    use crate::request::Refusal;
+    use crate::testing::{Asking, World, shown as shown_answer};
 
     #[test]
     fn a_page_begins_after_a_name_and_has_its_limit() {
@@ -375,5 +380,258 @@ mod tests {
             let page = Page { after: after.into(), limit };
             assert_eq!(page.take(names()).into_keys().collect::<Vec<_>>(), want, "{after} {limit}");
         }
+    }
+
+    async fn make(world: &World, namespace: &'static str, name: &str) -> Value {
+        world.ask_in(namespace, &world.root_token, Verb::Write, &format!("sys/namespaces/{name}"), Value::Null).await.unwrap()
+    }
+
+    fn refused(text: &str) -> Result<Value, Refusal> {
+        Err(Refusal::Refused(text.into()))
+    }
+
+    #[tokio::test]
+    async fn namespaces_are_made_shown_changed_and_listed() {
+        let world = World::new(1);
+        let made = world.ask(Verb::Write, "sys/namespaces/a", json!({ "custom_metadata": { "x": "y" } })).await.unwrap();
+        assert_eq!((&made["path"], &made["custom_metadata"], &made["tainted"]), (&json!("a/"), &json!({ "x": "y" }), &json!(false)));
+        assert_eq!(made["id"].as_str().unwrap().len(), 6);
+        assert_eq!(world.ask(Verb::Write, "sys/namespaces/a", Value::Null).await.unwrap(), made, "as it is");
+        assert_eq!(world.ask(Verb::Read, "sys/namespaces/a", Value::Null).await.unwrap(), made);
+        make(&world, "a", "b").await;
+        assert_eq!(make(&world, "a/b", "c").await["path"], "a/b/c/");
+        assert_eq!(world.ask(Verb::Write, "a/b/sys/namespaces/d", Value::Null).await.unwrap()["path"], "a/b/d/", "by the path's prefix");
+        for (namespace, verb, want) in [
+            ("", Verb::List, json!(["a/"])),
+            ("", Verb::Scan, json!(["a/", "a/b/", "a/b/c/", "a/b/d/"])),
+            ("a", Verb::List, json!(["b/"])),
+            ("a", Verb::Scan, json!(["b/", "b/c/", "b/d/"])),
+        ] {
+            let listed = world.ask_in(namespace, &world.root_token, verb, "sys/namespaces", Value::Null).await.unwrap();
+            assert_eq!(listed["keys"], want, "{namespace} {verb}");
+            assert_eq!(listed["key_info"].as_object().unwrap().len(), want.as_array().unwrap().len());
+        }
+        assert_eq!(world.ask_in("a/b/c", &world.root_token, Verb::List, "sys/namespaces", Value::Null).await, Ok(json!("none")));
+        let patch = json!({ "custom_metadata": { "k": "v", "x": null } });
+        assert_eq!(world.ask(Verb::Patch, "sys/namespaces/a", patch).await.unwrap()["custom_metadata"], json!({ "k": "v" }));
+        assert!(world.ask(Verb::Patch, "sys/namespaces/a", json!({ "custom_metadata": { "k": 5 } })).await.is_err());
+        assert_eq!(world.ask(Verb::Patch, "sys/namespaces/none", Value::Null).await, refused("namespace not found"));
+        assert_eq!(world.ask(Verb::Read, "sys/namespaces/none", Value::Null).await, Ok(json!("none")));
+        for bad in ["a/b", "sys", "root", "a b", "x+"] {
+            assert!(world.ask(Verb::Write, &format!("sys/namespaces/{bad}"), Value::Null).await.is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mount_and_a_namespace_never_share_a_name() {
+        let world = World::new(2);
+        let kv = || json!({ "type": "kv" });
+        make(&world, "", "a").await;
+        world.ask(Verb::Write, "sys/mounts/m/n", kv()).await.unwrap();
+        for (path, body) in
+            [("sys/mounts/a", kv()), ("sys/mounts/a/kv", kv()), ("sys/namespaces/m", Value::Null), ("sys/namespaces/sys", Value::Null)]
+        {
+            assert!(matches!(world.ask(Verb::Write, path, body).await, Err(Refusal::Refused(_) | Refusal::Ask(_))), "{path}");
+        }
+        world.ask(Verb::Write, "sys/mounts/ab", kv()).await.unwrap();
+        // Of two at once one comes too late.
+        for round in 0..8 {
+            let name = format!("both{round}");
+            let (mount, namespace) = (format!("sys/mounts/{name}/x"), format!("sys/namespaces/{name}"));
+            let (mount, namespace) = tokio::join!(world.ask(Verb::Write, &mount, kv()), world.ask(Verb::Write, &namespace, Value::Null));
+            assert!(mount.is_ok() != namespace.is_ok(), "{mount:?} {namespace:?}");
+        }
+    }
+
+    /// A token that may do everything in its namespace.
+    async fn admin(world: &World, namespace: &'static str) -> Value {
+        let all = Capability::ALL
+            .iter()
+            .filter(|capability| **capability != Capability::Deny)
+            .map(|capability| format!("{:?}", capability.as_str()));
+        let policy = format!("path \"*\" {{ capabilities = [{}] }} # canary-policy-{namespace}", all.collect::<Vec<_>>().join(","));
+        let ask = |path: &'static str, body| world.ask_in(namespace, &world.root_token, Verb::Write, path, body);
+        ask("sys/policies/acl/admin", json!({ "policy": policy })).await.unwrap();
+        ask("auth/token/create", json!({ "policies": ["admin"], "no_parent": true })).await.unwrap()["auth"].clone()
+    }
+
+    #[tokio::test]
+    async fn what_is_deleted_is_unusable_at_once_and_leaves_nothing() {
+        let world = World::new(3);
+        let before = world.records();
+        make(&world, "", "a").await;
+        let token = admin(&world, "a").await["client_token"].as_str().unwrap().to_owned();
+        let child = world.ask_in("a", &world.root_token, Verb::Write, "auth/token/create", json!({ "policies": ["admin"] })).await.unwrap();
+        let child = child["auth"]["client_token"].as_str().unwrap().to_owned();
+        let ask = |verb, path: &str, body| {
+            let (world, token, path) = (&world, &token, path.to_owned());
+            async move { world.ask_in("a", token, verb, &path, body).await }
+        };
+        for kind in ["kv-v1", "kv-v2"] {
+            ask(Verb::Write, &format!("sys/mounts/{kind}"), json!({ "type": kind })).await.unwrap();
+        }
+        for number in 0..2_500 {
+            ask(Verb::Write, &format!("kv-v1/s{number}"), json!({ "x": "y" })).await.unwrap();
+        }
+        ask(Verb::Write, "cubbyhole/mine", json!({ "x": "y" })).await.unwrap();
+        make(&world, "a", "b").await;
+        let deleted = world.ask(Verb::Delete, "sys/namespaces/a", Value::Null).await;
+        assert_eq!(deleted, refused("unable to delete namespace containing child namespaces"));
+        world.ask_in("a", &world.root_token, Verb::Delete, "sys/namespaces/b", Value::Null).await.unwrap();
+        world.do_chores().await;
+        let in_progress = Ok(json!({ "status": "in-progress" }));
+        assert_eq!(world.ask(Verb::Delete, "sys/namespaces/a", Value::Null).await, in_progress);
+        // At once.
+        assert_eq!(ask(Verb::Read, "kv-v1/s1", Value::Null).await, Err(Refusal::Denied));
+        assert_eq!(world.ask_as(&child, Verb::Read, "auth/token/lookup-self", Value::Null).await, Err(Refusal::Denied));
+        let lost = world.ask_in("a", &world.root_token, Verb::Read, "kv-v1/s1", Value::Null).await;
+        assert_eq!(lost, Err(Refusal::NoSuch("namespace not found".into())));
+        assert!(world.ask(Verb::Read, "a/kv-v1/s1", Value::Null).await.is_err());
+        assert_eq!(world.ask(Verb::Read, "sys/namespaces/a", Value::Null).await.unwrap()["tainted"], json!(true));
+        assert!(world.ask(Verb::Write, "sys/namespaces/a", Value::Null).await.is_err(), "its name is still in use");
+        assert_eq!(world.ask(Verb::Delete, "sys/namespaces/a", Value::Null).await, in_progress, "twice does no harm");
+        for _ in 0..3 {
+            world.do_chores().await;
+        }
+        let after = world.records();
+        // What was due for its tokens comes to nothing when its time comes.
+        let left: Vec<&String> = after.keys().filter(|name| !before.contains_key(*name) && !name.starts_with("core/due/")).collect();
+        assert_eq!(left, Vec::<&String>::new());
+        assert_eq!(world.ask(Verb::Read, "sys/namespaces/a", Value::Null).await, Ok(json!("none")));
+        assert_ne!(make(&world, "", "a").await["id"], Value::Null);
+        assert_eq!(
+            world.ask_in("a", &token, Verb::Read, "sys/mounts", Value::Null).await,
+            Err(Refusal::Denied),
+            "a new one knows no old token"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_the_clusters_is_only_in_the_root() {
+        let world = World::new(4);
+        make(&world, "", "a").await;
+        for (verb, path) in
+            [(Verb::Read, "sys/audit"), (Verb::Write, "sys/seal"), (Verb::Read, "sys/config/cors"), (Verb::Read, "sys/host-info")]
+        {
+            let unavailable = refused("operation unavailable in namespaces");
+            assert_eq!(world.ask_in("a", &world.root_token, verb, path, Value::Null).await, unavailable, "{path}");
+            assert_eq!(world.ask(verb, &format!("a/{path}"), Value::Null).await, unavailable, "{path}");
+            let stranger = Asking { token: None, namespace: "a", ..world.asking(verb, path, Value::Null) };
+            assert_eq!(world.send(stranger).await.outcome.map(|answer| shown_answer(&answer)), Err(Refusal::Denied), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_not_of_a_namespace_does_not_learn_whether_it_is_there() {
+        let world = World::new(5);
+        make(&world, "", "a").await;
+        make(&world, "", "b").await;
+        let token = admin(&world, "b").await["client_token"].as_str().unwrap().to_owned();
+        for namespace in ["a", "none", "a/none", ""] {
+            assert_eq!(world.ask_in(namespace, &token, Verb::Read, "sys/mounts", Value::Null).await, Err(Refusal::Denied), "{namespace}");
+        }
+        let lost = Err(Refusal::NoSuch("namespace not found".into()));
+        assert_eq!(world.ask_in("b/none", &token, Verb::Read, "sys/mounts", Value::Null).await, lost);
+    }
+
+    /// The records of tenant `a`, and of the root but for the caches of what is due.
+    fn of_others(world: &World, own_id: &str, own_uuids: &[String]) -> BTreeMap<String, types::Revision> {
+        let mut records = world.records();
+        let own = format!("ns/{own_id}/");
+        records.retain(|name, _| {
+            !name.starts_with(&own) && !name.starts_with("core/due/") && !own_uuids.iter().any(|uuid| name.contains(uuid.as_str()))
+        });
+        records
+    }
+
+    /// Two tenants, each with a token that may do everything in its namespace. Whatever the second asks, of every route there is, by header, by
+    /// the path's prefix, and in its own namespace with the names, tokens, accessors and leases of the first: nothing of the first changes, and
+    /// nothing of it shows.
+    #[tokio::test]
+    async fn no_route_leads_from_one_tenant_to_another() {
+        let world = World::new(6);
+        let canary = "canary-secret-a";
+        let a = make(&world, "", "a").await;
+        let b = make(&world, "", "b").await;
+        let (admin_a, admin_b) = (admin(&world, "a").await, admin(&world, "b").await);
+        let token = |auth: &Value| auth["client_token"].as_str().unwrap().to_owned();
+        let (token_a, token_b) = (token(&admin_a), token(&admin_b));
+        let methods = ["userpass", "approle"];
+        for (namespace, token) in [("a", &token_a), ("b", &token_b)] {
+            let write = |path: &str, body: Value| {
+                let (world, path) = (&world, path.to_owned());
+                async move { world.ask_in(namespace, token, Verb::Write, &path, body).await.unwrap() }
+            };
+            for kind in ["kv-v1", "kv-v2"] {
+                write(&format!("sys/mounts/{kind}"), json!({ "type": kind })).await;
+            }
+            for kind in methods.iter().filter(|kind| backend::is_auth_method(kind)) {
+                write(&format!("sys/auth/{kind}"), json!({ "type": kind })).await;
+            }
+            if namespace == "a" {
+                write("kv-v1/shared", json!({ "x": canary })).await;
+                write("kv-v2/data/shared", json!({ "data": { "x": canary } })).await;
+                write("cubbyhole/shared", json!({ "x": canary })).await;
+                write("sys/namespaces/inner-a", json!({ "custom_metadata": { "x": canary } })).await;
+            }
+        }
+        let lease = world
+            .records()
+            .into_keys()
+            .find_map(|name| name.strip_prefix(&format!("ns/{}/lease/", a["id"].as_str().unwrap())).map(str::to_owned));
+        let accessor = admin_a["accessor"].as_str().unwrap();
+        let mounts = |namespace: &'static str| {
+            let path = Path::parse(namespace).unwrap();
+            let records = crate::records::Records::new(world.barrier.view(), Arc::default());
+            let namespace = records.namespace(&path).unwrap().unwrap();
+            records.mounts(&namespace).unwrap().iter().cloned().collect::<Vec<_>>()
+        };
+        let own_uuids: Vec<String> = mounts("b").iter().map(|mount| mount.uuid.clone()).collect();
+        let (a_id, b_id) = (a["id"].as_str().unwrap(), b["id"].as_str().unwrap());
+        let before = of_others(&world, b_id, &own_uuids);
+        let mut asked = 0;
+        for mount in mounts("a") {
+            for route in backend::find(&mount).unwrap().outlines() {
+                for method in &route.methods {
+                    let values =
+                        [accessor, "shared", "kv-v2", "admin", a_id, token_a.as_str(), lease.as_deref().unwrap_or("shared"), "inner-a"];
+                    for value in values {
+                        let rest: Vec<&str> =
+                            route.pattern.split('/').map(|segment| if segment.starts_with('{') { value } else { segment }).collect();
+                        let path = format!("{}{}", mount.path, rest.join("/"));
+                        let body = json!({
+                            "token": token_a, "accessor": accessor, "lease_id": lease, "prefix": "auth/", "from": "a/kv-v2", "to": "stolen",
+                            "path": "a/kv-v1/shared", "paths": ["a/kv-v1/shared"], "source": "a/kv-v1/shared", "destination": "kv-v1/x", "data": {},
+                            "namespace": "a", "entity_id": a_id, "policies": ["admin"],
+                        });
+                        let body = if matches!(method.verb, Verb::Write | Verb::Patch) { body } else { Value::Null };
+                        let ways = [("a", path.clone()), ("", format!("a/{path}")), ("b", path.clone()), ("a/inner-a", path.clone())];
+                        for (namespace, path) in ways {
+                            let asking =
+                                Asking { token: Some(token_b.clone()), namespace, ..world.asking(method.verb, &path, body.clone()) };
+                            let outcome = world.send(asking).await.outcome.map(|answer| shown_answer(&answer));
+                            asked += 1;
+                            let text = format!("{outcome:?}");
+                            let at = format!("{} {path} in {namespace:?} by tenant b: {text}", method.verb);
+                            assert!(!text.contains(canary) && !text.contains("canary-policy-a"), "{at}");
+                            let is_open = route.access == Access::Anyone;
+                            // What the caller sent may be repeated; what it did not send must not show.
+                            assert!(text.contains(&path) || !text.contains("inner-a") || path.contains("inner-a"), "{at}");
+                            if namespace != "b" && !is_open {
+                                assert_eq!(outcome, Err(Refusal::Denied), "{at}");
+                            }
+                            let after = of_others(&world, b_id, &own_uuids);
+                            assert!(
+                                after == before,
+                                "{at} changed {:?}",
+                                after.iter().filter(|(name, revision)| before.get(*name) != Some(revision)).collect::<Vec<_>>()
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        assert!(asked > 3_000, "{asked} requests");
+        assert_eq!(world.ask_in("a", &token_a, Verb::Read, "kv-v1/shared", Value::Null).await, Ok(json!({ "x": canary })));
     }
 }
