@@ -50,6 +50,11 @@ impl Plan {
         self.writes.is_empty() && self.erased.is_empty()
     }
 
+    /// The records that it writes or deletes by name.
+    pub fn written(&self) -> impl Iterator<Item = &Name> {
+        self.writes.iter().map(|(name, _)| name)
+    }
+
     /// How many records it writes or deletes.
     pub fn len(&self) -> usize {
         self.writes.len() + self.erased.len()

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barrier::{Plan, ViewError};
-use crypto::Rng;
-use types::Timestamp;
+use crypto::{Rng, SecretBytes};
+use types::{Path, Timestamp, Verb};
 
 use crate::auth::Logins;
 use crate::denials::Denials;
@@ -207,6 +207,15 @@ impl Outcome {
     }
 }
 
+/// One of several asks that are one request. Confidential: no `Debug`.
+pub(crate) struct Part {
+    pub(crate) verb: Verb,
+    /// Below the request's namespace.
+    pub(crate) path: Path,
+    pub(crate) body: SecretBytes,
+    pub(crate) query: Vec<(String, String)>,
+}
+
 /// A parsed ask of the service itself, ready to be planned.
 #[async_trait::async_trait]
 pub(crate) trait Operation: Send + Sync {
@@ -219,6 +228,11 @@ pub(crate) trait Operation: Send + Sync {
     /// records of their own.
     fn takes_turns(&self) -> bool {
         true
+    }
+
+    /// Of what it consists, if it is not itself what is done: then the pipeline permits, records and plans each part.
+    fn parts(&self) -> &[Part] {
+        &[]
     }
 
     /// Reads what it needs and says what to write. Dropped half-way it has done nothing, but for acts on the cluster.

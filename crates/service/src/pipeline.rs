@@ -3,6 +3,7 @@
 //! Token → policy → permit → audit → operation → plan → commit → audit → answer. Nothing is dispatched without a [`Permit`],
 //! and nothing is told or done without its audit record.
 
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crypto::{Rng, SecretBytes, rng::generate_bytes};
 use engine::route::Access;
 use engine::{Ask, Json, LeaseDuration};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use types::capability::Verb;
 use types::{Clock, Path, Revision};
 
@@ -25,7 +27,7 @@ use crate::denials::{Denials, Denied};
 use crate::mount::{Mount, Route};
 use crate::namespace::Namespace;
 use crate::node::Node;
-use crate::outcome::{Outcome, PlanError, Reply, Scope, Settings};
+use crate::outcome::{Outcome, Part, PlanError, Reply, Scope, Settings};
 use crate::permit::{Acls, Authority, Permit};
 use crate::policy::decision::{Denial, Question};
 use crate::policy::filter::ListFilter;
@@ -143,19 +145,17 @@ impl Service {
             permitted = Err(Refusal::Refused(wrapping::INVALID.into()));
         }
 
+        self.record_asked(&audit, request, caller.as_deref(), &place, &permitted).await?;
         let permit = permitted.as_ref().ok().map(|permitted| Arc::clone(&permitted.permit));
-        let (permit, who) = (permit.as_deref(), caller.as_deref());
-        let granting = audited::granting(permit, who);
-        let results = PolicyResults { allowed: permitted.is_ok(), granting_policies: &granting };
-        let namespace_path = place.namespace.shown_path();
-        let event = Event {
-            time: self.clock.now(),
-            auth: who.map(|caller| audited::caller(caller, results)).unwrap_or_default(),
-            request: audited::asked(request, who, permit, &place.namespace, &namespace_path, place.route.as_ref()),
-            response: None,
-            error: permitted.is_err().then_some("permission denied"),
+        // The parts of a transaction are permitted and recorded as if each came by itself.
+        let permitted = match permitted {
+            Ok(permitted) => match self.parts(request, caller.as_ref(), &place, &permitted, &records, &audit).await {
+                Ok(parts) => Ok((permitted, parts)),
+                Err(refusal @ Refusal::Audit) => return Err(refusal),
+                Err(refusal) => Err(refusal),
+            },
+            Err(refusal) => Err(refusal),
         };
-        audit.record(&event).await.map_err(|_| Refusal::Audit)?;
 
         // A denied request spends a use too.
         // Who takes a wrapped answer ends the token with that, in one commit.
@@ -163,17 +163,95 @@ impl Service {
         let spent = if spends_nothing { Ok(caller.clone()) } else { self.spend(caller.as_ref(), &records).await };
         let outcome = match (permitted, spent) {
             (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
-            (Ok(permitted), Ok(caller)) => {
-                let work = Work { request, caller, place: &place, permitted };
+            (Ok((permitted, parts)), Ok(caller)) => {
+                let work = Work { request, caller, place: &place, permitted, parts };
                 self.dispatch(work, records, warnings).await
             }
         };
-        let error = outcome.as_ref().err().map(ToString::to_string);
-        let response = Some(audited::answered(&outcome, warnings));
-        let event = Event { time: self.clock.now(), response, error: error.as_deref(), ..event };
         // The devices that have the request's record get the answer's too, also when this very request disabled one.
-        audit.record(&event).await.map_err(|_| Refusal::Audit)?;
+        self.record_answered(&audit, request, caller.as_deref(), &place, permit.as_deref(), &outcome, warnings).await?;
         outcome
+    }
+
+    /// Records a request before anything is done.
+    async fn record_asked(
+        &self,
+        audit: &Broker,
+        request: &Request,
+        caller: Option<&Caller>,
+        place: &Place,
+        permitted: &Result<Permitted, Refusal>,
+    ) -> Result<(), Refusal> {
+        let permit = permitted.as_ref().ok().map(|permitted| &*permitted.permit);
+        let granting = audited::granting(permit, caller);
+        let results = PolicyResults { allowed: permitted.is_ok(), granting_policies: &granting };
+        let namespace_path = place.namespace.shown_path();
+        let event = Event {
+            time: self.clock.now(),
+            auth: caller.map(|caller| audited::caller(caller, results)).unwrap_or_default(),
+            request: audited::asked(request, caller, permit, &place.namespace, &namespace_path, place.route.as_ref()),
+            response: None,
+            error: permitted.is_err().then_some("permission denied"),
+        };
+        audit.record(&event).await.map_err(|_| Refusal::Audit)
+    }
+
+    /// Records an answer before anything is told.
+    #[expect(clippy::too_many_arguments, reason = "all that a record shows")]
+    async fn record_answered(
+        &self,
+        audit: &Broker,
+        request: &Request,
+        caller: Option<&Caller>,
+        place: &Place,
+        permit: Option<&Permit>,
+        outcome: &Result<Answer, Refusal>,
+        warnings: &[String],
+    ) -> Result<(), Refusal> {
+        let granting = audited::granting(permit, caller);
+        let results = PolicyResults { allowed: permit.is_some(), granting_policies: &granting };
+        let namespace_path = place.namespace.shown_path();
+        let error = outcome.as_ref().err().map(ToString::to_string);
+        let event = Event {
+            time: self.clock.now(),
+            auth: caller.map(|caller| audited::caller(caller, results)).unwrap_or_default(),
+            request: audited::asked(request, caller, permit, &place.namespace, &namespace_path, place.route.as_ref()),
+            response: Some(audited::answered(outcome, warnings)),
+            error: error.as_deref(),
+        };
+        audit.record(&event).await.map_err(|_| Refusal::Audit)
+    }
+
+    /// The parts of a transaction, each permitted and recorded; none for every other request.
+    async fn parts(
+        &self,
+        request: &Request,
+        caller: Option<&Arc<Caller>>,
+        place: &Place,
+        permitted: &Permitted,
+        records: &Records,
+        audit: &Broker,
+    ) -> Result<Vec<PermittedPart>, Refusal> {
+        let Parsed::Own(operation) = &permitted.parsed else { return Ok(Vec::new()) };
+        let mut parts = Vec::with_capacity(operation.parts().len());
+        for (at, part) in operation.parts().iter().enumerate() {
+            let mut request = part_of(request, part, &place.namespace);
+            let place = self.place(records, &mut request)?;
+            let permitted = self.permit_part(&request, caller, &place, records);
+            self.record_asked(audit, &request, caller.map(|caller| &**caller), &place, &permitted).await?;
+            let permitted = permitted.map_err(|refusal| of_part(at, refusal))?;
+            parts.push(PermittedPart { request, place, permitted });
+        }
+        Ok(parts)
+    }
+
+    /// May the caller do this as a part of a transaction?
+    fn permit_part(&self, request: &Request, caller: Option<&Arc<Caller>>, place: &Place, records: &Records) -> Result<Permitted, Refusal> {
+        let permitted = self.permit(request, caller, place, records)?;
+        match permitted.parsed {
+            Parsed::Engine(_) => Ok(permitted),
+            Parsed::Own(_) => Err(Refusal::Refused("only secrets can be read and written in a transaction".into())),
+        }
     }
 
     /// Has every audit device's file closed and opened anew, so that a renamed one is let go: for `SIGHUP`.
@@ -413,7 +491,7 @@ impl Service {
     /// Before a plan is made again: the mount must still be there, the caller's token be good, and its policies allow what is asked.
     fn permit_again<'a>(&self, work: Work<'a>, records: &Records) -> Result<Work<'a>, Refusal> {
         let mounts = records.mounts(&work.place.namespace).map_err(|error| refusal(&error))?;
-        if !mounts.has_accessor(&work.mount().accessor) {
+        if !mounts.has_accessor(&work.place.mount().accessor) {
             return Err(Refusal::NoRoute(work.request.path.as_str().to_owned()));
         }
         let caller = match &work.caller {
@@ -424,18 +502,54 @@ impl Service {
             }
         };
         let permitted = self.permit(work.request, caller.as_ref(), work.place, records)?;
-        Ok(Work { caller, permitted, ..work })
+        let mut parts = Vec::with_capacity(work.parts.len());
+        for (at, part) in work.parts.into_iter().enumerate() {
+            let PermittedPart { mut request, .. } = part;
+            let place = self.place(records, &mut request)?;
+            let permitted = self.permit_part(&request, caller.as_ref(), &place, records).map_err(|refusal| of_part(at, refusal))?;
+            parts.push(PermittedPart { request, place, permitted });
+        }
+        Ok(Work { request: work.request, place: work.place, caller, permitted, parts })
     }
 
-    /// What the operation comes to on these records, with all that it depends on.
+    /// What the request comes to on these records: itself, or all of its parts.
     async fn plan(&self, work: &Work<'_>, records: Records) -> Result<Planned, Refusal> {
-        let mount = work.mount();
-        let Permitted { permit, parsed, authority } = &work.permitted;
-        let who = Who { caller: work.caller.clone(), authority: authority.clone() };
-        let scope = self.scope(work.request, who, &work.place.namespace, mount, records);
+        if work.parts.is_empty() {
+            return self.plan_one(work.request, work.caller.as_ref(), work.place, &work.permitted, records).await;
+        }
+        let mut whole = Planned { plan: Plan::new(), answer: Answer::Done, warnings: Vec::new(), records: records.clone() };
+        let mut written = HashSet::new();
+        let mut results = Vec::with_capacity(work.parts.len());
+        for (at, part) in work.parts.iter().enumerate() {
+            let planned = self.plan_one(&part.request, work.caller.as_ref(), &part.place, &part.permitted, records.clone()).await;
+            let Planned { plan, answer, warnings, .. } = planned.map_err(|refusal| of_part(at, refusal))?;
+            if !plan.written().all(|name| written.insert(name.clone())) {
+                return Err(of_part(at, Refusal::Refused("an operation before writes the same secret".into())));
+            }
+            whole.plan.append(plan);
+            whole.warnings.extend(warnings.into_iter().map(|warning| format!("operations[{at}]: {warning}")));
+            results.push(PartResult::of(&answer)?);
+        }
+        whole.answer = Answer::Data(engine::json(&BTreeMap::from([("results", results)])));
+        Ok(whole)
+    }
+
+    /// What one operation comes to on these records, with all that it depends on.
+    async fn plan_one(
+        &self,
+        request: &Request,
+        caller: Option<&Arc<Caller>>,
+        place: &Place,
+        permitted: &Permitted,
+        records: Records,
+    ) -> Result<Planned, Refusal> {
+        let mount = place.mount();
+        let Permitted { permit, parsed, authority } = permitted;
+        let who = Who { caller: caller.cloned(), authority: authority.clone() };
+        let scope = self.scope(request, who, &place.namespace, mount, records);
         let outcome = match parsed {
             Parsed::Engine(operation) => {
-                let root = engine_root(mount, work.caller.as_ref()).map_err(|error| refusal(&error))?;
+                let root = engine_root(mount, caller).map_err(|error| refusal(&error))?;
                 let planned = operation.plan(&scope.records.view.below(&root), scope.now);
                 let (lease_default, _) = mount.lease_ttls(&self.settings);
                 planned.map(|outcome| from_engine(outcome, &root, lease_default)).map_err(PlanError::from)
@@ -451,9 +565,9 @@ impl Service {
             }
         };
         if let (Some(filter), Some(authority), Answer::Data(data)) = (permit.list_filter(), authority, &answer) {
-            answer = filtered(data, filter, authority, permit, &work.place.namespace).unwrap_or(Answer::NotFound);
+            answer = filtered(data, filter, authority, permit, &place.namespace).unwrap_or(Answer::NotFound);
         }
-        if let Some(ttl) = work.request.wrap_ttl {
+        if let Some(ttl) = request.wrap_ttl {
             if scope.caller.is_none() && !matches!(answer, Answer::Auth(_)) {
                 // Strangers write nothing.
                 return Err(Refusal::Refused("only who has a token can have this answer wrapped (leave out X-Vault-Wrap-TTL)".into()));
@@ -524,11 +638,67 @@ struct Work<'a> {
     caller: Option<Arc<Caller>>,
     place: &'a Place,
     permitted: Permitted,
+    /// Of which it consists; empty unless it is a transaction.
+    parts: Vec<PermittedPart>,
 }
 
-impl Work<'_> {
-    fn mount(&self) -> &Arc<Mount> {
-        &self.place.route.as_ref().expect("an operation was found by its route").mount
+/// A permitted part of a transaction.
+struct PermittedPart {
+    request: Request,
+    place: Place,
+    permitted: Permitted,
+}
+
+/// The request that a part would be by itself.
+fn part_of(whole: &Request, part: &Part, namespace: &Namespace) -> Request {
+    // EXPOSE: copies, wiped like the originals.
+    let copy = |secret: &SecretBytes| SecretBytes::with_len(secret.len(), |buffer| buffer.copy_from_slice(secret.expose()));
+    Request {
+        id: whole.id,
+        verb: part.verb,
+        namespace: namespace.path.clone(),
+        path: part.path.clone(),
+        body: copy(&part.body),
+        query: part.query.clone(),
+        token: whole.token.as_ref().map(copy),
+        remote: whole.remote,
+        headers: whole.headers.clone(),
+        wrap_ttl: None,
+    }
+}
+
+/// A refusal that says which part of a transaction it is about, where it says anything at all.
+fn of_part(at: usize, refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Refused(text) => Refusal::Refused(format!("operations[{at}]: {text}")),
+        Refusal::Ask(error) => Refusal::Refused(format!("operations[{at}]: {error}")),
+        Refusal::NoRoute(_) | Refusal::NoSuch(_) | Refusal::Forbidden(_) | Refusal::TooMany(_) => {
+            Refusal::Refused(format!("operations[{at}]: {refusal}"))
+        }
+        other => other,
+    }
+}
+
+/// What a part of a transaction came to: the status that it would have by itself, and its data, to the byte.
+#[derive(serde::Serialize)]
+struct PartResult {
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<RawValue>>,
+}
+
+impl PartResult {
+    fn of(answer: &Answer) -> Result<PartResult, Refusal> {
+        let (status, data) = match answer {
+            Answer::Data(data) | Answer::Leased(data, _) => (200, Some(data)),
+            Answer::Gone(data) => (404, Some(data)),
+            Answer::NotFound => (404, None),
+            Answer::Done => (204, None),
+            Answer::Auth(_) | Answer::Wrapped(_) | Answer::Raw(_) => return Err(Refusal::Internal),
+        };
+        // EXPOSE: it becomes part of the whole answer.
+        let data = data.map(|data| serde_json::from_slice(data.expose())).transpose().map_err(|error| internal(&error))?;
+        Ok(PartResult { status, data })
     }
 }
 
@@ -560,6 +730,10 @@ fn denied(request: &Request, caller: &Caller, question: &Question<'_>, denial: &
 }
 
 impl Place {
+    fn mount(&self) -> &Arc<Mount> {
+        &self.route.as_ref().expect("an operation was found by its route").mount
+    }
+
     /// Whether it is a path of `sys/` that is there only in the root namespace.
     fn is_only_in_the_root(&self) -> bool {
         self.route.as_ref().is_some_and(|route| route.mount.kind == "system" && sys::is_root_only(&route.rest))

@@ -11,6 +11,7 @@ mod node;
 mod policies;
 mod remount;
 mod tools;
+mod transaction;
 pub(crate) mod wrapping;
 
 use std::sync::LazyLock;
@@ -45,6 +46,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     locked_users::ROUTES,
     node::ROUTES,
     tools::ROUTES,
+    transaction::ROUTES,
 ];
 
 /// What is of the whole cluster, and so only in the root namespace: by how its paths begin, segment by segment.
