@@ -33,11 +33,25 @@ fn text(block: &IpNet) -> String {
 
 /// The normal form of each of `texts`, which are the values of the member `name`.
 pub(crate) fn parse(name: &str, texts: &[String]) -> Result<Vec<String>, AskError> {
+    parse_each(name, texts, text)
+}
+
+/// As [`parse`], but single addresses have the length of their prefix too: where Vault shows them so.
+pub(crate) fn parse_with_prefix(name: &str, texts: &[String]) -> Result<Vec<String>, AskError> {
+    parse_each(name, texts, IpNet::to_string)
+}
+
+/// What [`parse`] gives, of what it or [`parse_with_prefix`] gave.
+pub(crate) fn normal(blocks: &[String]) -> Vec<String> {
+    blocks.iter().filter_map(|one| block(one)).map(|block| text(&block)).collect()
+}
+
+fn parse_each(name: &str, texts: &[String], shown: fn(&IpNet) -> String) -> Result<Vec<String>, AskError> {
     if texts.len() > BLOCKS_MAX {
         return Err(AskError::Invalid(format!("{name} has more than {BLOCKS_MAX} blocks")));
     }
     let cure = || AskError::Invalid(format!(r#"{name} must be addresses or CIDR blocks, such as "10.1.2.3" or "10.0.0.0/8""#));
-    texts.iter().map(|one| block(one).map(|block| text(&block)).ok_or_else(cure)).collect()
+    texts.iter().map(|one| block(one).as_ref().map(shown).ok_or_else(cure)).collect()
 }
 
 /// Whether `remote` lies in one of `blocks`; no blocks are everywhere.

@@ -87,7 +87,7 @@ pub struct Wrapped {
     pub created: Timestamp,
     /// The path that was asked, within its namespace.
     pub path: String,
-    /// The accessor of the token in the answer; empty when there is none.
+    /// The accessor of the token or the secret id in the answer; empty when there is none.
     pub wrapped_accessor: String,
 }
 

@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use types::capability::Verb;
 use types::{Revision, Timestamp};
 
+use crate::auth;
 use crate::backend::{Asked, Handler};
 use crate::outcome::{Grant, Operation, Outcome, PlanError, Scope, planned};
 use crate::policy::builtin::RESPONSE_WRAPPING;
@@ -56,6 +57,8 @@ pub(crate) fn wrap(
 ) -> Result<Answer, PlanError> {
     let wrapped_accessor = match &answer {
         Answer::Auth(auth) => auth.accessor.clone(),
+        // EXPOSE: the accessor of a secret id is looked for, so that it can be destroyed unseen.
+        Answer::Data(data) if scope.mount.kind == "approle" => auth::approle::accessor_told(data.expose()),
         _ => String::new(),
     };
     let kept = match answer {

@@ -170,7 +170,7 @@ pub(crate) fn admit(scope: &Scope<'_>, admitted: Admitted<'_>) -> Result<Reply, 
     if super::token_parameters::normal_policies(&parameters.policies).iter().any(|policy| policy == "root") {
         return Err(PlanError::Refused("auth methods cannot create root tokens".into()));
     }
-    let mut bound_cidrs = if bound_cidrs.is_empty() { parameters.bound_cidrs.clone() } else { bound_cidrs.to_vec() };
+    let mut bound_cidrs = cidr::normal(if bound_cidrs.is_empty() { &parameters.bound_cidrs } else { bound_cidrs });
     if !cidr::allows(&bound_cidrs, scope.request.remote) {
         return Err(PlanError::Denied);
     }

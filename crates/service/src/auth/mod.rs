@@ -5,6 +5,8 @@
 //! A token that a method made is renewed only if the method agrees: [`renew_bounds`].
 
 pub(crate) mod approle;
+#[cfg(test)]
+mod golden;
 pub(crate) mod locked_users;
 mod lockout;
 mod login;

@@ -74,15 +74,17 @@ async fn a_wrapped_secret_id_is_unwrapped_once_and_logs_in() {
     let world = world().await;
     let asking = Asking { wrap_ttl_s: 60, ..world.asking(Verb::Write, "auth/approle/role/app/secret-id", json!({"num_uses": 1})) };
     let wrapped = world.send(asking).await;
-    let wrapping_token = match wrapped.outcome {
+    let (wrapping_token, accessor) = match wrapped.outcome {
         Ok(crate::request::Answer::Wrapped(wrapped)) => {
             // EXPOSE: a test unwraps.
-            String::from_utf8_lossy(wrapped.token.expose()).into_owned()
+            (String::from_utf8_lossy(wrapped.token.expose()).into_owned(), wrapped.wrapped_accessor)
         }
         other => panic!("not wrapped: {:?}", other.map(|answer| shown(&answer))),
     };
     let unwrapped = world.ask_as(&wrapping_token, Verb::Write, "sys/wrapping/unwrap", json!({})).await.unwrap();
     assert!(world.ask_as(&wrapping_token, Verb::Write, "sys/wrapping/unwrap", json!({})).await.is_err(), "once");
+    let told = unwrapped["data"]["secret_id_accessor"].as_str().or(unwrapped["secret_id_accessor"].as_str());
+    assert_eq!(told, Some(accessor.as_str()), "who hands it on can destroy it unseen");
     let secret_id = unwrapped["data"]["secret_id"].as_str().or(unwrapped["secret_id"].as_str()).unwrap().to_owned();
     let body = json!({"role_id": "app", "secret_id": secret_id});
     assert!(ask_as_nobody(&world, "auth/approle/login", body.clone()).await.is_ok());

@@ -20,6 +20,8 @@ mod secret_id;
 mod tests;
 mod tidy;
 
+pub(crate) use secret_id::accessor_told;
+
 use barrier::{Name, Plan, ViewError};
 use engine::AskError;
 use engine::route::{Access, Field, FieldKind, Method, Route};

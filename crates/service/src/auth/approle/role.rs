@@ -40,7 +40,7 @@ impl Change {
         Ok(Change {
             role_id: role_id.map(str::to_owned),
             bind_secret_id: fields.boolean("bind_secret_id")?,
-            secret_id_bound_cidrs: fields.list(cidrs_name)?.map(|texts| cidr::parse(cidrs_name, &texts)).transpose()?,
+            secret_id_bound_cidrs: fields.list(cidrs_name)?.map(|texts| cidr::parse_with_prefix(cidrs_name, &texts)).transpose()?,
             secret_id_uses: fields.integer("secret_id_num_uses")?,
             secret_id_ttl_s: seconds(fields, "secret_id_ttl")?,
             local_secret_ids: fields.boolean("local_secret_ids")?,

@@ -102,7 +102,7 @@ struct Make {
 
 impl Make {
     fn parse(asked: &Asked<'_>, fields: &Fields, text: Option<Zeroizing<String>>) -> Result<Make, AskError> {
-        let blocks = |name: &str| fields.list(name)?.map_or(Ok(Vec::new()), |texts| cidr::parse(name, &texts));
+        let blocks = |name: &str| fields.list(name)?.map_or(Ok(Vec::new()), |texts| cidr::parse_with_prefix(name, &texts));
         let metadata = fields.map("metadata")?.unwrap_or_default();
         let bytes: usize = metadata.iter().map(|(name, text)| name.len() + text.len()).sum();
         if metadata.len() > METADATA_MAX || bytes > METADATA_BYTES_MAX {
@@ -188,6 +188,21 @@ impl Make {
         }));
         Ok(Outcome::written(plan, Answer::Data(answer)))
     }
+}
+
+/// The accessor of the secret id that an answer of this method tells; empty when it tells none.
+pub(crate) fn accessor_told(answer: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Told {
+        secret_id: Option<serde::de::IgnoredAny>,
+        #[serde(default)]
+        secret_id_accessor: String,
+    }
+    serde_json::from_slice::<Told>(answer)
+        .ok()
+        .filter(|told| told.secret_id.is_some())
+        .map(|told| told.secret_id_accessor)
+        .unwrap_or_default()
 }
 
 pub(super) fn generate(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {

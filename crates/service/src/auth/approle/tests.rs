@@ -37,7 +37,7 @@ async fn roles_are_made_shown_listed_and_deleted_with_all_that_is_theirs() {
     for (member, want) in [
         ("bind_secret_id", json!(true)),
         ("local_secret_ids", json!(false)),
-        ("secret_id_bound_cidrs", json!(["127.0.0.1"])),
+        ("secret_id_bound_cidrs", json!(["127.0.0.1/32"])),
         ("secret_id_num_uses", json!(0)),
         ("secret_id_ttl", json!(600)),
         ("token_policies", json!(["a"])),
