@@ -204,7 +204,7 @@ mod tests {
             ("kv", "a/sys/x", "cannot remount to destination"),
             ("auth/up", "x", "non-auth"),
             ("auth/up", "auth/token", "cannot remount to destination"),
-            ("auth/up", "auth", "non-auth"),
+            ("auth/up", "auth", "cannot remount to destination"),
             ("auth/token", "auth/x", "cannot remount"),
             ("sys", "x", "cannot remount"),
             ("cubbyhole", "x", "cannot remount"),
