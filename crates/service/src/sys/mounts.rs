@@ -545,6 +545,9 @@ pub(super) fn expect_no_namespace(scope: &Scope<'_>, namespace: &Namespace, path
 
 fn enable_secret(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let path = named(asked, "");
+    if path.starts_with("auth/") {
+        return Err(invalid(format!("cannot mount {path:?}")));
+    }
     check_path(&path).map_err(invalid)?;
     enable(asked, path)
 }
@@ -728,6 +731,8 @@ mod tests {
 
     use super::*;
     use crate::backend::Backend;
+    use crate::request::Refusal;
+    use crate::testing::{Asking, World, shown as shown_answer};
 
     fn parse(path: &str, body: &str) -> Result<(), String> {
         let path = Path::parse(path).unwrap();
@@ -823,5 +828,124 @@ mod tests {
             let mount = Mount { lease_ttl_default_s: default, lease_ttl_max_s: max, ..mount("a/", "kv") };
             assert_eq!(check_lease_ttls(&mount, &settings).is_ok(), fits, "{default} {max}");
         }
+    }
+
+    fn refused(text: &str) -> Result<Value, Refusal> {
+        Err(Refusal::Refused(text.into()))
+    }
+
+    #[tokio::test]
+    async fn cve_2026_42186_what_is_unmounted_is_gone_at_once_and_leaves_nothing() {
+        let world = World::new(1);
+        let before = world.records();
+        world.ask(Verb::Write, "sys/mounts/kv", json!({ "type": "kv-v2" })).await.unwrap();
+        for number in 0..1_200 {
+            world.ask(Verb::Write, &format!("kv/data/s{number}"), json!({ "data": { "x": "y" } })).await.unwrap();
+        }
+        assert_eq!(world.ask(Verb::Delete, "sys/mounts/kv", Value::Null).await, Ok(Value::Null));
+        assert!(world.ask(Verb::Read, "kv/data/s1", Value::Null).await.is_err());
+        // One that comes to the same place has nothing of the old one, and keeps what it is given.
+        world.ask(Verb::Write, "sys/mounts/kv", json!({ "type": "kv-v2" })).await.unwrap();
+        assert_eq!(world.ask(Verb::Read, "kv/data/s1", Value::Null).await, Ok(json!("none")));
+        world.ask(Verb::Write, "kv/data/new", json!({ "data": {} })).await.unwrap();
+        world.do_chores().await;
+        assert!(world.ask(Verb::Read, "kv/data/new", Value::Null).await.is_ok());
+        world.ask(Verb::Delete, "sys/mounts/kv", Value::Null).await.unwrap();
+        assert_eq!(world.ask(Verb::Delete, "sys/mounts/kv", Value::Null).await, Ok(Value::Null), "one that is not there stays so");
+        world.do_chores().await;
+        assert_eq!(world.records().keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn tokens_of_a_method_that_is_unmounted_end_with_it_and_those_of_its_successor_do_not() {
+        let world = World::new(2);
+        let before = world.records();
+        let login = || async {
+            let user = json!({ "password": "pass-word-1" });
+            world.ask(Verb::Write, "sys/auth/up", json!({ "type": "userpass" })).await.unwrap();
+            world.ask(Verb::Write, "auth/up/users/bob", user.clone()).await.unwrap();
+            let made = world.ask(Verb::Write, "auth/up/login/bob", user).await.unwrap();
+            made["auth"]["client_token"].as_str().unwrap().to_owned()
+        };
+        let look = |token: String| {
+            let world = &world;
+            async move { world.ask_as(&token, Verb::Read, "auth/token/lookup-self", Value::Null).await.map(drop) }
+        };
+        let old = login().await;
+        assert_eq!(look(old.clone()).await, Ok(()));
+        world.ask(Verb::Delete, "sys/auth/up", Value::Null).await.unwrap();
+        assert_eq!(look(old.clone()).await, Err(Refusal::Denied));
+        let new = login().await;
+        world.do_chores().await;
+        assert_eq!((look(old).await, look(new.clone()).await), (Err(Refusal::Denied), Ok(())));
+        world.ask(Verb::Delete, "sys/auth/up", Value::Null).await.unwrap();
+        for _ in 0..3 {
+            world.do_chores().await;
+        }
+        assert_eq!(look(new).await, Err(Refusal::Denied));
+        assert_eq!(world.records().keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_mount_of_kv_version_1_becomes_one_of_version_2() {
+        let world = World::new(3);
+        world.ask(Verb::Write, "sys/mounts/kv", json!({ "type": "kv" })).await.unwrap();
+        world.ask(Verb::Write, "kv/x", json!({ "n": 1 })).await.unwrap();
+        for (version, why) in [("3", "invalid version provided: 3"), ("two", "invalid version provided: two")] {
+            let body = json!({ "options": { "version": version } });
+            assert_eq!(world.ask(Verb::Write, "sys/mounts/kv/tune", body).await, refused(why));
+        }
+        let tune = json!({ "options": { "version": "2" } });
+        world.ask(Verb::Write, "sys/mounts/kv/tune", tune.clone()).await.unwrap();
+        for _ in 0..3 {
+            world.do_chores().await;
+        }
+        assert_eq!(world.ask(Verb::Read, "kv/data/x", Value::Null).await.unwrap()["data"], json!({ "n": 1 }));
+        assert_eq!(world.ask(Verb::Read, "sys/mounts/kv", Value::Null).await.unwrap()["options"], json!({ "version": "2" }));
+        assert_eq!(world.ask(Verb::Write, "sys/mounts/kv/tune", tune).await, Ok(Value::Null), "as it is");
+        let back = json!({ "options": { "version": "1" } });
+        assert_eq!(world.ask(Verb::Write, "sys/mounts/kv/tune", back).await, refused("cannot downgrade mount from version 2"));
+    }
+
+    #[tokio::test]
+    async fn a_client_sees_the_mounts_below_which_it_may_do_anything() {
+        let world = World::new(4);
+        for (path, body) in [
+            ("sys/mounts/open", json!({ "type": "kv", "config": { "listing_visibility": "unauth" }, "description": "d" })),
+            ("sys/mounts/mine", json!({ "type": "kv-v2" })),
+            ("sys/mounts/other", json!({ "type": "kv-v2" })),
+            ("sys/auth/up", json!({ "type": "userpass", "config": { "listing_visibility": "unauth" } })),
+            ("sys/policies/acl/p", json!({ "policy": "path \"mine/data/app/*\" { capabilities = [\"read\"] }" })),
+        ] {
+            world.ask(Verb::Write, path, body).await.unwrap();
+        }
+        let made = world.ask(Verb::Write, "auth/token/create", json!({ "policies": ["p"], "no_default_policy": true })).await.unwrap();
+        let token = made["auth"]["client_token"].as_str().unwrap();
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let seen = world.ask_as(token, Verb::Read, "sys/internal/ui/mounts", Value::Null).await.unwrap();
+        assert_eq!((keys(&seen["secret"]), keys(&seen["auth"])), (vec!["mine/".to_owned(), "open/".into()], vec!["up/".into()]));
+        assert!(seen["secret"]["mine/"]["uuid"].is_string());
+        let stranger = Asking { token: None, ..world.asking(Verb::Read, "sys/internal/ui/mounts", Value::Null) };
+        let seen = shown_answer(&world.send(stranger).await.outcome.unwrap());
+        assert_eq!(seen["secret"], json!({ "open/": { "type": "kv", "description": "d", "options": {} } }));
+        assert_eq!(keys(&seen["auth"]), ["up/"]);
+        let look = |token: Option<&str>, path: &str| {
+            let (world, path) = (&world, format!("sys/internal/ui/mounts/{path}"));
+            let token = token.map(str::to_owned);
+            async move {
+                world
+                    .send(Asking { token, ..world.asking(Verb::Read, &path, Value::Null) })
+                    .await
+                    .outcome
+                    .map(|answer| shown_answer(&answer))
+            }
+        };
+        let mine = look(Some(token), "mine/data/app/x").await.unwrap();
+        assert_eq!((&mine["path"], &mine["type"], &mine["options"]), (&json!("mine/"), &json!("kv"), &json!({ "version": "2" })));
+        for path in ["other", "none", "sys/mounts"] {
+            assert!(matches!(look(Some(token), path).await, Err(Refusal::Forbidden(_))), "{path}");
+        }
+        assert_eq!(look(None, "mine").await, Err(Refusal::Denied));
+        assert_eq!(look(Some(&world.root_token), "auth/up").await.unwrap()["path"], "up/");
     }
 }

@@ -534,104 +534,118 @@ mod tests {
         assert_eq!(world.ask_in("b/none", &token, Verb::Read, "sys/mounts", Value::Null).await, lost);
     }
 
-    /// The records of tenant `a`, and of the root but for the caches of what is due.
-    fn of_others(world: &World, own_id: &str, own_uuids: &[String]) -> BTreeMap<String, types::Revision> {
-        let mut records = world.records();
-        let own = format!("ns/{own_id}/");
-        records.retain(|name, _| {
-            !name.starts_with(&own) && !name.starts_with("core/due/") && !own_uuids.iter().any(|uuid| name.contains(uuid.as_str()))
-        });
-        records
+    /// All records of these namespaces and mounts, and of the cluster, but for those of the namespaces in `b` and of what is due.
+    fn of_others(world: &World, ids: &[String], uuids: &[String]) -> BTreeMap<String, types::Revision> {
+        let is_of_others = |name: &str| {
+            let in_one = |rest: &str, known: &[String]| known.iter().any(|known| rest.starts_with(&format!("{known}/")));
+            match (name.strip_prefix("mount/"), name.strip_prefix("ns/")) {
+                (Some(rest), _) => in_one(rest, uuids),
+                (_, Some(rest)) => in_one(rest, ids),
+                _ => !["core/due/", "core/namespace/b", "core/namespace-id/"].iter().any(|own| name.starts_with(own)),
+            }
+        };
+        world.records().into_iter().filter(|(name, _)| is_of_others(name)).collect()
     }
 
-    /// Two tenants, each with a token that may do everything in its namespace. Whatever the second asks, of every route there is, by header, by
-    /// the path's prefix, and in its own namespace with the names, tokens, accessors and leases of the first: nothing of the first changes, and
-    /// nothing of it shows.
+    fn mounts(world: &World, namespace: &str) -> Vec<Arc<crate::mount::Mount>> {
+        let records = crate::records::Records::new(world.barrier.view(), Arc::default());
+        let namespace = records.namespace(&Path::parse(namespace).unwrap()).unwrap().unwrap();
+        records.mounts(&namespace).unwrap().iter().cloned().collect()
+    }
+
+    const CANARY: &str = "canary-secret-a";
+
+    /// A tenant with engines, methods and a token that may do everything; tenant `a` also with things that nobody else may see.
+    async fn tenant(world: &World, namespace: &'static str) -> (Value, Value) {
+        let id = make(world, "", namespace).await["id"].clone();
+        let admin = admin(world, namespace).await;
+        furnish(world, namespace).await;
+        let write = |path: &'static str, body: Value| world.ask_in(namespace, &world.root_token, Verb::Write, path, body);
+        if namespace == "a" {
+            write("kv-v1/shared", json!({ "x": CANARY })).await.unwrap();
+            write("kv-v2/data/shared", json!({ "data": { "x": CANARY } })).await.unwrap();
+            let token = admin["client_token"].as_str().unwrap();
+            world.ask_in(namespace, token, Verb::Write, "cubbyhole/shared", json!({ "x": CANARY })).await.unwrap();
+            write("sys/namespaces/inner-a", json!({ "custom_metadata": { "x": CANARY } })).await.unwrap();
+        }
+        (id, admin)
+    }
+
+    /// Mounts what is not mounted.
+    async fn furnish(world: &World, namespace: &'static str) {
+        for (area, kind) in [("mounts", "kv-v1"), ("mounts", "kv-v2"), ("auth", "userpass"), ("auth", "approle")] {
+            let mounted =
+                world.ask_in(namespace, &world.root_token, Verb::Write, &format!("sys/{area}/{kind}"), json!({ "type": kind })).await;
+            assert!(mounted.is_ok() || format!("{mounted:?}").contains("already in use"), "{mounted:?}");
+        }
+    }
+
+    /// Two tenants, each with a token that may do everything in its namespace. Whatever the second asks, of every route there is, by header and
+    /// by the path's prefix, and in its own namespace with the names, tokens, accessors and leases of the first: nothing of the first changes,
+    /// and nothing of it shows.
     #[tokio::test]
     async fn no_route_leads_from_one_tenant_to_another() {
         let world = World::new(6);
-        let canary = "canary-secret-a";
-        let a = make(&world, "", "a").await;
-        let b = make(&world, "", "b").await;
-        let (admin_a, admin_b) = (admin(&world, "a").await, admin(&world, "b").await);
+        let (a_id, admin_a) = tenant(&world, "a").await;
+        let (_, admin_b) = tenant(&world, "b").await;
         let token = |auth: &Value| auth["client_token"].as_str().unwrap().to_owned();
-        let (token_a, token_b) = (token(&admin_a), token(&admin_b));
-        let methods = ["userpass", "approle"];
-        for (namespace, token) in [("a", &token_a), ("b", &token_b)] {
-            let write = |path: &str, body: Value| {
-                let (world, path) = (&world, path.to_owned());
-                async move { world.ask_in(namespace, token, Verb::Write, &path, body).await.unwrap() }
-            };
-            for kind in ["kv-v1", "kv-v2"] {
-                write(&format!("sys/mounts/{kind}"), json!({ "type": kind })).await;
-            }
-            for kind in methods.iter().filter(|kind| backend::is_auth_method(kind)) {
-                write(&format!("sys/auth/{kind}"), json!({ "type": kind })).await;
-            }
-            if namespace == "a" {
-                write("kv-v1/shared", json!({ "x": canary })).await;
-                write("kv-v2/data/shared", json!({ "data": { "x": canary } })).await;
-                write("cubbyhole/shared", json!({ "x": canary })).await;
-                write("sys/namespaces/inner-a", json!({ "custom_metadata": { "x": canary } })).await;
-            }
-        }
-        let lease = world
-            .records()
-            .into_keys()
-            .find_map(|name| name.strip_prefix(&format!("ns/{}/lease/", a["id"].as_str().unwrap())).map(str::to_owned));
+        let (token_a, mut token_b) = (token(&admin_a), token(&admin_b));
+        let leases = format!("ns/{}/lease/", a_id.as_str().unwrap());
+        let lease = world.records().into_keys().find_map(|name| name.strip_prefix(&leases).map(str::to_owned)).expect("the admin's");
         let accessor = admin_a["accessor"].as_str().unwrap();
-        let mounts = |namespace: &'static str| {
-            let path = Path::parse(namespace).unwrap();
-            let records = crate::records::Records::new(world.barrier.view(), Arc::default());
-            let namespace = records.namespace(&path).unwrap().unwrap();
-            records.mounts(&namespace).unwrap().iter().cloned().collect::<Vec<_>>()
-        };
-        let own_uuids: Vec<String> = mounts("b").iter().map(|mount| mount.uuid.clone()).collect();
-        let (a_id, b_id) = (a["id"].as_str().unwrap(), b["id"].as_str().unwrap());
-        let before = of_others(&world, b_id, &own_uuids);
+        let mounts_of_a = mounts(&world, "a");
+        let uuids: Vec<String> =
+            ["", "a", "a/inner-a"].iter().flat_map(|path| mounts(&world, path)).map(|mount| mount.uuid.clone()).collect();
+        let inner = world.ask_in("a", &token_a, Verb::Read, "sys/namespaces/inner-a", Value::Null).await.unwrap();
+        let ids = ["root", a_id.as_str().unwrap(), inner["id"].as_str().unwrap()].map(str::to_owned);
+        let others = || of_others(&world, &ids, &uuids);
+        let before = others();
+        let values = [accessor, "shared", "kv-v2", "admin", token_a.as_str(), lease.as_str(), "inner-a"];
         let mut asked = 0;
-        for mount in mounts("a") {
-            for route in backend::find(&mount).unwrap().outlines() {
-                for method in &route.methods {
-                    let values =
-                        [accessor, "shared", "kv-v2", "admin", a_id, token_a.as_str(), lease.as_deref().unwrap_or("shared"), "inner-a"];
-                    for value in values {
-                        let rest: Vec<&str> =
-                            route.pattern.split('/').map(|segment| if segment.starts_with('{') { value } else { segment }).collect();
-                        let path = format!("{}{}", mount.path, rest.join("/"));
-                        let body = json!({
-                            "token": token_a, "accessor": accessor, "lease_id": lease, "prefix": "auth/", "from": "a/kv-v2", "to": "stolen",
-                            "path": "a/kv-v1/shared", "paths": ["a/kv-v1/shared"], "source": "a/kv-v1/shared", "destination": "kv-v1/x", "data": {},
-                            "namespace": "a", "entity_id": a_id, "policies": ["admin"],
-                        });
-                        let body = if matches!(method.verb, Verb::Write | Verb::Patch) { body } else { Value::Null };
-                        let ways = [("a", path.clone()), ("", format!("a/{path}")), ("b", path.clone()), ("a/inner-a", path.clone())];
-                        for (namespace, path) in ways {
-                            let asking =
-                                Asking { token: Some(token_b.clone()), namespace, ..world.asking(method.verb, &path, body.clone()) };
-                            let outcome = world.send(asking).await.outcome.map(|answer| shown_answer(&answer));
-                            asked += 1;
-                            let text = format!("{outcome:?}");
-                            let at = format!("{} {path} in {namespace:?} by tenant b: {text}", method.verb);
-                            assert!(!text.contains(canary) && !text.contains("canary-policy-a"), "{at}");
-                            let is_open = route.access == Access::Anyone;
-                            // What the caller sent may be repeated; what it did not send must not show.
-                            assert!(text.contains(&path) || !text.contains("inner-a") || path.contains("inner-a"), "{at}");
-                            if namespace != "b" && !is_open {
-                                assert_eq!(outcome, Err(Refusal::Denied), "{at}");
-                            }
-                            let after = of_others(&world, b_id, &own_uuids);
-                            assert!(
-                                after == before,
-                                "{at} changed {:?}",
-                                after.iter().filter(|(name, revision)| before.get(*name) != Some(revision)).collect::<Vec<_>>()
-                            );
+        for own in [false, true] {
+            for mount in &mounts_of_a {
+                for route in backend::find(mount).unwrap().outlines() {
+                    for method in &route.methods {
+                        if own {
+                            // It may have ended its own token, or taken its own rights.
+                            furnish(&world, "b").await;
+                            token_b = token(&admin(&world, "b").await);
                         }
+                        for value in values {
+                            let rest: Vec<&str> =
+                                route.pattern.split('/').map(|segment| if segment.starts_with('{') { value } else { segment }).collect();
+                            let path = format!("{}{}", mount.path, rest.join("/"));
+                            let body = json!({
+                                "token": token_a, "accessor": accessor, "lease_id": lease, "prefix": "auth/", "from": "a/kv-v2", "to": "stolen",
+                                "path": "a/kv-v1/shared", "paths": ["a/kv-v1/shared"], "source": "a/kv-v1/shared", "destination": "kv-v1/x",
+                                "data": {}, "namespace": "a", "policies": ["admin"],
+                            });
+                            let body = if matches!(method.verb, Verb::Write | Verb::Patch) { body } else { Value::Null };
+                            let foreign =
+                                [("a", path.clone()), ("", format!("a/{path}")), ("b", format!("a/{path}")), ("a/inner-a", path.clone())];
+                            let ways = if own { vec![("b", path)] } else { foreign.to_vec() };
+                            for (namespace, path) in ways {
+                                let asking =
+                                    Asking { token: Some(token_b.clone()), namespace, ..world.asking(method.verb, &path, body.clone()) };
+                                let outcome = world.send(asking).await.outcome.map(|answer| shown_answer(&answer));
+                                asked += 1;
+                                let at = format!("{} {path} in {namespace:?}: {outcome:?}", method.verb);
+                                assert!(!at.contains(CANARY) && !at.contains("canary-policy-a"), "{at}");
+                                if namespace.starts_with('a') && route.access != Access::Anyone {
+                                    assert_eq!(outcome, Err(Refusal::Denied), "{at}");
+                                }
+                            }
+                        }
+                        let after = others();
+                        let changed = || after.keys().filter(|name| before.get(*name) != after.get(*name)).collect::<Vec<_>>();
+                        assert!(after == before, "{} {} changed {:?}", method.verb, route.pattern, changed());
                     }
                 }
             }
+            let still_good = world.ask_in("b", &token_b, Verb::Read, "sys/mounts", Value::Null).await;
+            assert!(own || still_good.is_ok(), "tenant b asked with a token that is good");
         }
         assert!(asked > 3_000, "{asked} requests");
-        assert_eq!(world.ask_in("a", &token_a, Verb::Read, "kv-v1/shared", Value::Null).await, Ok(json!({ "x": canary })));
+        assert_eq!(world.ask_in("a", &token_a, Verb::Read, "kv-v1/shared", Value::Null).await, Ok(json!({ "x": CANARY })));
     }
 }

@@ -88,7 +88,9 @@ fn move_mount(scope: &Scope<'_>, from: &Path, to: &Path, plan: &mut Plan) -> Res
         (true, Some("" | "token/")) => return refused(format!("cannot remount to destination {to_path}")),
         (true, Some(_)) => check_path(to_path).map_err(PlanError::Refused)?,
         (false, _) if to_path.is_empty() => return refused(format!("path already in use at {:?}: it is a namespace", to.as_str())),
-        (false, _) if check_path(to_path).is_err() => return refused(format!("cannot remount to destination {to_path}")),
+        (false, to_method) if to_method.is_some() || check_path(to_path).is_err() => {
+            return refused(format!("cannot remount to destination {to_path}"));
+        }
         (false, _) => {}
     }
     let is_same = source.id == target.id;
@@ -137,4 +139,82 @@ fn status(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
         }))),
         None => Ok(Outcome::answer(Answer::NotFound)),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::request::Refusal;
+    use crate::testing::World;
+
+    #[tokio::test]
+    async fn a_mount_moves_with_all_that_it_holds() {
+        let world = World::new(1);
+        let ask = |verb, path: &str, body| {
+            let (world, path) = (&world, path.to_owned());
+            async move { world.ask(verb, &path, body).await }
+        };
+        ask(Verb::Write, "sys/namespaces/a", Value::Null).await.unwrap();
+        ask(Verb::Write, "sys/mounts/kv", json!({ "type": "kv" })).await.unwrap();
+        ask(Verb::Write, "kv/x", json!({ "n": 1 })).await.unwrap();
+        let accessor = ask(Verb::Read, "sys/mounts/kv", Value::Null).await.unwrap()["accessor"].clone();
+        let mut from = "kv";
+        for to in ["deep/er", "a/kv", "a/kv2", "kv"] {
+            let made = ask(Verb::Write, "sys/remount", json!({ "from": from, "to": to })).await.unwrap();
+            let status =
+                ask(Verb::Read, &format!("sys/remount/status/{}", made["migration_id"].as_str().unwrap()), Value::Null).await.unwrap();
+            let want = json!({ "source_mount": format!("{from}/"), "target_mount": format!("{to}/"), "status": "success" });
+            assert_eq!(status["migration_info"], want);
+            assert_eq!(ask(Verb::Read, &format!("{to}/x"), Value::Null).await, Ok(json!({ "n": 1 })), "{to}");
+            assert!(ask(Verb::Read, &format!("{from}/x"), Value::Null).await.is_err(), "{from}");
+            from = to;
+        }
+        assert_eq!(ask(Verb::Read, "sys/mounts/kv", Value::Null).await.unwrap()["accessor"], accessor);
+        assert_eq!(ask(Verb::Read, "sys/remount/status/none", Value::Null).await, Ok(json!("none")));
+        for number in 0..MOVES_KEPT_MAX + 3 {
+            let (from, to) = if number % 2 == 0 { ("kv", "kv-other") } else { ("kv-other", "kv") };
+            ask(Verb::Write, "sys/remount", json!({ "from": from, "to": to })).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_moved_stays_where_it_is() {
+        let world = World::new(2);
+        for (path, body) in [
+            ("sys/namespaces/a", Value::Null),
+            ("sys/mounts/kv", json!({ "type": "kv" })),
+            ("sys/mounts/other", json!({ "type": "kv" })),
+            ("sys/auth/up", json!({ "type": "userpass" })),
+        ] {
+            world.ask(Verb::Write, path, body).await.unwrap();
+        }
+        let before = world.records();
+        for (from, to, why) in [
+            ("none", "x", "no matching mount"),
+            ("kv", "other", "already in use"),
+            ("kv", "kv", "already in use"),
+            ("kv", "kv/inside", "already in use"),
+            ("kv", "a", "is a namespace"),
+            ("kv", "sys", "cannot remount to destination"),
+            ("kv", "sys/x", "cannot remount to destination"),
+            ("kv", "cubbyhole/x", "cannot remount to destination"),
+            ("kv", "auth/x", "cannot remount to destination"),
+            ("kv", "a/sys/x", "cannot remount to destination"),
+            ("auth/up", "x", "non-auth"),
+            ("auth/up", "auth/token", "cannot remount to destination"),
+            ("auth/up", "auth", "cannot remount to destination"),
+            ("auth/token", "auth/x", "cannot remount"),
+            ("sys", "x", "cannot remount"),
+            ("cubbyhole", "x", "cannot remount"),
+            ("a/sys", "x", "cannot remount"),
+            ("", "x", "must be specified"),
+        ] {
+            let refused = world.ask(Verb::Write, "sys/remount", json!({ "from": from, "to": to })).await.unwrap_err();
+            assert!(refused.to_string().contains(why), "{from} to {to}: {refused}");
+            assert!(matches!(refused, Refusal::Refused(_) | Refusal::Ask(_)), "{from} to {to}");
+        }
+        assert_eq!(world.records(), before);
+    }
 }
