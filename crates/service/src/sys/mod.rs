@@ -12,6 +12,7 @@ mod policies;
 mod remount;
 mod tools;
 mod transaction;
+mod transfer;
 pub(crate) mod wrapping;
 
 use std::sync::LazyLock;
@@ -47,6 +48,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     node::ROUTES,
     tools::ROUTES,
     transaction::ROUTES,
+    transfer::ROUTES,
 ];
 
 /// What is of the whole cluster, and so only in the root namespace: by how its paths begin, segment by segment.
