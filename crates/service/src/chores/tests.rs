@@ -1,3 +1,5 @@
+//! Chores over one table in memory: rounds that are lost half-way, two leaders, and what must be left at the end.
+
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

@@ -72,7 +72,7 @@ fn path(dice: &mut Dice, patterns: &[String]) -> String {
     if !patterns.is_empty() && dice.one_in(2) {
         let pattern = dice.pick(patterns).clone();
         let segments: Vec<&str> = pattern.split('/').map(|segment| if segment == "+" { *dice.pick(&SEGMENTS) } else { segment }).collect();
-        let met = segments.join("/").replace("*", *dice.pick(&["", "a", "a/b"]));
+        let met = segments.join("/").replace("*", dice.pick::<&str>(&["", "a", "a/b"]));
         return if dice.one_in(5) { met + *dice.pick(&["/", "/a", "b"]) } else { met };
     }
     let segments: Vec<&str> = (0..=dice.roll(4)).map(|_| *dice.pick(&SEGMENTS)).collect();

@@ -1,3 +1,5 @@
+//! AppRole as its callers see it: requests to one mount, each planned and committed.
+
 use serde_json::{Value, json};
 use types::capability::Verb;
 
