@@ -4,6 +4,7 @@ use prost::Message;
 use proto::stored;
 use proto::stored::chore::Task;
 use proto::stored::lease::What;
+use proto::stored::wrapped_answer::Answer as Kept;
 
 fn check<M: Message + Default + PartialEq>(name: &str, message: &M, golden: &[u8]) {
     assert_eq!(hex::encode(message.encode_to_vec()), hex::encode(golden), "{name} is not what this version's format says");
@@ -92,4 +93,69 @@ fn records_of_version_1() {
     golden!("chore-orphan-children-v1.bin", chore(Task::OrphanChildren(reference())));
     golden!("chore-revoke-lease-v1.bin", chore(Task::RevokeLease(lease())));
     golden!("chore-revoke-prefix-v1.bin", chore(Task::RevokePrefix(lease())));
+}
+
+#[test]
+fn mounts_namespaces_and_wrapped_answers_of_version_1() {
+    let mount = stored::Mount {
+        path: "auth/up/".into(),
+        kind: "userpass".into(),
+        uuid: "uuid".into(),
+        accessor: "auth_userpass_1234abcd".into(),
+        description: "people".into(),
+        options: [("version".to_owned(), "2".to_owned())].into(),
+        lease_ttl_default_s: 3600,
+        lease_ttl_max_s: 7200,
+        listing_visibility: "unauth".into(),
+        audit_non_hmac_request_keys: vec!["a".into()],
+        audit_non_hmac_response_keys: vec!["b".into()],
+        passthrough_request_headers: vec!["x-a".into()],
+        allowed_response_headers: vec!["x-b".into()],
+        token_type: "batch".into(),
+        user_lockout: Some(stored::UserLockout { threshold: 3, duration_s: 300, counter_reset_s: 600, disabled: true }),
+    };
+    golden!("mounts-v1.bin", stored::MountTable { mounts: vec![mount] });
+    let moved = stored::Move { id: "id".into(), from: "kv/".into(), to: "a/kv/".into() };
+    golden!("moves-v1.bin", stored::Moves { moves: vec![moved] });
+    let namespace = stored::Namespace {
+        id: "nsAb12".into(),
+        uuid: "uuid".into(),
+        custom_metadata: [("a".to_owned(), "b".to_owned())].into(),
+        tainted: true,
+    };
+    golden!("namespace-v1.bin", namespace);
+    golden!("namespace-path-v1.bin", stored::NamespacePath { path: "a/b".into() });
+    let wrapped = |answer| stored::WrappedAnswer {
+        created_ms: 1_795_510_800_000,
+        ttl_ms: 60_000,
+        path: "kv/data/x".into(),
+        warnings: vec!["mind".into()],
+        answer: Some(answer),
+    };
+    golden!("wrapped-data-v1.bin", wrapped(Kept::Data(b"{}".to_vec())));
+    golden!("wrapped-gone-v1.bin", wrapped(Kept::Gone(b"{}".to_vec())));
+    let leased = stored::WrappedLeased { data: b"{}".to_vec(), lease_id: "db/creds/a/1".into(), duration_ms: 3_600_000, renewable: true };
+    golden!("wrapped-leased-v1.bin", wrapped(Kept::Leased(leased)));
+    let auth = stored::WrappedAuth {
+        client_token: b"hvs.text".to_vec(),
+        accessor: "accessor".into(),
+        policies: vec!["p".into()],
+        metadata: [("a".to_owned(), "b".to_owned())].into(),
+        ttl_ms: 3_600_000,
+        renewable: true,
+        batch: true,
+        orphan: true,
+        uses: 5,
+    };
+    golden!("wrapped-auth-v1.bin", wrapped(Kept::Auth(auth)));
+    let chore = |task| stored::Chore { task: Some(task), attempts: 3, last_error: "away".into(), due_ms: 1_795_510_800_000 };
+    let gone = stored::GoneMount {
+        namespace_id: "nsAb12".into(),
+        path: "auth/up/".into(),
+        accessor: "auth_userpass_1234abcd".into(),
+        after: "login/bob/h07".into(),
+    };
+    golden!("chore-end-mount-leases-v1.bin", chore(Task::EndMountLeases(gone)));
+    let mount = stored::MountReference { namespace_id: "nsAb12".into(), uuid: "uuid".into() };
+    golden!("chore-upgrade-mount-v1.bin", chore(Task::UpgradeMount(mount)));
 }

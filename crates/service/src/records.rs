@@ -11,7 +11,8 @@
 //! | `ns/<id>/lease/<lease id>` | leases |
 //! | `ns/<id>/ended-lease/<lease id>` | leases that have ended and have to be undone yet |
 //! | `ns/<id>/token-lease/<tag>/<lease id>` | leases that end with a token |
-//! | `ns/<id>/cubbyhole/<tag>/…` | a token's own secrets |
+//! | `ns/<id>/cubbyhole/<tag>/…` | a token's own secrets; below a wrapping token `response`, the wrapped answer |
+//! | `ns/<id>/moves` | the last moves of mounts |
 //! | `core/audit` | audit devices |
 //! | `core/namespace/<path>`, `core/namespace-id/<id>` | namespaces below the root, whose id is `root` |
 //! | `core/due/<day>/<hour>/<minute>/<second>/<id>` | chores, by when they are due (UTC) |
