@@ -88,6 +88,7 @@ fn move_mount(scope: &Scope<'_>, from: &Path, to: &Path, plan: &mut Plan) -> Res
         (true, Some("" | "token/")) => return refused(format!("cannot remount to destination {to_path}")),
         (true, Some(_)) => check_path(to_path).map_err(PlanError::Refused)?,
         (false, _) if to_path.is_empty() => return refused(format!("path already in use at {:?}: it is a namespace", to.as_str())),
+        (false, Some(_)) => return refused(format!("cannot remount to destination {to_path}")),
         (false, _) if check_path(to_path).is_err() => return refused(format!("cannot remount to destination {to_path}")),
         (false, _) => {}
     }
