@@ -10,7 +10,6 @@ use crate::{clients, needs};
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/openapi/check.py");
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "sys/internal/specs/openapi has not landed"]
 async fn the_document_is_valid_and_nothing_answers_5xx() {
     let (Some(program), Some(python)) = (needs::bao(), needs::schemathesis()) else { return };
     let subject = Subject::start(&program).await;

@@ -33,6 +33,16 @@ pub struct Keyring {
     tokens: MacKey,
     credentials: MacKey,
     audit: MacKey,
+    newest_created: Timestamp,
+}
+
+/// What may be told of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyStatus {
+    /// Counted from 1.
+    pub version: u32,
+    /// When it was drawn.
+    pub created: Timestamp,
 }
 
 /// Why a stored keyring is none.
@@ -105,7 +115,13 @@ impl Keyring {
             tokens: MacKey::new(&kdf::derive_key(&base, label::TOKEN, b"")),
             credentials: MacKey::new(&kdf::derive_key(&base, label::CREDENTIAL, b"")),
             audit: MacKey::new(&kdf::derive_key(&base, label::AUDIT, b"")),
+            newest_created: record.0.value_keys.last().map(|key| Timestamp(key.created_ms)).unwrap_or_default(),
         })
+    }
+
+    /// The value key that encrypts what is written now.
+    pub fn newest(&self) -> KeyStatus {
+        KeyStatus { version: u32::try_from(self.values.len()).expect("fewer than 2^32 rotations"), created: self.newest_created }
     }
 
     /// The storage key of `name`.

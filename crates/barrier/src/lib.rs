@@ -21,7 +21,7 @@ pub use barrier::{AccessError, Barrier, CommitError, HandOverError, InitError, I
 pub use cache::{Cache, Cached};
 pub use changes::Changes;
 pub use key::{AREA_CLEAR, AREA_SEALED};
-pub use keyring::{BATCH_TOKEN_FORMAT, BATCH_TOKEN_OVERHEAD_BYTES, Keyring, KeyringError, VALUE_FORMAT, ValueError};
+pub use keyring::{BATCH_TOKEN_FORMAT, BATCH_TOKEN_OVERHEAD_BYTES, KeyStatus, Keyring, KeyringError, VALUE_FORMAT, ValueError};
 pub use name::Name;
 pub use peers::{CeremonyPeers, CeremonyService, GrpcCeremonyPeers, PeerCallError};
 pub use plan::{Plan, SealedKey};

@@ -229,7 +229,11 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
 
     let (measured, serving_measured, traces_lost) = (raft.clone(), serving.clone(), traces.lost());
     facts.metrics().add_source(move |scrape| {
-        facts::measure_node(scrape, &measured, &log_watched, serving_measured.service().is_some(), traces_lost());
+        let service = serving_measured.service();
+        facts::measure_node(scrape, &measured, &log_watched, service.is_some(), traces_lost());
+        if let Some(service) = service {
+            facts::measure_service(scrape, &service.audit_failures(), service.chore_counts());
+        }
     });
     let node_id = config.storage.node_id.clone();
     tasks.spawn(facts::follow(facts.leading().clone(), raft.clone(), node_id, Arc::clone(&clock), stop.clone()));

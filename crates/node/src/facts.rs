@@ -285,3 +285,30 @@ pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage
     scrape.counter("conclave_trace_lines_lost_total", "Lines of the trace that nobody read in time.", &[], traces_lost);
     scrape.gauge("conclave_build_info", "1; the labels tell the software's version.", &[("version", crate::VERSION)], 1.0);
 }
+
+/// What the service counts since this node was opened, at each scrape.
+pub(crate) fn measure_service(scrape: &mut Scrape, audit: &service::AuditFailures, chores: service::ChoreCounts) {
+    scrape.counter(
+        "vault_audit_log_request_failure",
+        "Requests that no audit device recorded, and that were refused.",
+        &[],
+        audit.requests,
+    );
+    scrape.counter(
+        "vault_audit_log_response_failure",
+        "Answers that no audit device recorded, and that were not told.",
+        &[],
+        audit.responses,
+    );
+    for (device, failures) in &audit.devices {
+        let help = "Records that a device did not take, whether another did or not.";
+        scrape.counter("conclave_audit_device_failures_total", help, &[("device", device)], *failures);
+    }
+    scrape.counter(
+        "conclave_chores_done_total",
+        "Chores that this node did while it led: ends of tokens and leases, and clearing up.",
+        &[],
+        chores.done,
+    );
+    scrape.counter("conclave_chores_failed_total", "Attempts at chores in vain; they are repeated.", &[], chores.failed);
+}

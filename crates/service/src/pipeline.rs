@@ -191,14 +191,16 @@ impl Service {
     ) -> Result<(), Refusal> {
         let permit = permitted.as_ref().ok().map(|permitted| &*permitted.permit);
         let granting = audited::granting(permit, caller);
-        let results = PolicyResults { allowed: permitted.is_ok(), granting_policies: &granting };
+        // What is refused for another reason was not denied: its answer's record tells the reason.
+        let is_denied = matches!(permitted, Err(Refusal::Denied));
+        let results = PolicyResults { allowed: !is_denied, granting_policies: &granting };
         let namespace_path = place.namespace.shown_path();
         let event = Event {
             time: self.clock.now(),
-            auth: caller.map(|caller| audited::caller(caller, results)).unwrap_or_default(),
+            auth: audited::asking(caller, results),
             request: audited::asked(request, caller, permit, &place.namespace, &namespace_path, place.route.as_ref()),
             response: None,
-            error: permitted.is_err().then_some("permission denied"),
+            error: is_denied.then_some("permission denied"),
         };
         audit.record(&event).await.map_err(|_| Refusal::Audit)
     }
@@ -216,12 +218,13 @@ impl Service {
         warnings: &[String],
     ) -> Result<(), Refusal> {
         let granting = audited::granting(permit, caller);
-        let results = PolicyResults { allowed: permit.is_some(), granting_policies: &granting };
+        let is_denied = permit.is_none() && matches!(outcome, Err(Refusal::Denied));
+        let results = PolicyResults { allowed: !is_denied, granting_policies: &granting };
         let namespace_path = place.namespace.shown_path();
         let error = outcome.as_ref().err().map(ToString::to_string);
         let event = Event {
             time: self.clock.now(),
-            auth: caller.map(|caller| audited::caller(caller, results)).unwrap_or_default(),
+            auth: audited::asking(caller, results),
             request: audited::asked(request, caller, permit, &place.namespace, &namespace_path, place.route.as_ref()),
             response: Some(audited::answered(outcome, warnings)),
             error: error.as_deref(),
@@ -317,32 +320,26 @@ impl Service {
 
     /// Finds the namespace and the mount. Afterwards the request's path is that within the namespace.
     fn place(&self, records: &Records, request: &mut Request) -> Result<Place, Refusal> {
-        let find = |path: &Path| records.namespace(path).map_err(|error| refusal(&error));
-        let usable = |found: Option<Arc<Namespace>>| found.filter(|namespace| !namespace.tainted);
-        let no_route = |request: &Request| Refusal::NoRoute(request.path.as_str().to_owned());
         let mut namespace = Namespace::root();
-        for segment in request.namespace.segments() {
-            let path = Path::parse(segment).and_then(|segment| namespace.path.join(&segment)).map_err(|_| no_route(request))?;
-            match usable(find(&path)?) {
-                Some(inner) => namespace = inner,
+        let mut named = request.namespace.clone();
+        while !named.is_root() {
+            match records.inner_namespace(&namespace, &named).map_err(|error| refusal(&error))? {
+                Some((inner, rest)) => (namespace, named) = (inner, rest),
+                // Recorded as any other place that is not there.
                 None => return Ok(Place { namespace, route: None, is_lost: true }),
             }
         }
         loop {
             let route = records.mounts(&namespace).map_err(|error| refusal(&error))?.route(&request.path);
-            let inner = match (&route, request.path.segments().next()) {
-                // A namespace and a mount never share a name, so most paths need no second look.
-                (Some(_), _) | (None, None) => None,
-                (None, Some(first)) => {
-                    let path = Path::parse(first).and_then(|first| namespace.path.join(&first)).map_err(|_| no_route(request))?;
-                    usable(find(&path)?)
-                }
+            // A namespace and a mount never share a name, so most paths need no second look.
+            let inner = match &route {
+                Some(_) => None,
+                None => records.inner_namespace(&namespace, &request.path).map_err(|error| refusal(&error))?,
             };
             match inner {
                 None => return Ok(Place { namespace, route, is_lost: false }),
-                Some(inner) => {
-                    let (_, rest) = request.path.as_str().split_once('/').unwrap_or_default();
-                    request.path = Path::parse(rest).map_err(|_| no_route(request))?;
+                Some((inner, rest)) => {
+                    request.path = rest;
                     request.namespace = inner.path.clone();
                     namespace = inner;
                 }

@@ -181,6 +181,20 @@ impl Records {
         Ok(found.value)
     }
 
+    /// The namespace below `outer` that a path begins with, and the rest of the path; `None` when there is none, or it is being deleted.
+    pub(crate) fn inner_namespace(
+        &self,
+        outer: &Namespace,
+        path: &types::Path,
+    ) -> Result<Option<(Arc<Namespace>, types::Path)>, PlanError> {
+        let (first, rest) = path.as_str().split_once('/').unwrap_or((path.as_str(), ""));
+        // A path that is too long is none that a namespace has.
+        let inner = types::Path::parse(first).and_then(|first| outer.path.join(&first));
+        let (Ok(inner), Ok(rest), false) = (inner, types::Path::parse(rest), first.is_empty()) else { return Ok(None) };
+        let found = self.namespace(&inner)?.filter(|namespace| !namespace.tainted);
+        Ok(found.map(|namespace| (namespace, rest)))
+    }
+
     /// The namespace of an id, if there is one that can be used.
     pub(crate) fn namespace_by_id(&self, id: &str) -> Result<Option<Arc<Namespace>>, PlanError> {
         if id == Namespace::ROOT_ID {

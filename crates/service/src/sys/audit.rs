@@ -384,6 +384,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_record_says_denied_of_what_policies_deny_and_of_nothing_else() {
+        let fixture = Fixture::new();
+        fixture.write("auth/userpass", &json!({"type": "userpass"})).await.unwrap();
+        let world = &fixture.world;
+        world.ask(Verb::Write, "auth/userpass/users/bob", json!({"password": "builder-1"})).await.unwrap();
+        let file = fixture.file("a");
+        fixture.enable("file", &json!({"file_path": file})).await.unwrap();
+        let denied = Some("permission denied");
+        for (namespace, token, verb, path, body, error, allowed) in [
+            ("", Some("hvs.nobody"), Verb::Read, "secret/a", Value::Null, denied, json!(false)),
+            ("nosuch", Some("hvs.nobody"), Verb::Read, "secret/a", Value::Null, denied, json!(false)),
+            ("nosuch", Some(&*world.root_token), Verb::Read, "secret/a", Value::Null, None, json!(true)),
+            ("", Some(&*world.root_token), Verb::Read, "nowhere/a", Value::Null, None, json!(true)),
+            ("", Some(&*world.root_token), Verb::Write, "sys/config/cors", json!({}), None, json!(true)),
+            ("", None, Verb::Write, "auth/userpass/login/bob", json!({"password": "builder-1"}), None, json!(true)),
+        ] {
+            let before = std::fs::read_to_string(&file).unwrap().lines().count();
+            let asking = crate::testing::Asking { namespace, token: token.map(str::to_owned), ..world.asking(verb, path, body) };
+            let outcome = world.send(asking).await.outcome;
+            let text = std::fs::read_to_string(&file).unwrap();
+            let records: Vec<Value> = text.lines().skip(before).map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert_eq!(records.len(), 2, "{namespace} {path}: {records:?}");
+            assert_eq!(records[0]["error"].as_str(), error, "{namespace} {path}");
+            assert_eq!(records[1]["error"].as_str().is_some(), outcome.is_err(), "{namespace} {path}");
+            for record in &records {
+                let found = record["auth"]["policy_results"].get("allowed").cloned().unwrap_or(json!(false));
+                assert_eq!(found, allowed, "{namespace} {path}: {record}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_hash_is_what_the_device_shows() {
         let fixture = Fixture::new();
         fixture.enable("file", &json!({"file_path": fixture.file("a")})).await.unwrap();

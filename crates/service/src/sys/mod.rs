@@ -19,6 +19,7 @@ use std::sync::LazyLock;
 
 use engine::AskError;
 use engine::route::{Access, Method, Route};
+use serde_json::json;
 use types::Path;
 use types::capability::Verb;
 
@@ -26,8 +27,9 @@ pub use cors::Cors;
 
 use crate::auth::locked_users;
 use crate::backend::{Asked, Handler};
-use crate::outcome::{Operation, Outcome, PlanError, Scope};
+use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
 use crate::request::Answer;
+use crate::token;
 
 /// What may be asked below `sys/`: the tables of all files.
 pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> = LazyLock::new(|| TABLES.concat());
@@ -58,6 +60,7 @@ const ROOT_ONLY: &[&str] = &[
     "config",
     "generate-root",
     "generate-root-token",
+    "ha-status",
     "health",
     "host-info",
     "in-flight-req",
@@ -107,7 +110,27 @@ const CLUSTER: &[Route<Handler>] = &[
         }],
         access: Access::Token,
     },
+    Route {
+        pattern: "key-status",
+        about: "The key that encrypts what is written now.",
+        parameters: &[],
+        methods: &[Method {
+            verb: Verb::Read,
+            summary: "Shows its version and since when it is there.",
+            fields: &[],
+            query: &[],
+            handler: key_status,
+        }],
+        access: Access::Token,
+    },
 ];
+
+fn key_status(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
+    Ok(planned(|scope| {
+        let newest = scope.records.view.with_keyring(barrier::Keyring::newest).ok_or(barrier::ViewError::Sealed)?;
+        Ok(Outcome::data(&json!({ "term": newest.version, "install_time": token::time(newest.created.0) })))
+    }))
+}
 
 struct Seal;
 
@@ -163,5 +186,20 @@ mod tests {
                 assert!(matches!(parsed(path), Err(AskError::UnsupportedOperation)), "{area}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_of_the_cluster_is_there_in_the_root_namespace_only() {
+        use serde_json::Value;
+
+        use crate::testing::World;
+        let world = World::new(1);
+        world.ask(Verb::Write, "sys/namespaces/team", Value::Null).await.unwrap();
+        for (verb, path) in [(Verb::Read, "sys/ha-status"), (Verb::Read, "sys/key-status"), (Verb::Write, "sys/seal")] {
+            let asked = world.ask_in("team", &world.root_token, verb, path, Value::Null).await;
+            assert_eq!(asked, Err(crate::request::Refusal::Refused("operation unavailable in namespaces".into())), "{path}");
+        }
+        assert_eq!(world.ask(Verb::Read, "sys/key-status", Value::Null).await.unwrap()["term"], 1);
+        assert!(world.ask(Verb::Read, "sys/ha-status", Value::Null).await.is_ok());
     }
 }

@@ -4,6 +4,7 @@
 //! A setting is kept and does what it says, or is refused.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use barrier::Plan;
@@ -322,12 +323,27 @@ fn holding(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let path: Path = asked.captures.path("path");
     Ok(planned(move |scope| {
         let authority = scope.caller_authority()?.ok_or(PlanError::Denied)?;
-        if let Some(route) = scope.records.mounts(&scope.namespace)?.route(&path)
-            && authority.acl().grants_below(&full_path(&route.mount, &scope.namespace)?)
-        {
-            let mut data = shown(&route.mount, &scope.namespace);
-            data["path"] = json!(route.mount.shown_path());
-            return Ok(Outcome::data(&data));
+        // The path may lead through namespaces.
+        let (mut namespace, mut rest) = (Arc::clone(&scope.namespace), path.clone());
+        loop {
+            if let Some(route) = scope.records.mounts(&namespace)?.route(&rest) {
+                let full_path = full_path(&route.mount, &namespace)?;
+                if !authority.acl().grants_below(&full_path) {
+                    break;
+                }
+                let mut data = shown(&route.mount, &namespace);
+                let within = namespace.path.strip_prefix(&scope.namespace.path).ok_or(PlanError::Malformed)?;
+                data["path"] = if within.is_root() {
+                    json!(route.mount.shown_path())
+                } else {
+                    json!(format!("{}/{}", within.as_str(), route.mount.shown_path()))
+                };
+                return Ok(Outcome::data(&data));
+            }
+            match scope.records.inner_namespace(&namespace, &rest)? {
+                Some(inner) => (namespace, rest) = inner,
+                None => break,
+            }
         }
         let path = path.as_folder();
         Err(PlanError::Forbidden(format!(
@@ -413,10 +429,11 @@ fn check_names(fields: &Fields, source: Source) -> Result<(), AskError> {
     }
 }
 
-/// A duration; `system` is 0.
+/// A duration; `system` is 0, and an empty text says nothing.
 fn lease_ttl(fields: &Fields, name: &str) -> Result<Option<Duration>, AskError> {
     match fields.value(name) {
         None => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(Value::String(text)) if text == "system" => Ok(Some(Duration::ZERO)),
         Some(value) => match body::duration_of(value) {
             Some(ttl) => Ok(Some(ttl)),

@@ -391,6 +391,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_learns_where_it_is_also_by_a_path_through_namespaces() {
+        let world = World::new(1);
+        make(&world, "", "a").await;
+        make(&world, "a", "b").await;
+        let kv = json!({ "type": "kv", "options": { "version": "2" } });
+        world.ask_in("a/b", &world.root_token, Verb::Write, "sys/mounts/kv", kv).await.unwrap();
+        for (namespace, path, want) in [("", "a/b/kv/x", "a/b/kv/"), ("a", "b/kv/x", "b/kv/"), ("a/b", "kv/x/y", "kv/")] {
+            let asked = format!("sys/internal/ui/mounts/{path}");
+            let found = world.ask_in(namespace, &world.root_token, Verb::Read, &asked, Value::Null).await.unwrap();
+            assert_eq!((&found["path"], &found["options"]["version"]), (&json!(want), &json!("2")), "{namespace} {path}");
+        }
+        let lost = world.ask(Verb::Read, "sys/internal/ui/mounts/a/c/kv/x", Value::Null).await;
+        assert!(matches!(lost, Err(Refusal::Forbidden(_))), "{lost:?}");
+    }
+
+    #[tokio::test]
     async fn namespaces_are_made_shown_changed_and_listed() {
         let world = World::new(1);
         let made = world.ask(Verb::Write, "sys/namespaces/a", json!({ "custom_metadata": { "x": "y" } })).await.unwrap();
