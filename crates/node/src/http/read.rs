@@ -185,15 +185,15 @@ pub(super) async fn body(head: &Parts, body: Body, bytes_max: usize, limits: &Li
         // What `bao write -f` sends: there is nothing to say.
         return Ok((engine::no_body(), Held::default()));
     }
-    check_json(bytes.expose(), limits)?;
+    check_json(bytes.expose(), &limits.json)?;
     Ok((bytes, held))
 }
 
-pub(crate) fn check_json(bytes: &[u8], limits: &Limits) -> Result<(), Failure> {
+pub(crate) fn check_json(bytes: &[u8], limits: &json::JsonLimits) -> Result<(), Failure> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(());
     }
-    json::check_limits(bytes, &limits.json)?;
+    json::check_limits(bytes, limits)?;
     serde_json::from_slice::<Wellformed>(bytes)
         .map_err(|error| Failure::Body(format!("failed to parse JSON input: line {}, column {}", error.line(), error.column())))?;
     match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -366,12 +366,7 @@ mod tests {
 
     #[test]
     fn a_body_is_a_json_object_within_limits() {
-        let limits = Limits {
-            body_bytes_max: 1024,
-            duration_max: std::time::Duration::from_secs(1),
-            json: json::JsonLimits::default(),
-            room: crate::room::Room::default(),
-        };
+        let limits = json::JsonLimits::default();
         for (body, fits) in [
             ("", true),
             (" ", true),
