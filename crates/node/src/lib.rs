@@ -11,6 +11,7 @@ mod listener;
 mod peers;
 mod room;
 mod telemetry;
+pub mod testing;
 
 pub use boot::{RunError, Signals, run};
 pub use config::Config;

@@ -93,6 +93,20 @@ pub(crate) fn is_auth_method(kind: &str) -> bool {
     !matches!(kind, "system" | "token") && own(kind).is_some()
 }
 
+/// Below these paths of `sys/` names are kept in lower case, as those of userpass and AppRole are.
+const FOLDED: &[&[&str]] = &[&["policy"], &["policies"], &["config", "auditing", "request-headers"], &["locked-users"]];
+
+/// The path below a mount as its backend keeps it, when that differs from how it was asked for: names of users, roles and policies are in
+/// lower case, whatever the caller writes.
+pub(crate) fn kept_spelling(kind: &str, rest: &Path) -> Option<String> {
+    let is_folded = match kind {
+        "userpass" | "approle" => true,
+        "system" => FOLDED.iter().any(|folder| rest.starts_with(folder.iter().copied())),
+        _ => false,
+    };
+    Some(rest.as_str().to_lowercase()).filter(|kept| is_folded && kept != rest.as_str())
+}
+
 impl Backend<'_> {
     /// Who may ask this, before policies are asked. What is not there is asked for with a token.
     pub(crate) fn access(&self, verb: Verb, path: &Path) -> Access {

@@ -164,7 +164,8 @@ impl Fields {
     }
 }
 
-/// The request's parameters, as policies look at them: the body's members, or, without a body, the query's. Parsed when a rule asks.
+/// The request's parameters, as policies look at them and as [`Fields`] hands them out: the body's members, and the query's where the body has
+/// none of that name. Parsed when a rule asks.
 pub(crate) struct Parameters<'a> {
     request: &'a Request,
     parsed: OnceLock<Option<Map<String, Value>>>,
@@ -184,12 +185,17 @@ impl decision::Fields for Parameters<'_> {
 }
 
 fn parameters(request: &Request) -> Option<Map<String, Value>> {
-    if request.body.is_empty() {
-        let members: Map<String, Value> = request.query.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
-        return Some(members).filter(|members| !members.is_empty());
+    let mut members: Map<String, Value> = match request.body.is_empty() {
+        true => Map::new(),
+        // EXPOSE: the body is parsed.
+        false => serde_json::from_slice(request.body.expose()).ok()?,
+    };
+    for (name, value) in &request.query {
+        if !members.contains_key(name) {
+            members.insert(name.clone(), Value::String(value.clone()));
+        }
     }
-    // EXPOSE: the body is parsed.
-    serde_json::from_slice(request.body.expose()).ok()
+    Some(members).filter(|members| !members.is_empty() || !request.body.is_empty())
 }
 
 /// A duration in any of the forms that clients send.

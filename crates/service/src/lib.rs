@@ -14,6 +14,8 @@ mod due;
 #[cfg(test)]
 mod golden;
 mod help;
+#[cfg(test)]
+mod hostile;
 mod lease;
 mod mount;
 mod namespace;

@@ -14,6 +14,8 @@ const HELP: &str = "usage: cargo xtask COMMAND
   tidy              the house rules: floors, lints, file heads, left-overs, links, decision records
   check             before a push: fmt, clippy, tidy, cargo-deny (if installed), tests
   sim [ARG]...      the simulated cluster: `sim --seed N` replays one seed, `sim --histories N` runs many, `sim --help` tells more
+  fuzz TARGET [ARG]...
+                    mutated inputs to the parsers of foreign bytes: `fuzz all --seconds 10`; `fuzz --help` tells more
 ";
 
 fn main() -> ExitCode {
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["check"] => check(),
         ["sim", rest @ ..] => sim(rest),
+        ["fuzz", rest @ ..] => fuzz(rest),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())
@@ -58,6 +61,20 @@ fn sim(arguments: &[&str]) -> Result<()> {
     let mut command = vec!["run", "--quiet", "--package", "sim", "--bin", "sim", "--locked"];
     // Many histories pay for the optimiser; one does not.
     if arguments.iter().any(|argument| argument.starts_with("--histories")) {
+        command.extend(["--profile", "sim"]);
+    }
+    command.push("--");
+    command.extend(arguments);
+    run("cargo", &command)
+}
+
+/// Runs of at least so many seconds a target pay for the optimiser.
+const FUZZ_LONG_SECONDS: u64 = 60;
+
+fn fuzz(arguments: &[&str]) -> Result<()> {
+    let mut command = vec!["run", "--quiet", "--package", "fuzz", "--locked"];
+    let seconds = arguments.windows(2).find(|pair| pair[0] == "--seconds").and_then(|pair| pair[1].parse().ok());
+    if seconds.is_some_and(|seconds: u64| seconds >= FUZZ_LONG_SECONDS) {
         command.extend(["--profile", "sim"]);
     }
     command.push("--");

@@ -46,7 +46,7 @@ impl KvService {
         let path = Path::parse(&text).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let path = if verb == Verb::List { path.as_folder() } else { path };
         // EXPOSE: the body's shape is checked.
-        crate::http::check_json(body.expose(), &self.edge.limits).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
+        crate::http::check_json(body.expose(), &self.edge.limits.json).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
         let token = crate::http::token(call.metadata().as_ref()).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
         let remote = call.extensions().get::<Remote>().map(|Remote(remote)| *remote);
         let namespace =

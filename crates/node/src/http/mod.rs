@@ -2,6 +2,7 @@
 
 mod error;
 mod read;
+mod reading;
 mod render;
 mod system;
 
@@ -23,6 +24,7 @@ use crate::room::{BodyError, Gate, Held, Room};
 
 pub(crate) use error::Failure;
 pub(crate) use read::{check_json, namespace, shown_headers, token};
+pub(crate) use reading::read_whole;
 pub(crate) use system::ROUTES as SYSTEM_ROUTES;
 
 /// What a request may cost before anybody is known to ask.

@@ -116,10 +116,20 @@ pub(crate) fn token(headers: &HeaderMap) -> Result<Option<SecretBytes>, Failure>
     Ok(found.filter(|token| !token.is_empty()).map(SecretBytes::from))
 }
 
+/// The one value of a header. Two that differ are refused: a proxy may have gone by the other one.
+fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a http::HeaderValue>, Failure> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    match values.any(|value| Some(value) != first) {
+        true => Err(Failure::Header(format!("the request carries {name} twice, with different values"))),
+        false => Ok(first),
+    }
+}
+
 /// The namespace that the caller names; the root when it names none.
 pub(crate) fn namespace(headers: &HeaderMap) -> Result<Path, Failure> {
     let bad = |error: &dyn fmt::Display| Failure::Header(format!("X-Vault-Namespace is no path: {error}"));
-    let Some(value) = headers.get("x-vault-namespace") else { return Ok(Path::root()) };
+    let Some(value) = single(headers, "x-vault-namespace")? else { return Ok(Path::root()) };
     let text = value.to_str().map_err(|error| bad(&error))?.trim_matches('/');
     // As Vault's clients name it.
     if text == "root" { Ok(Path::root()) } else { Path::parse(text).map_err(|error| bad(&error)) }
@@ -139,7 +149,7 @@ pub(super) fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>, Failure>
         return Err(Failure::Header(text.into()));
     }
     let bad = || Failure::Header("X-Vault-Wrap-TTL must be seconds or a duration, for example 300 or 5m".into());
-    let Some(value) = headers.get("x-vault-wrap-ttl") else { return Ok(None) };
+    let Some(value) = single(headers, "x-vault-wrap-ttl")? else { return Ok(None) };
     let ttl = match value.to_str().map_err(|_| bad())? {
         "" => Duration::ZERO,
         text => types::duration::parse(text).map_err(|_| bad())?,
@@ -175,15 +185,15 @@ pub(super) async fn body(head: &Parts, body: Body, bytes_max: usize, limits: &Li
         // What `bao write -f` sends: there is nothing to say.
         return Ok((engine::no_body(), Held::default()));
     }
-    check_json(bytes.expose(), limits)?;
+    check_json(bytes.expose(), &limits.json)?;
     Ok((bytes, held))
 }
 
-pub(crate) fn check_json(bytes: &[u8], limits: &Limits) -> Result<(), Failure> {
+pub(crate) fn check_json(bytes: &[u8], limits: &json::JsonLimits) -> Result<(), Failure> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(());
     }
-    json::check_limits(bytes, &limits.json)?;
+    json::check_limits(bytes, limits)?;
     serde_json::from_slice::<Wellformed>(bytes)
         .map_err(|error| Failure::Body(format!("failed to parse JSON input: line {}, column {}", error.line(), error.column())))?;
     match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -327,13 +337,36 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_a_json_object_within_limits() {
-        let limits = Limits {
-            body_bytes_max: 1024,
-            duration_max: std::time::Duration::from_secs(1),
-            json: json::JsonLimits::default(),
-            room: crate::room::Room::default(),
+    fn two_namespaces_or_wrap_ttls_that_differ_are_refused() {
+        let headers = |name: &'static str, values: &[&'static str]| {
+            values.iter().map(|value| (http::HeaderName::from_static(name), HeaderValue::from_static(value))).collect::<HeaderMap>()
         };
+        for (values, fits) in [(&["a"][..], true), (&["a", "a"], true), (&["a", "b"], false), (&["", "a"], false), (&["a", ""], false)] {
+            assert_eq!(namespace(&headers("x-vault-namespace", values)).is_ok(), fits, "{values:?}");
+        }
+        for (values, fits) in [(&["60"][..], true), (&["60", "60"], true), (&["60", "0"], false), (&["", "60"], false)] {
+            assert_eq!(wrap_ttl(&headers("x-vault-wrap-ttl", values)).is_ok(), fits, "{values:?}");
+        }
+        // CVE-2026-55775: the root under the name that clients give it is the root before anything is decided.
+        for (value, want) in [("root", ""), ("/root/", ""), ("", ""), ("/", ""), ("Root", "Root"), ("root/a", "root/a")] {
+            assert_eq!(namespace(&headers("x-vault-namespace", &[value])).unwrap().as_str(), want, "{value}");
+        }
+    }
+
+    #[test]
+    fn cve_2026_4525_no_header_that_holds_a_token_goes_further() {
+        let names = ["x-vault-token", "authorization", "proxy-authorization", "cookie"];
+        let all = names
+            .iter()
+            .chain(&["accept", "user-agent"])
+            .map(|name| (http::HeaderName::from_static(name), HeaderValue::from_static("canary")));
+        let shown: Vec<String> = shown_headers(&all.collect()).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(shown, ["accept", "user-agent"]);
+    }
+
+    #[test]
+    fn a_body_is_a_json_object_within_limits() {
+        let limits = json::JsonLimits::default();
         for (body, fits) in [
             ("", true),
             (" ", true),

@@ -12,7 +12,7 @@ use super::tree::Tree;
 use super::{Finding, rust};
 
 /// Packages that stand beside the house: they may use every floor, and no floor uses them.
-const DEVELOPMENT: [&str; 4] = ["sim", "xtask", "tests", "benches"];
+const DEVELOPMENT: [&str; 5] = ["sim", "xtask", "tests", "fuzz", "benches"];
 /// The SDK: it knows what crosses the wire, and no server crate.
 const CLIENT: (&str, &[&str]) = ("client", &["proto"]);
 
