@@ -72,6 +72,14 @@ impl Error {
         }
     }
 
+    /// The server's name of the request that it refused.
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Error::Refused(refusal) => refusal.request_id.as_deref(),
+            Error::Unavailable { .. } | Error::Indeterminate { .. } | Error::Malformed { .. } | Error::Input { .. } => None,
+        }
+    }
+
     /// Whether the server answered "not found": no such path, no such version, or an empty list.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::Refused(refusal) if refusal.status == 404)
@@ -90,6 +98,8 @@ pub struct Refusal {
     pub ask: String,
     /// Who answered.
     pub address: Arc<str>,
+    /// The server's name of this request, in its audit log and for [`Sys::explain`](crate::Sys::explain); from Conclave only.
+    pub request_id: Option<String>,
 }
 
 impl fmt::Display for Refusal {

@@ -21,6 +21,9 @@ const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The first buffer for an answer of unknown length.
 const RESPONSE_BYTES_FIRST: usize = 16 * 1024;
 
+/// Carries the server's name of a request, in its answer.
+pub(crate) const REQUEST_ID: &str = "x-conclave-request-id";
+
 /// The verbs of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -172,6 +175,7 @@ pub struct Response {
     status: u16,
     address: Arc<str>,
     ask: String,
+    request_id: Option<String>,
     body: Zeroizing<Vec<u8>>,
 }
 
@@ -184,6 +188,11 @@ impl Response {
     /// The node that answered.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The server's name of the request; from Conclave only.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
     }
 
     /// The body as it came; empty for 204.
@@ -214,7 +223,13 @@ impl Response {
     /// The answer as the "no" that its status is, for statuses that were accepted to look into the body.
     pub fn refusal(&self) -> Error {
         let errors = error_words(&self.body).unwrap_or_default();
-        let refusal = Refusal { status: self.status, errors, ask: self.ask.clone(), address: self.address.clone() };
+        let refusal = Refusal {
+            status: self.status,
+            errors,
+            ask: self.ask.clone(),
+            address: self.address.clone(),
+            request_id: self.request_id.clone(),
+        };
         Error::Refused(Box::new(refusal))
     }
 
@@ -260,6 +275,7 @@ impl Exchange<'_> {
             Err(error) => return transport_failure(&error),
         };
         let status = answer.status().as_u16();
+        let request_id = answer.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
         let body = match read_body(answer).await {
             Ok(body) => body,
             Err(BodyError::TooLarge) => {
@@ -270,12 +286,12 @@ impl Exchange<'_> {
         };
         let words = error_words(&body);
         if self.any_status || self.accepted.contains(&status) {
-            return Verdict::Answer(Response { status, address, ask: self.name.to_owned(), body });
+            return Verdict::Answer(Response { status, address, ask: self.name.to_owned(), request_id, body });
         }
         match judge(status, words.is_some()) {
-            Judgement::Answer => Verdict::Answer(Response { status, address, ask: self.name.to_owned(), body }),
+            Judgement::Answer => Verdict::Answer(Response { status, address, ask: self.name.to_owned(), request_id, body }),
             Judgement::Refused => {
-                let refusal = Refusal { status, errors: words.unwrap_or_default(), ask: self.name.to_owned(), address };
+                let refusal = Refusal { status, errors: words.unwrap_or_default(), ask: self.name.to_owned(), address, request_id };
                 Verdict::Final(Error::Refused(Box::new(refusal)))
             }
             Judgement::NotApplied => Verdict::NotApplied(Failure::Status { status, errors: words.unwrap_or_default() }),
@@ -371,6 +387,11 @@ fn headers(client: &Client, method: Method) -> Result<HeaderMap, Error> {
         let value = HeaderValue::from_str(namespace)
             .map_err(|_| Error::Input { reason: "the namespace has characters that no header may have".to_owned() })?;
         headers.insert("x-vault-namespace", value);
+    }
+    if let Some(ttl) = &client.wrap_ttl {
+        let value = HeaderValue::from_str(ttl)
+            .map_err(|_| Error::Input { reason: "the wrapping TTL has characters that no header may have".to_owned() })?;
+        headers.insert("x-vault-wrap-ttl", value);
     }
     let content = if method == Method::Patch { "application/merge-patch+json" } else { "application/json" };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));

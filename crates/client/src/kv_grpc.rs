@@ -20,7 +20,7 @@ use tonic::{Code, ConnectError, Status};
 use zeroize::Zeroizing;
 
 use crate::failover::{Ask, Safety, Verdict, drive};
-use crate::http::{connect_failure, innermost};
+use crate::http::{REQUEST_ID, connect_failure, innermost};
 use crate::kv::{Secret, Version};
 use crate::{Client, Error, Failure, Refusal, SecretData};
 
@@ -94,44 +94,7 @@ impl<'a> KvGrpc<'a> {
         message: M,
         send: impl Fn(KvClient<Channel>, tonic::Request<M>) -> F,
     ) -> Result<(T, Arc<str>), Error> {
-        let client = self.client;
-        client.discover_if_due().await;
-        let ask = Ask { name: self.ask(name, path), safety, pinned: client.pinned.clone(), timeout: None };
-        let nodes = &client.shared.nodes;
-        drive(nodes, &client.shared.settings, ask, |address: Arc<str>| {
-            let channel = nodes.channel(&address, || channel(client, &address));
-            let stub = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
-            let sending = self.sign(message.clone()).map(|request| send(stub, request));
-            async move {
-                let answered = match sending {
-                    Ok(sending) => sending.await,
-                    Err(status) => Err(status),
-                };
-                match answered {
-                    Ok(answer) => Verdict::Answer((answer.into_inner(), address)),
-                    Err(status) => verdict(&status, self.ask(name, path), address),
-                }
-            }
-        })
-        .await
-    }
-
-    /// Adds the token.
-    fn sign<M>(&self, message: M) -> Result<tonic::Request<M>, Status> {
-        let mut request = tonic::Request::new(message);
-        if let Some(token) = &self.client.token {
-            // EXPOSE: the token goes to the server; marked sensitive, so that no library prints it.
-            let mut value = AsciiMetadataValue::from_str(token.expose().trim())
-                .map_err(|_| Status::invalid_argument("the token has characters that no token has"))?;
-            value.set_sensitive(true);
-            request.metadata_mut().insert("x-vault-token", value);
-        }
-        if let Some(namespace) = &self.client.shared.settings.namespace {
-            let value = AsciiMetadataValue::from_str(namespace)
-                .map_err(|_| Status::invalid_argument("the namespace has characters that no header may have"))?;
-            request.metadata_mut().insert("x-vault-namespace", value);
-        }
-        Ok(request)
+        call(self.client, self.ask(name, path), safety, message, send).await
     }
 
     fn ask(&self, name: &str, path: &str) -> String {
@@ -139,18 +102,71 @@ impl<'a> KvGrpc<'a> {
     }
 
     fn version(&self, version: Option<proto::kv::Version>, name: &str, path: &str, address: &Arc<str>) -> Result<Version, Error> {
-        let version = version.ok_or_else(|| self.malformed(name, path, address, "version is missing"))?;
-        Ok(Version {
-            number: version.number,
-            created_time: version.created_time,
-            deletion_time: version.deletion_time,
-            destroyed: version.destroyed,
-        })
+        version.map(Version::from).ok_or_else(|| self.malformed(name, path, address, "version is missing"))
     }
 
     fn malformed(&self, name: &str, path: &str, address: &Arc<str>, reason: &str) -> Error {
         Error::Malformed { ask: self.ask(name, path), address: address.clone(), reason: reason.to_owned() }
     }
+}
+
+impl From<proto::kv::Version> for Version {
+    fn from(version: proto::kv::Version) -> Version {
+        Version {
+            number: version.number,
+            created_time: version.created_time,
+            deletion_time: version.deletion_time,
+            destroyed: version.destroyed,
+        }
+    }
+}
+
+/// Runs one call, named `name` in errors, with failover; gives the answer and who gave it.
+pub(crate) async fn call<M: Clone, T, F: Future<Output = Result<tonic::Response<T>, Status>>>(
+    client: &Client,
+    name: String,
+    safety: Safety,
+    message: M,
+    send: impl Fn(KvClient<Channel>, tonic::Request<M>) -> F,
+) -> Result<(T, Arc<str>), Error> {
+    client.discover_if_due().await;
+    let ask = Ask { name: name.clone(), safety, pinned: client.pinned.clone(), timeout: None };
+    let nodes = &client.shared.nodes;
+    drive(nodes, &client.shared.settings, ask, |address: Arc<str>| {
+        let channel = nodes.channel(&address, || channel(client, &address));
+        let stub = KvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let sending = sign(client, message.clone()).map(|request| send(stub, request));
+        let name = name.clone();
+        async move {
+            let answered = match sending {
+                Ok(sending) => sending.await,
+                Err(status) => Err(status),
+            };
+            match answered {
+                Ok(answer) => Verdict::Answer((answer.into_inner(), address)),
+                Err(status) => verdict(&status, name, address),
+            }
+        }
+    })
+    .await
+}
+
+/// Adds the token and the namespace.
+fn sign<M>(client: &Client, message: M) -> Result<tonic::Request<M>, Status> {
+    let mut request = tonic::Request::new(message);
+    if let Some(token) = &client.token {
+        // EXPOSE: the token goes to the server; marked sensitive, so that no library prints it.
+        let mut value = AsciiMetadataValue::from_str(token.expose().trim())
+            .map_err(|_| Status::invalid_argument("the token has characters that no token has"))?;
+        value.set_sensitive(true);
+        request.metadata_mut().insert("x-vault-token", value);
+    }
+    if let Some(namespace) = &client.shared.settings.namespace {
+        let value = AsciiMetadataValue::from_str(namespace)
+            .map_err(|_| Status::invalid_argument("the namespace has characters that no header may have"))?;
+        request.metadata_mut().insert("x-vault-namespace", value);
+    }
+    Ok(request)
 }
 
 /// What a status says of the call's fate.
@@ -162,6 +178,7 @@ fn verdict<T>(status: &Status, ask: String, address: Arc<str>) -> Verdict<T> {
     if let Some(source) = status.source() {
         return Verdict::Unknown(Failure::Broken(innermost(source)));
     }
+    let request_id = status.metadata().get(REQUEST_ID);
     let words = vec![status.message().to_owned()].into_iter().filter(|message| !message.is_empty()).collect();
     match status.code() {
         Code::Unavailable => Verdict::NotApplied(Failure::Status { status: 503, errors: words }),
@@ -176,7 +193,8 @@ fn verdict<T>(status: &Status, ask: String, address: Arc<str>) -> Verdict<T> {
                 Code::Unimplemented => 501,
                 _ => 400,
             };
-            Verdict::Final(Error::Refused(Box::new(Refusal { status, errors: words, ask, address })))
+            let request_id = request_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
+            Verdict::Final(Error::Refused(Box::new(Refusal { status, errors: words, ask, address, request_id })))
         }
     }
 }

@@ -28,9 +28,11 @@ mod kv;
 mod kv_grpc;
 mod members;
 mod path;
+mod policy;
 mod secret;
 mod sys;
 mod tls;
+mod transaction;
 
 use std::sync::Arc;
 
@@ -40,10 +42,12 @@ pub use error::{Attempt, Error, Failure, Refusal};
 pub use http::{Method, Request, Response};
 pub use kv::{Kv, Metadata, Secret, Version, VersionState};
 pub use kv_grpc::KvGrpc;
+pub use policy::{Denial, DenyingRule, GrantingPolicy, GrantingToken, WhoCan};
 pub use proto::http::{HaNode, HaStatus, Health, Leader, Mount, MountConfig, SealStatus};
 pub use secret::{SecretData, SecretString};
-pub use sys::{Init, Sys};
+pub use sys::{Init, Sys, Transferred, TransferredSecret};
 pub use tls::TlsError;
+pub use transaction::{Transaction, TransactionError, TransactionResult};
 
 use failover::Nodes;
 
@@ -55,6 +59,8 @@ pub struct Client {
     token: Option<Arc<SecretString>>,
     /// Asked instead of every node, when set by [`Client::at`].
     pinned: Option<Arc<str>>,
+    /// Sent with each HTTP request, when set by [`Client::wrapping`].
+    wrap_ttl: Option<Arc<str>>,
 }
 
 /// What all clones of a [`Client`] share.
@@ -90,6 +96,12 @@ impl Client {
         Ok(Client { pinned: Some(address), ..self.clone() })
     }
 
+    /// The same connections, but answers over HTTP are wrapped for `ttl` (`"5m"`, or seconds): they hold a token that gives the
+    /// answer once, to whoever has it. `None`: answers as they are. Calls that read a typed answer find it missing.
+    pub fn wrapping(&self, ttl: Option<&str>) -> Client {
+        Client { wrap_ttl: ttl.map(Arc::from), ..self.clone() }
+    }
+
     /// The nodes that are known, given or learned, in the order in which they were given.
     pub fn addresses(&self) -> Vec<Arc<str>> {
         match &self.pinned {
@@ -113,6 +125,11 @@ impl Client {
         Kv::new(self, mount)
     }
 
+    /// Several reads and writes of secrets (KV v2) as one; see [`Transaction`].
+    pub fn transaction(&self) -> Transaction<'_> {
+        Transaction::new(self)
+    }
+
     /// KV v2 over gRPC; `mount` is where the engine is mounted: `"secret"`.
     pub fn kv_grpc<'a>(&'a self, mount: &'a str) -> KvGrpc<'a> {
         KvGrpc::new(self, mount)
@@ -133,5 +150,8 @@ mod tests {
         sendable(client.kv_grpc("secret").get("a", None));
         sendable(client.kv_grpc("secret").put("a", SecretData::default(), None));
         sendable(client.discover());
+        sendable(client.sys().explain("a"));
+        sendable(client.transaction().get("secret", "a").commit());
+        sendable(client.transaction().get("secret", "a").commit_grpc());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proto::http::{HaStatus, Health, InitRequest, InitResponse, Initialized, Leader, Mount, SealStatus};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroize;
 
@@ -11,7 +11,7 @@ use crate::{Client, Error, Method, SecretString};
 
 /// See [`Client::sys`].
 pub struct Sys<'a> {
-    client: &'a Client,
+    pub(crate) client: &'a Client,
 }
 
 /// What [`Sys::init`] gives: the only time the shares are seen.
@@ -20,6 +20,24 @@ pub struct Init {
     pub shares: Vec<SecretString>,
     /// The first token; revoke it when others exist.
     pub root_token: SecretString,
+}
+
+/// What [`Sys::move_secrets`] and [`Sys::copy_secrets`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transferred {
+    /// Each secret, in the order of names.
+    pub secrets: Vec<TransferredSecret>,
+}
+
+/// One secret of [`Transferred`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferredSecret {
+    /// Mount and path.
+    pub from: String,
+    /// Mount and path.
+    pub to: String,
+    /// Whether another was there.
+    pub replaced: bool,
 }
 
 /// `PUT sys/unseal`, lending the share: a copy would stay behind.
@@ -122,6 +140,27 @@ impl<'a> Sys<'a> {
         let body = Body { kind, options: options.iter().copied().collect() };
         let path = format!("sys/audit/{path}");
         self.client.request(Method::Put, &path).body(&body).send().await.map(drop)
+    }
+
+    /// Moves a secret, or (with `/` at both ends) a folder, with its history, to another path or KV mount; as one. What is at the target
+    /// already is refused, or replaced when `overwrite` says so.
+    pub async fn move_secrets(&self, from: &str, to: &str, overwrite: bool) -> Result<Transferred, Error> {
+        self.transfer("sys/move", from, to, overwrite).await
+    }
+
+    /// Copies, as [`Sys::move_secrets`] moves.
+    pub async fn copy_secrets(&self, from: &str, to: &str, overwrite: bool) -> Result<Transferred, Error> {
+        self.transfer("sys/copy", from, to, overwrite).await
+    }
+
+    async fn transfer(&self, path: &str, from: &str, to: &str, overwrite: bool) -> Result<Transferred, Error> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            from: &'a str,
+            to: &'a str,
+            overwrite: bool,
+        }
+        self.client.request(Method::Post, path).body(&Body { from, to, overwrite }).send().await?.data()
     }
 
     /// Turns an audit device off.

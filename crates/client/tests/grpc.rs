@@ -8,9 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use client::{Builder, Client, Error, Failure, SecretData};
+use client::{Builder, Client, Error, Failure, SecretData, TransactionResult};
 use proto::kv::kv_server::{Kv, KvServer};
-use proto::kv::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, ListRequest, ListResponse, PutRequest, PutResponse, Version};
+use proto::kv::operation::Call;
+use proto::kv::operation_result::Outcome;
+use proto::kv::{
+    DeleteRequest, DeleteResponse, GetRequest, GetResponse, ListRequest, ListResponse, NotFound, OperationResult, PutRequest, PutResponse,
+    TransactRequest, TransactResponse, Version,
+};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -84,6 +89,29 @@ impl Kv for Fake {
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         self.take(&request)?;
         Ok(Response::new(ListResponse { keys: vec!["a".to_owned()] }))
+    }
+
+    async fn transact(&self, request: Request<TransactRequest>) -> Result<Response<TransactResponse>, Status> {
+        self.take(&request)?;
+        let outcome = |at: usize, call: &Call| match call {
+            Call::Get(get) if get.path == "absent" => Ok(Outcome::NotFound(NotFound {})),
+            Call::Get(_) => Ok(Outcome::Get(GetResponse { data: br#"{"x":"1"}"#.to_vec(), version: Some(version()) })),
+            Call::Put(put) if put.cas == Some(7) => {
+                let mut status = Status::failed_precondition(format!("operations[{at}]: check-and-set parameter did not match"));
+                status.metadata_mut().insert("x-conclave-request-id", "id-1".parse().unwrap());
+                Err(status)
+            }
+            Call::Put(_) => Ok(Outcome::Put(PutResponse { version: Some(version()) })),
+            Call::Delete(_) => Ok(Outcome::Delete(DeleteResponse {})),
+            Call::List(_) => Ok(Outcome::List(ListResponse { keys: vec!["a".to_owned()] })),
+        };
+        let results = request
+            .get_ref()
+            .operations
+            .iter()
+            .enumerate()
+            .map(|(at, operation)| Ok(OperationResult { outcome: Some(outcome(at, operation.call.as_ref().unwrap())?) }));
+        Ok(Response::new(TransactResponse { results: results.collect::<Result<_, Status>>()? }))
     }
 }
 
@@ -167,6 +195,37 @@ async fn a_write_whose_fate_is_unknown_is_not_sent_again() {
     assert_eq!((broken.asked(), fine.asked()), (1, 0));
     client.kv_grpc("secret").get("a", None).await.unwrap();
     assert_eq!(fine.asked(), 1, "a read goes on");
+}
+
+#[tokio::test]
+async fn a_transaction_has_a_result_for_each_operation_or_names_the_one_at_fault() {
+    let mut cluster = Cluster::new();
+    let (broken, first) = cluster.node(Mood::Broken, "127.0.0.1").await;
+    let (fine, second) = cluster.node(Mood::Fine, "127.0.0.1").await;
+    let client = cluster.client(&[&second]).build().unwrap();
+    let all = client.transaction().get("s", "a").get("s", "absent").put("s", "b", data(), Some(0)).delete("s", "c").list("s", "");
+    match all.commit_grpc().await.unwrap().as_slice() {
+        [
+            TransactionResult::Get(Some(found)),
+            TransactionResult::Get(None),
+            TransactionResult::Put(version),
+            TransactionResult::Delete,
+            TransactionResult::List(keys),
+        ] => {
+            assert_eq!(found.data.as_ref().unwrap().expose()["x"], "1");
+            assert_eq!((version.number, keys.as_slice()), (3, ["a".to_owned()].as_slice()));
+        }
+        other => panic!("{} results of other kinds", other.len()),
+    }
+    let refused = client.transaction().get("s", "a").put("s", "b", data(), Some(7)).commit_grpc().await.err().unwrap();
+    assert_eq!((refused.operation, refused.error.status(), refused.error.request_id()), (Some(1), Some(400), Some("id-1")));
+
+    let both = cluster.client(&[&first, &second]).build().unwrap();
+    let lost = both.transaction().put("s", "b", data(), None).commit_grpc().await.err().unwrap();
+    assert!(matches!(lost.error, Error::Indeterminate { .. }) && lost.operation.is_none(), "{lost}");
+    assert_eq!((broken.asked(), fine.asked()), (1, 2), "a write is not sent again");
+    both.transaction().get("s", "a").commit_grpc().await.unwrap();
+    assert_eq!(fine.asked(), 3, "reads go on");
 }
 
 #[tokio::test]

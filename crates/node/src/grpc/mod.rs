@@ -13,12 +13,15 @@ use proto::kv::kv_server::{Kv, KvServer};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use service::{Answer, Refusal};
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 use types::capability::Verb;
 use types::{Path, RequestId};
 
 use crate::http::{Edge, Remote};
 use crate::room::{BodyError, FREE_BYTES, Framing, Gate};
+
+mod transact;
 
 /// Serves `conclave.kv.v1.Kv`.
 pub(crate) struct KvService {
@@ -32,12 +35,12 @@ impl KvService {
         KvServer::new(KvService { edge: Arc::new(edge) }).max_decoding_message_size(limit).max_encoding_message_size(limit)
     }
 
-    /// Sends a call the way of every request. `parts`: mount, area and path.
+    /// Sends a call the way of every request. `parts` of the path: mount, area and what is below.
     async fn ask<T>(
         &self,
         call: &Request<T>,
         verb: Verb,
-        parts: [&str; 3],
+        parts: &[&str],
         query: Vec<(String, String)>,
         body: SecretBytes,
     ) -> Result<Answer, Status> {
@@ -52,10 +55,16 @@ impl KvService {
         let namespace =
             crate::http::namespace(call.metadata().as_ref()).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
         let headers = crate::http::shown_headers(call.metadata().as_ref());
-        let request =
-            service::Request { id: RequestId::generate(), verb, namespace, path, body, query, token, remote, headers, wrap_ttl: None };
+        let id = RequestId::generate();
+        let request = service::Request { id, verb, namespace, path, body, query, token, remote, headers, wrap_ttl: None };
         let response = service.handle(request).await;
-        response.outcome.map_err(|refusal| status(&refusal))
+        response.outcome.map_err(|refusal| {
+            let mut status = status(&refusal);
+            if let Ok(id) = MetadataValue::try_from(id.to_string()) {
+                status.metadata_mut().insert("x-conclave-request-id", id);
+            }
+            status
+        })
     }
 }
 
@@ -123,12 +132,27 @@ fn malformed(error: serde_json::Error) -> Status {
     Status::internal("internal error")
 }
 
+/// The caller's own data, as JSON; else what is wrong with it. Whether it is an object the engine says.
+fn object(data: &[u8]) -> Result<&RawValue, &'static str> {
+    serde_json::from_slice(data).map_err(|_| "data must be a JSON object")
+}
+
 #[tonic::async_trait]
 impl Kv for KvService {
+    async fn transact(&self, call: Request<kv::TransactRequest>) -> Result<Response<kv::TransactResponse>, Status> {
+        let operations = &call.get_ref().operations;
+        let body = transact::body(operations)?;
+        match self.ask(&call, Verb::Write, &["sys", "transaction"], Vec::new(), body).await? {
+            // EXPOSE: the answer leaves for the caller who may have it; its audit records are durable.
+            Answer::Data(data) => Ok(Response::new(transact::response(operations, data.expose())?)),
+            _ => Err(Status::internal("internal error")),
+        }
+    }
+
     async fn get(&self, call: Request<kv::GetRequest>) -> Result<Response<kv::GetResponse>, Status> {
         let ask = call.get_ref();
         let query = if ask.version == 0 { Vec::new() } else { vec![("version".into(), ask.version.to_string())] };
-        match self.ask(&call, Verb::Read, [&ask.mount, "data", &ask.path], query, engine::no_body()).await? {
+        match self.ask(&call, Verb::Read, &[&ask.mount, "data", &ask.path], query, engine::no_body()).await? {
             Answer::Data(data) => {
                 // EXPOSE: the answer leaves for the caller who may have it; its audit record is durable.
                 let found: Versioned<'_> = serde_json::from_slice(data.expose()).map_err(malformed)?;
@@ -143,7 +167,7 @@ impl Kv for KvService {
     async fn put(&self, call: Request<kv::PutRequest>) -> Result<Response<kv::PutResponse>, Status> {
         let ask = call.get_ref();
         // EXPOSE: the caller's own data becomes part of the body.
-        let data = serde_json::from_slice::<&RawValue>(&ask.data).map_err(|_| Status::invalid_argument("data must be a JSON object"))?;
+        let data = object(&ask.data).map_err(Status::invalid_argument)?;
         let mut body = Vec::with_capacity(ask.data.len() + 64);
         body.extend_from_slice(b"{\"data\":");
         body.extend_from_slice(data.get().as_bytes());
@@ -151,7 +175,7 @@ impl Kv for KvService {
             body.extend_from_slice(format!(",\"options\":{{\"cas\":{cas}}}").as_bytes());
         }
         body.push(b'}');
-        match self.ask(&call, Verb::Write, [&ask.mount, "data", &ask.path], Vec::new(), SecretBytes::from(body)).await? {
+        match self.ask(&call, Verb::Write, &[&ask.mount, "data", &ask.path], Vec::new(), SecretBytes::from(body)).await? {
             Answer::Data(data) => {
                 // EXPOSE: holds the new version's number and times.
                 let version: VersionJson = serde_json::from_slice(data.expose()).map_err(malformed)?;
@@ -164,10 +188,10 @@ impl Kv for KvService {
     async fn delete(&self, call: Request<kv::DeleteRequest>) -> Result<Response<kv::DeleteResponse>, Status> {
         let ask = call.get_ref();
         let answer = if ask.versions.is_empty() {
-            self.ask(&call, Verb::Delete, [&ask.mount, "data", &ask.path], Vec::new(), engine::no_body()).await?
+            self.ask(&call, Verb::Delete, &[&ask.mount, "data", &ask.path], Vec::new(), engine::no_body()).await?
         } else {
             let body = engine::json(&serde_json::json!({ "versions": ask.versions }));
-            self.ask(&call, Verb::Write, [&ask.mount, "delete", &ask.path], Vec::new(), body).await?
+            self.ask(&call, Verb::Write, &[&ask.mount, "delete", &ask.path], Vec::new(), body).await?
         };
         match answer {
             Answer::Done | Answer::Data(_) => Ok(Response::new(kv::DeleteResponse {})),
@@ -181,7 +205,7 @@ impl Kv for KvService {
             keys: Vec<String>,
         }
         let ask = call.get_ref();
-        match self.ask(&call, Verb::List, [&ask.mount, "metadata", &ask.path], Vec::new(), engine::no_body()).await? {
+        match self.ask(&call, Verb::List, &[&ask.mount, "metadata", &ask.path], Vec::new(), engine::no_body()).await? {
             Answer::Data(data) => {
                 // EXPOSE: the names leave for the caller who may have them; the audit record is durable.
                 let Keys { keys } = serde_json::from_slice(data.expose()).map_err(malformed)?;
