@@ -8,6 +8,7 @@ mod ceremony;
 mod failures;
 mod full_disk;
 mod listener;
+mod namespaces;
 mod peers;
 mod secrecy;
 mod startup;
