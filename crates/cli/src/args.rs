@@ -39,6 +39,9 @@ pub(crate) struct Global {
     /// The namespace of the request [env: …_NAMESPACE]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) namespace: Option<String>,
+    /// Wrap the answer for so long: a token that gives it once is shown instead [env: …_WRAP_TTL]
+    #[arg(long, global = true, value_name = "TTL")]
+    pub(crate) wrap_ttl: Option<String>,
     /// How answers are shown [env: CONCLAVE_FORMAT, BAO_FORMAT, VAULT_FORMAT]
     #[arg(long, global = true, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
@@ -78,11 +81,18 @@ pub(crate) enum Command {
     /// Audit devices
     #[command(subcommand)]
     Audit(Audit),
+    /// Policies: who may do what, who can, and why not
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Several reads and writes of secrets as one: all are done, at one state, or none
+    Transaction(Transaction),
     /// Tokens
     #[command(subcommand)]
     Token(Token),
-    /// Check a token (typed, or one line on stdin) and keep it for later commands
+    /// Get a token, or check one (typed, or one line on stdin), and keep it for later commands
     Login(Login),
+    /// Show what a wrapping token (typed, or one line on stdin) holds; that works once
+    Unwrap(Unwrap),
     /// Read any path
     Read(Read),
     /// Write any path
@@ -274,6 +284,21 @@ pub(crate) enum Kv {
     /// What is known of a secret besides its values
     #[command(subcommand)]
     Metadata(KvMetadata),
+    /// Move a secret, or (both paths end with /) a folder, with its history, to another path or mount; as one
+    Move(Transfer),
+    /// Copy a secret, or (both paths end with /) a folder, with its history, to another path or mount; as one
+    Copy(Transfer),
+}
+
+#[derive(Args)]
+pub(crate) struct Transfer {
+    /// Replace secrets that are there already, with their history; without it nothing is done then
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Mount and path: secret/app, or secret/app/ for all below
+    pub(crate) from: String,
+    /// Mount and path
+    pub(crate) to: String,
 }
 
 #[derive(Subcommand)]
@@ -342,19 +367,147 @@ pub(crate) enum Audit {
 }
 
 #[derive(Subcommand)]
+pub(crate) enum Policy {
+    /// Show the names
+    List,
+    /// Show a policy's text
+    Read {
+        /// Its name
+        name: String,
+    },
+    /// Write a policy, or replace it
+    Write {
+        /// Its name
+        name: String,
+        /// The file with its text (HCL or JSON), or - for stdin
+        #[arg(value_name = "FILE")]
+        file: String,
+    },
+    /// Remove a policy
+    Delete {
+        /// Its name
+        name: String,
+    },
+    /// Show who can do something at a path: policies, and the tokens with them
+    WhoCan {
+        /// Do what
+        #[arg(long, default_value = "read", value_name = "CAPABILITY")]
+        capability: String,
+        /// The path, as policies have it: secret/data/app
+        path: String,
+    },
+    /// Show why a request was denied, and the smallest rule that would allow it
+    Explain {
+        /// The request's id: in the error, in the header X-Conclave-Request-Id, or in the audit log
+        #[arg(value_name = "REQUEST_ID")]
+        id: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Transaction {
+    /// A JSON file, or - for stdin: [{"operation": "read", "path": "secret/data/app"}, …], each with body and query as needed
+    #[arg(value_name = "FILE")]
+    pub(crate) file: String,
+}
+
+#[derive(Subcommand)]
 pub(crate) enum Token {
-    /// Show what the token in use is
-    Lookup,
+    /// Make a token
+    Create(TokenCreate),
+    /// Show what a token is; without more, the one in use
+    Lookup(TokenChoice),
+    /// Make a token live longer; without more, the one in use
+    Renew {
+        /// For how long, in place of the token's own TTL
+        #[arg(long, value_name = "TTL")]
+        increment: Option<String>,
+        #[command(flatten)]
+        token: TokenChoice,
+    },
+    /// End a token, and those made with it
+    Revoke {
+        /// End the one in use
+        #[arg(long = "self", conflicts_with_all = ["accessor", "source"])]
+        own: bool,
+        #[command(flatten)]
+        token: TokenChoice,
+    },
+}
+
+/// Which token.
+#[derive(Args)]
+pub(crate) struct TokenChoice {
+    /// The one with this accessor
+    #[arg(long, value_name = "ACCESSOR", conflicts_with = "source")]
+    pub(crate) accessor: Option<String>,
+    /// Only `-`: the one on stdin. A token on the command line would stay in the shell's history
+    #[arg(value_name = "-")]
+    pub(crate) source: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct TokenCreate {
+    /// A policy it has; may be given several times. Without any, those of the token in use
+    #[arg(long, value_name = "NAME")]
+    pub(crate) policy: Vec<String>,
+    /// How long it lives
+    #[arg(long, value_name = "TTL")]
+    pub(crate) ttl: Option<String>,
+    /// How long it lives at most, however often it is renewed
+    #[arg(long, value_name = "TTL")]
+    pub(crate) explicit_max_ttl: Option<String>,
+    /// Makes it periodic: each renewal is for so long, without an end
+    #[arg(long, value_name = "TTL")]
+    pub(crate) period: Option<String>,
+    /// Whose it is, for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) display_name: Option<String>,
+    /// How often it may be used; 0: as often as one likes
+    #[arg(long, value_name = "N")]
+    pub(crate) use_limit: Option<u64>,
+    /// Whether it may be renewed
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) renewable: Option<bool>,
+    /// It does not end with the token in use
+    #[arg(long)]
+    pub(crate) orphan: bool,
+    /// Without the policy default
+    #[arg(long)]
+    pub(crate) no_default_policy: bool,
+    /// service, or batch
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    /// By this role
+    #[arg(long, value_name = "NAME")]
+    pub(crate) role: Option<String>,
+    /// name=text, shown with the token and kept in the audit log; may be given several times
+    #[arg(long, value_name = "NAME=TEXT")]
+    pub(crate) metadata: Vec<String>,
 }
 
 #[derive(Args)]
 pub(crate) struct Login {
+    /// token, userpass or approle
+    #[arg(long, value_name = "METHOD", default_value = "token")]
+    pub(crate) method: String,
+    /// Where the method is mounted; without it the method's name
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<String>,
+    /// Only check it; a token that a method gave is shown
+    #[arg(long)]
+    pub(crate) no_store: bool,
+    /// username=… or role_id=…; `-` reads the secret part from stdin, else it is asked for. Never the secret itself: it would stay in the
+    /// shell's history
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) parameters: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Unwrap {
     /// Only `-` (stdin): a token on the command line would stay in the shell's history
     #[arg(value_name = "-")]
     pub(crate) source: Option<String>,
-    /// Only check it
-    #[arg(long)]
-    pub(crate) no_store: bool,
 }
 
 #[derive(Args)]
@@ -423,6 +576,22 @@ mod tests {
             "conclave secrets enable -path=k2 -version=2 kv",
             "conclave audit enable file file_path=/tmp/a",
             "conclave write -f sys/x",
+            "conclave read -namespace=team -wrap-ttl=5m secret/data/a",
+            "conclave kv move secret/a/ other/a/ -overwrite",
+            "conclave kv copy secret/a other/a",
+            "conclave policy who-can secret/data/a -capability=update",
+            "conclave policy explain 0b1b6a3e-0000-0000-0000-000000000000",
+            "conclave policy write app -",
+            "conclave transaction -",
+            "conclave login",
+            "conclave login -",
+            "conclave login -method=userpass -path=people username=ann",
+            "conclave token create -policy=a -policy b -ttl=1h -type=batch -orphan -use-limit=3 -metadata team=x",
+            "conclave token lookup -accessor x",
+            "conclave token renew -increment=1h",
+            "conclave token revoke -self",
+            "conclave token revoke -",
+            "conclave unwrap -",
             "conclave dev --nodes 3 --port 0 --tls --quiet",
         ] {
             let argv = crate::argv::normalise(line.split(' ').map(std::ffi::OsString::from));
@@ -449,6 +618,11 @@ mod tests {
             "conclave status -format=xml",
             "conclave write sys/x",
             "conclave -token=x status",
+            "conclave kv move secret/a",
+            "conclave token revoke -self -accessor=x",
+            "conclave token lookup -accessor=x -",
+            "conclave transaction",
+            "conclave policy explain",
         ] {
             let argv = crate::argv::normalise(line.split(' ').map(std::ffi::OsString::from));
             assert!(Arguments::command().try_get_matches_from(argv).is_err(), "{line}");

@@ -102,6 +102,9 @@ impl From<Error> for Fault {
                 let (method, path) = refusal.ask.split_once(' ').unwrap_or((&refusal.ask, ""));
                 let mut message = format!("the server refused, with status {}\n  {method} {}{path}", refusal.status, refusal.address);
                 words(&mut message, &refusal.errors);
+                if let (403, Some(id)) = (refusal.status, &refusal.request_id) {
+                    write!(message, "\n  request {id}").expect("writing to a String cannot fail");
+                }
                 (SERVER, message)
             }
             Error::Unavailable { ask, tried } => {
@@ -136,10 +139,14 @@ fn cure(error: &Error) -> Option<String> {
         Error::Refused(refusal) => {
             let says = |text: &str| refusal.errors.iter().any(|error| error.contains(text));
             match refusal.status {
-                403 => Some(
-                    "is the token right? It comes from CONCLAVE_TOKEN, BAO_TOKEN, VAULT_TOKEN or `conclave login`, and its policies must allow this"
-                        .to_owned(),
-                ),
+                403 => {
+                    let explain = refusal.request_id.as_ref().map_or_else(String::new, |id| {
+                        format!(". With a token that may ask, `conclave policy explain {id}` names the rule that denied it")
+                    });
+                    Some(format!(
+                        "is the token right? It comes from CONCLAVE_TOKEN, BAO_TOKEN, VAULT_TOKEN or `conclave login`, and its policies must allow this{explain}"
+                    ))
+                }
                 400 if says("not initialized") => Some("make the cluster's keys first: `conclave operator init`".to_owned()),
                 400 if says("check-and-set") => {
                     Some("pass the newest version as -cas (`conclave kv metadata get` shows it; 0 when there is none)".to_owned())

@@ -1,13 +1,13 @@
 //! `conclave kv`: both versions of the engine; the server tells which one is mounted where.
 
-use client::{Client, Error, Method, Response};
+use client::{Client, Error, Method, Response, Transferred, TransferredSecret};
 use serde_json::{Map, Value, json};
 
 use super::{Answer, raw};
 use crate::args::{Kv, KvMetadata};
 use crate::data;
 use crate::fault::Fault;
-use crate::output::{Printer, field_rows, key_values, titled};
+use crate::output::{Printer, field_rows, key_values, table, titled};
 
 /// Runs one of them.
 pub(crate) async fn run(client: &Client, printer: &Printer, command: Kv) -> Result<(), Fault> {
@@ -38,6 +38,16 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Kv) -> Resu
             let place = Place::find(client, mount.mount, &path).await?;
             change(client, printer, &place, "destroy", &versions, "Destroyed").await
         }
+        Kv::Move(args) => {
+            let act = format!("move {} to {}", args.from, args.to);
+            let moved = client.sys().move_secrets(&args.from, &args.to, args.overwrite).await;
+            transferred(printer, "Moved", &moved.map_err(|error| Fault::from(error).during(&act))?)
+        }
+        Kv::Copy(args) => {
+            let act = format!("copy {} to {}", args.from, args.to);
+            let copied = client.sys().copy_secrets(&args.from, &args.to, args.overwrite).await;
+            transferred(printer, "Copied", &copied.map_err(|error| Fault::from(error).during(&act))?)
+        }
         Kv::Metadata(KvMetadata::Get { mount, path }) => metadata(client, printer, &Place::find(client, mount.mount, &path).await?).await,
         Kv::Metadata(KvMetadata::Delete { mount, path }) => {
             let place = Place::find(client, mount.mount, &path).await?;
@@ -64,7 +74,8 @@ impl Place {
             None => path.to_owned(),
         };
         let asked = format!("sys/internal/ui/mounts/{}", given.as_deref().unwrap_or(&full).trim_matches('/'));
-        match client.request(Method::Get, &asked).send().await {
+        // The question is ours, not the caller's: its answer is never wrapped.
+        match client.wrapping(None).request(Method::Get, &asked).send().await {
             Ok(response) => Place::from_answer(&Answer::required(&response)?.data, &full),
             // Servers from before KV v2 do not know the question.
             Err(error) if error.is_not_found() => Ok(Place { mount: String::new(), path: full, versioned: false }),
@@ -111,6 +122,18 @@ impl Place {
     }
 }
 
+/// What a move or a copy did.
+fn transferred(printer: &Printer, done: &str, what: &Transferred) -> Result<(), Fault> {
+    let whole = serde_json::to_value(what).map_err(|error| Fault::local(format!("write the answer: {error}")))?;
+    let fields = whole.as_object().cloned().unwrap_or_default();
+    printer.answer(&fields, &whole, || {
+        let row =
+            |secret: &TransferredSecret| [secret.from.clone(), secret.to.clone(), if secret.replaced { "yes" } else { "no" }.to_owned()];
+        let rows: Vec<[String; 3]> = what.secrets.iter().map(row).collect();
+        format!("Success! {done}, with all versions: {}\n\n{}", rows.len(), table(["From", "To", "Replaced"], &rows))
+    })
+}
+
 async fn put(client: &Client, printer: &Printer, place: &Place, fields: Map<String, Value>, cas: Option<u64>) -> Result<(), Fault> {
     if cas.is_some() {
         place.must_have_versions()?;
@@ -125,6 +148,7 @@ async fn put(client: &Client, printer: &Printer, place: &Place, fields: Map<Stri
     let response = response.map_err(|error| Fault::from(error).during(&format!("write {path}")))?;
     match Answer::of(&response)? {
         None => printer.done(&format!("Success! Data written to: {path}")),
+        Some(answer) if answer.is_wrapped => raw::show(printer, &answer),
         Some(answer) => printer.answer(&answer.data, &answer.whole, || {
             format!("{}\n{}", path_title(&path), titled("Metadata", &key_values(&field_rows(&answer.data))))
         }),
@@ -140,6 +164,9 @@ async fn get(client: &Client, printer: &Printer, place: &Place, version: Option<
     }
     let response = request.send().await.map_err(|error| Fault::from(error).during(&format!("read {path}")))?;
     let answer = found(&response, &path)?;
+    if answer.is_wrapped {
+        return raw::show(printer, &answer);
+    }
     if !place.versioned {
         return printer.answer(&answer.data, &answer.whole, || titled("Data", &key_values(&field_rows(&answer.data))));
     }
@@ -171,6 +198,9 @@ async fn metadata(client: &Client, printer: &Printer, place: &Place) -> Result<(
     let response = client.request(Method::Get, &path).accept(&[404]).send().await;
     let response = response.map_err(|error| Fault::from(error).during(&format!("read {path}")))?;
     let answer = found(&response, &path)?;
+    if answer.is_wrapped {
+        return raw::show(printer, &answer);
+    }
     printer.answer(&answer.data, &answer.whole, || metadata_tables(&path, &answer.data))
 }
 

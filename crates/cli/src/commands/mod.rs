@@ -4,16 +4,19 @@ mod audit;
 mod certs;
 pub(crate) mod completion;
 mod kv;
+mod login;
 mod operator;
+mod policy;
 mod raw;
 mod secrets;
 mod status;
 mod token;
+mod transaction;
 
 use client::Response;
 use serde_json::{Map, Value};
 
-use crate::args::{Command, Global, Operator};
+use crate::args::{Command, Global, Kv, KvMetadata, Operator, Token};
 use crate::connect;
 use crate::fault::Fault;
 use crate::output::Printer;
@@ -26,13 +29,17 @@ pub(crate) async fn run(global: &Global, printer: &Printer, command: Command) ->
         _ => {}
     }
     let client = connect::client(global)?;
+    let client = client.wrapping(wrap_ttl(global, &command)?.as_deref());
     match command {
         Command::Operator(command) => operator::run(&client, printer, command).await,
         Command::Kv(command) => kv::run(&client, printer, command).await,
         Command::Secrets(command) => secrets::run(&client, printer, command).await,
         Command::Audit(command) => audit::run(&client, printer, command).await,
         Command::Token(command) => token::run(&client, printer, command).await,
-        Command::Login(args) => token::login(&client, printer, args).await,
+        Command::Login(args) => login::run(&client, printer, args).await,
+        Command::Unwrap(args) => token::unwrap(&client, printer, args).await,
+        Command::Policy(command) => policy::run(&client, printer, command).await,
+        Command::Transaction(args) => transaction::run(&client, printer, &args).await,
         Command::Read(args) => raw::read(&client, printer, &args).await,
         Command::Write(args) => raw::write(&client, printer, &args).await,
         Command::List(args) => raw::list(&client, printer, &args.path).await,
@@ -43,12 +50,34 @@ pub(crate) async fn run(global: &Global, printer: &Printer, command: Command) ->
     }
 }
 
+/// For how long the answer of `command` is wrapped. One that works with its answer cannot have it wrapped.
+fn wrap_ttl(global: &Global, command: &Command) -> Result<Option<String>, Fault> {
+    let shows_its_answer = matches!(
+        command,
+        Command::Read(_)
+            | Command::Write(_)
+            | Command::List(_)
+            | Command::Delete(_)
+            | Command::Transaction(_)
+            | Command::Kv(Kv::Get { .. } | Kv::Put { .. } | Kv::List { .. } | Kv::Metadata(KvMetadata::Get { .. }))
+            | Command::Token(Token::Create(_) | Token::Lookup(_))
+    );
+    match &global.wrap_ttl {
+        Some(ttl) if shows_its_answer => Ok(Some(ttl.clone())),
+        Some(_) => Err(Fault::local("the answer of this command cannot be wrapped")
+            .cure("leave -wrap-ttl out; read, write, list, delete, transaction, kv and token create take it")),
+        None => Ok(connect::variable("WRAP_TTL").filter(|_| shows_its_answer)),
+    }
+}
+
 /// An answer with its envelope, or the bare object of the paths that have none.
 pub(crate) struct Answer {
     /// All of it.
     pub(crate) whole: Value,
-    /// `data`, when it is an object; empty otherwise.
+    /// `data`, when it is an object; empty otherwise. Of a wrapped answer, what is told of the wrapping token.
     pub(crate) data: Map<String, Value>,
+    /// Whether the answer itself is behind a wrapping token.
+    pub(crate) is_wrapped: bool,
 }
 
 impl Answer {
@@ -62,6 +91,8 @@ impl Answer {
             warnings.iter().filter_map(Value::as_str).for_each(|warning| eprintln!("Warning: {warning}"));
         }
         let enveloped = whole.get("request_id").is_some();
+        let wrapping = if enveloped { whole.get("wrap_info").and_then(Value::as_object).map(wrapping_fields) } else { None };
+        let is_wrapped = wrapping.is_some();
         let data = match if enveloped { whole.get("data") } else { Some(&whole) } {
             Some(Value::Object(fields)) => fields.clone(),
             _ => Map::new(),
@@ -74,7 +105,7 @@ impl Answer {
                 }
             }
         }
-        Ok(Some(Answer { whole, data }))
+        Ok(Some(Answer { whole, data: wrapping.unwrap_or(data), is_wrapped }))
     }
 
     /// One that must be there.
@@ -82,4 +113,24 @@ impl Answer {
         let empty = || Fault::server("the server's answer is empty").cure("is that a Conclave, Vault or OpenBao server?");
         Answer::of(response)?.ok_or_else(empty)
     }
+}
+
+/// By the names that Vault's CLI gives them.
+fn wrapping_fields(info: &Map<String, Value>) -> Map<String, Value> {
+    let names = [
+        ("token", "wrapping_token"),
+        ("accessor", "wrapping_accessor"),
+        ("ttl", "wrapping_token_ttl"),
+        ("creation_time", "wrapping_token_creation_time"),
+        ("creation_path", "wrapping_token_creation_path"),
+    ];
+    names.iter().filter_map(|(from, to)| Some(((*to).to_owned(), info.get(*from)?.clone()))).collect()
+}
+
+/// `name` as one segment of a path, which has no slash.
+fn one_segment<'a>(name: &'a str, what: &str) -> Result<&'a str, Fault> {
+    if name.is_empty() || name.contains('/') {
+        return Err(Fault::local(format!("{name:?} is no {what}")).cure("it is one word, without a slash"));
+    }
+    Ok(name)
 }

@@ -54,6 +54,9 @@ pub(crate) async fn list(client: &Client, printer: &Printer, path: &str) -> Resu
     match client.request(Method::List, path).send().await {
         Ok(response) => {
             let answer = Answer::required(&response)?;
+            if answer.is_wrapped {
+                return show(printer, &answer);
+            }
             let keys = answer.data.get("keys").cloned().unwrap_or_else(|| json!([]));
             printer.answer(&answer.data, &keys, || {
                 let rows: Vec<[String; 1]> = keys.as_array().into_iter().flatten().map(|key| [shown(key)]).collect();
@@ -78,7 +81,8 @@ pub(crate) async fn delete(client: &Client, printer: &Printer, path: &str) -> Re
     }
 }
 
-fn show(printer: &Printer, answer: &Answer) -> Result<(), Fault> {
+/// The answer's fields, whatever they are.
+pub(crate) fn show(printer: &Printer, answer: &Answer) -> Result<(), Fault> {
     // A login's answer has its fields in `auth`.
     let auth: Option<&Map<String, Value>> = answer.whole.get("auth").and_then(Value::as_object);
     let fields = if answer.data.is_empty() { auth.unwrap_or(&answer.data) } else { &answer.data };
