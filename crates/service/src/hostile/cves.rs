@@ -247,3 +247,19 @@ async fn cve_2026_115362_what_has_ended_is_dead_before_any_chore() {
     assert!(world.ask_as(&wrapped, Verb::Write, "sys/wrapping/unwrap", Value::Null).await.is_err());
     assert!(world.ask(Verb::Write, "sys/wrapping/unwrap", json!({ "token": wrapped })).await.is_err());
 }
+
+/// There are no identities yet, so a rule with a template stands for no path: not for its own text either, and no other text becomes a pattern.
+#[tokio::test]
+async fn ghsa_59w7_v8rr_pr4p_a_templated_rule_stands_for_no_path() {
+    let world = whole_world(8).await;
+    let policy = format!(
+        "path \"kv-v1/{{{{identity.entity.name}}}}/*\" {{ capabilities = [{}] }} path \"kv-v1/own/*\" {{ capabilities = [\"create\"] }}",
+        capabilities(&[])
+    );
+    let token = token_with(&world, "", "templated", &policy).await;
+    for path in ["kv-v1/{{identity.entity.name}}/x", "kv-v1/*/x", "kv-v1/+/x", "kv-v1/a/x", "kv-v1/x"] {
+        let outcome = as_token(&world, &token, Verb::Write, path, json!({ "x": "y" })).await;
+        assert_eq!(outcome, Err(Refusal::Denied), "{path}");
+    }
+    assert_eq!(as_token(&world, &token, Verb::Write, "kv-v1/own/x", json!({ "x": "y" })).await, Ok(Value::Null), "the control");
+}

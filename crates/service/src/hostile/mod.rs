@@ -37,3 +37,19 @@ async fn token_with(world: &World, namespace: &'static str, name: &str, policy: 
     let made = ask("auth/token/create".into(), json!({ "policies": [name], "no_default_policy": true, "no_parent": true })).await;
     made["auth"]["client_token"].as_str().unwrap().to_owned()
 }
+
+/// `docs/cves.md` names tests: each is where the page says.
+#[test]
+fn every_test_that_the_page_names_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/cves.md")).unwrap();
+    let mut named = 0;
+    for (file, test) in page.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")) {
+        let file =
+            if file.starts_with("crates/") || file.starts_with("tests/") { file.to_owned() } else { format!("crates/service/src/{file}") };
+        let text = std::fs::read_to_string(root.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(text.contains(&format!("fn {test}(")), "{file} has no test {test}");
+        named += 1;
+    }
+    assert!(named > 50, "{named} tests are named");
+}
