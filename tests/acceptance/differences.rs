@@ -71,7 +71,21 @@ pub(crate) const MEANT: &[Meant] = &[
         title: "Texts of 403",
         reason: "Whatever is denied, the text is `permission denied`, in Vault's multi-line form. OpenBao has three texts, by which one can tell\n\
                  an unknown token from a mount that is not there. No known client reads them: the code decides.",
-        seen: &[seen("kv", "no such mount", "stderr")],
+        seen: &[
+            seen("kv", "no such mount", "stderr"),
+            seen("auth", "does not log in here", "stderr"),
+            seen("auth", "locked out", "stderr"),
+            seen("auth", "and not where it was", "stderr"),
+            seen("auth", "its tokens are dead", "stderr"),
+            seen("leases", "the token is dead", "stderr"),
+            seen("leases", "the first is dead", "stderr"),
+            seen("leases", "so is the second", "stderr"),
+            seen("leases", "it is dead too", "stderr"),
+            seen("namespaces", "not in blue", "stderr"),
+            seen("namespaces", "nor in root", "stderr"),
+            seen("namespaces", "not in blue's", "stderr"),
+            seen("namespaces", "its tokens are dead", "stderr"),
+        ],
     },
     Meant {
         title: "Warning about a path that KV does not have",
@@ -131,6 +145,8 @@ pub(crate) const MEANT: &[Meant] = &[
             seen("auth", "no password", "stderr"),
             seen("auth", "no role id", "stderr"),
             seen("auth", "a role without a secret id and without networks", "stderr"),
+            seen("auth", "the same one again", "stderr"),
+            seen("auth", "an id of another role", "stderr"),
             seen("namespaces", "not its accessor", "stderr"),
             seen("sys", "cors of none", "stderr"),
             seen("wrapping", "write of nothing", "stderr"),
@@ -157,6 +173,90 @@ pub(crate) const MEANT: &[Meant] = &[
             seen("namespaces", "it is empty", "/identity~1"),
             seen("namespaces", "logs in in red", "/auth/entity_id"),
         ],
+    },
+    Meant {
+        title: "Lock-out is counted by each node",
+        reason: "A failed login writes nothing to the cluster's log, so that strangers cannot fill it: each node counts for itself, and locks a name after five\n\
+                 failures that it has seen. Unlocking is for all nodes at once. `sys/locked-users` tells what the answering node has locked.",
+        seen: &[seen("auth", "further failure*", "stderr")],
+    },
+    Meant {
+        title: "A login from where its token could not be used",
+        reason: "Is refused with 403, for AppRole as for userpass. OpenBao's AppRole gives a token, which then serves nowhere near.",
+        seen: &[seen("auth", "gives no tokens here", "*")],
+    },
+    Meant {
+        title: "Tokens of a user who is gone",
+        reason: "Are not renewed, and the client is told so with 400. OpenBao does not renew them either, but answers 204, and clients take it for done.",
+        seen: &[seen("auth", "its tokens are renewed no more", "*")],
+    },
+    Meant {
+        title: "Warnings about lifetimes",
+        reason: "A lifetime that the caller or the role has asked for, and that is cut, is warned of. OpenBao also warns that its own default was cut, of which\n\
+                 nobody had asked.",
+        seen: &[seen("auth", "logs in", "/warnings"), seen("auth", "is in", "/warnings")],
+    },
+    Meant {
+        title: "Tidying is done when it is answered",
+        reason: "`tidy` answers when it is done, and says what was done. OpenBao starts it, and tells of it in its server's log.",
+        seen: &[seen("auth", "tidy", "stderr"), seen("leases", "tidy", "stderr")],
+    },
+    Meant {
+        title: "A wrapped answer has its request's id",
+        reason: "`request_id` is that of the audit records also where the answer is wrapped. OpenBao's is empty there.",
+        seen: &[seen("wrapping", ANY, "/request_id"), seen("auth", "a wrapped secret id", "/request_id")],
+    },
+    Meant {
+        title: "Lookup of another namespace's token",
+        reason: "A token is looked up in its own namespace or in one above it. OpenBao looks tokens up from any namespace: who may look up in one learns of\n\
+                 tokens of all.",
+        seen: &[seen("namespaces", "and not in blue", "*")],
+    },
+    Meant {
+        title: "No web UI",
+        reason: "So there are no `sys/config/ui/headers`, which are headers of its pages.",
+        seen: &[seen("sys", "headers of a web UI", "*")],
+    },
+    Meant {
+        title: "CORS",
+        reason: "Scripts may always set `X-Vault-Namespace`, and never send cookies along (`allow_credentials`): no cookie means anything here.",
+        seen: &[seen("sys", "cors is on", "/data/allowed_headers"), seen("sys", "cors is on", "/data/allow_credentials")],
+    },
+    Meant { title: "Key status", reason: "Tells the key's version and age. How often it has encrypted is not counted yet.", seen: &[] },
+    Meant {
+        title: "Members that Vault's clients want",
+        reason: "`sys/health` and `sys/leader` have `performance_standby`, which Vault's clients read (vaultrs fails without it) and OpenBao has dropped.",
+        seen: &[
+            seen("sys", "health", "/data/performance_standby"),
+            seen("sys", "leader", "/data/performance_standby"),
+            seen("sys", "leader", "/data/performance_standby_last_remote_wal"),
+        ],
+    },
+    Meant {
+        title: "Texts of 400",
+        reason: "Some tell the cure, or the bounds, or leave out what only Go says (`strconv.ParseInt`). The code is OpenBao's.",
+        seen: &[
+            seen("auth", "a user without a password", "stderr"),
+            seen("audit", "in a folder that is none", "stderr"),
+            seen("audit", "of an unknown kind", "stderr"),
+            seen("audit", "with a mode that is none", "stderr"),
+            seen("leases", "a token's lease is not renewed here", "stderr"),
+            seen("leases", "nor by the API", "stderr"),
+            seen("namespaces", "a name with a slash", "stderr"),
+            seen("namespaces", "a mount of the name of a namespace", "stderr"),
+            seen("namespaces", "no audit devices there", "stderr"),
+            seen("namespaces", "no raw settings there", "stderr"),
+            seen("sys", "no random bytes", "stderr"),
+            seen("sys", "too many random bytes", "stderr"),
+            seen("sys", "random bytes in no form", "stderr"),
+            seen("sys", "hash of no base64", "stderr"),
+            seen("sys", "read with a wrong parameter", "stderr"),
+        ],
+    },
+    Meant {
+        title: "Counts of leases",
+        reason: "`sys/leases/count` refuses a type that it does not know. OpenBao answers 404, which is also what it says of none.",
+        seen: &[seen("leases", "count of another type", "stderr")],
     },
     Meant {
         title: "Version",
