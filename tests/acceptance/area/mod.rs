@@ -120,9 +120,9 @@ areas! {
     mounts: "area mounts has not landed";
     auth: "area auth has not landed";
     wrapping;
-    leases: "area leases has not landed";
+    leases;
     namespaces: "area namespaces has not landed";
     audit;
-    sys: "area sys has not landed";
+    sys;
     path_help: "area path_help has not landed";
 }
