@@ -128,6 +128,9 @@ async fn metrics_are_served_without_a_token_only_where_the_configuration_says_so
     assert_eq!(value(&open, "vault_core_active"), 1.0);
     assert_eq!(value(&open, "vault_core_handle_request_count"), before + 3.0, "health and metrics are none");
     assert!(value(&open, "conclave_http_responses_total{class=\"4xx\"}") >= 3.0);
+    for none in ["vault_audit_log_request_failure", "vault_audit_log_response_failure", "conclave_chores_failed_total"] {
+        assert_eq!(value(&open, none), 0.0, "{none}");
+    }
     assert!(value(&open, "process_resident_memory_bytes") > 1e6);
     assert!(!open.body.contains("CANARY"), "no metric names what was asked for");
     let json = get(&cluster.nodes[0], "/v1/sys/metrics").json();

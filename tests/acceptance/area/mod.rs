@@ -119,10 +119,10 @@ areas! {
     policies: "area policies has not landed";
     mounts: "area mounts has not landed";
     auth: "area auth has not landed";
-    wrapping: "area wrapping has not landed";
-    leases: "area leases has not landed";
+    wrapping;
+    leases;
     namespaces: "area namespaces has not landed";
-    audit: "area audit has not landed";
-    sys: "area sys has not landed";
+    audit;
+    sys;
     path_help: "area path_help has not landed";
 }
