@@ -227,7 +227,8 @@ pub struct Mount {
     pub running_plugin_version: String,
     /// Always empty.
     pub running_sha256: String,
-    /// Always empty.
+    /// "supported"; not there for what every namespace has.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub deprecation_status: String,
 }
 
@@ -238,6 +239,7 @@ pub struct MountConfig {
     pub default_lease_ttl: u64,
     /// Seconds.
     pub max_lease_ttl: u64,
-    /// Always false.
+    /// Asked for; no cache ever answers with what is old.
+    #[serde(default)]
     pub force_no_cache: bool,
 }

@@ -1,18 +1,22 @@
 //! Backends: what stands behind a mount. Secret engines come from the crate `engine`; the service has its own for `sys`, tokens and auth
 //! methods. Each has one table of routes, which drives routing, help and the OpenAPI document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crypto::Rng;
 use engine::kv::Version;
-use engine::route::{Access, Captures, Outline, ResolveError, Resolved, Route, resolve};
+use engine::route::{Access, Captures, Outline, ResolveError, Resolved, Route, find as find_route, resolve};
 use engine::{Ask, AskError, Engine};
 use types::Path;
 use types::capability::Verb;
 
 use crate::mount::Mount;
 use crate::outcome::Operation;
+use crate::request::Request;
 use crate::{auth, sys, token};
+
+/// Query parameters that say which verb a `GET` is.
+const QUERY_OF_VERBS: [&str; 3] = ["help", "list", "scan"];
 
 /// An ask that has found its route.
 pub(crate) struct Asked<'a> {
@@ -111,6 +115,22 @@ impl Backend<'_> {
                 Ok(Parsed::Own((method.handler)(&Asked { captures, ask: &ask, rng })?))
             }
         }
+    }
+
+    /// Names of members and query parameters that came along and that the route knows none of; sorted, each once. Empty for engines, which look
+    /// after theirs, and where a route declares none. What is not there has none.
+    pub(crate) fn unrecognized(&self, request: &Request, path: &Path) -> Vec<String> {
+        let Backend::Own(table) = self else { return Vec::new() };
+        let Some((route, _)) = find_route(table, path) else { return Vec::new() };
+        let fields = || route.methods.iter().flat_map(|method| method.fields.iter().chain(method.query)).chain(route.parameters);
+        if route.method(request.verb).is_none_or(|method| method.fields.is_empty() && method.query.is_empty()) {
+            return Vec::new();
+        }
+        // EXPOSE: only names are kept.
+        let members = serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(request.body.expose()).unwrap_or_default();
+        let names: BTreeSet<&str> = members.keys().map(String::as_str).chain(request.query.iter().map(|(name, _)| name.as_str())).collect();
+        let is_known = |name: &str| QUERY_OF_VERBS.contains(&name) || fields().any(|field| field.name == name);
+        names.into_iter().filter(|name| !is_known(name)).map(str::to_owned).collect()
     }
 
     /// Its routes, to be shown.

@@ -113,6 +113,7 @@ fn mounts_namespaces_and_wrapped_answers_of_version_1() {
         allowed_response_headers: vec!["x-b".into()],
         token_type: "batch".into(),
         user_lockout: Some(stored::UserLockout { threshold: 3, duration_s: 300, counter_reset_s: 600, disabled: true }),
+        ..Default::default()
     };
     golden!("mounts-v1.bin", stored::MountTable { mounts: vec![mount] });
     let moved = stored::Move { id: "id".into(), from: "kv/".into(), to: "a/kv/".into() };

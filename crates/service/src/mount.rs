@@ -49,6 +49,10 @@ pub struct Mount {
     pub allowed_response_headers: Vec<String>,
     /// Of an auth method: `default-service`, `default-batch`, `service` or `batch`; empty means the first.
     pub token_type: String,
+    /// Asked for and shown. Always so: no cache here ever answers with what is old.
+    pub force_no_cache: bool,
+    /// Of KV: its secrets are being made ones of version 2. Until that is done it serves nobody.
+    pub upgrading: bool,
     /// Of an auth method: when users are locked out; `None`: the defaults.
     pub user_lockout: Option<stored::UserLockout>,
 }
@@ -111,6 +115,8 @@ impl From<stored::Mount> for Mount {
             allowed_response_headers: mount.allowed_response_headers,
             token_type: mount.token_type,
             user_lockout: mount.user_lockout,
+            force_no_cache: mount.force_no_cache,
+            upgrading: mount.upgrading,
         }
     }
 }
@@ -134,6 +140,8 @@ impl From<&Mount> for stored::Mount {
             allowed_response_headers: mount.allowed_response_headers,
             token_type: mount.token_type,
             user_lockout: mount.user_lockout,
+            force_no_cache: mount.force_no_cache,
+            upgrading: mount.upgrading,
         }
     }
 }
@@ -236,8 +244,7 @@ impl MountTable {
     /// The table with one more mount; an error text for the caller when it cannot be there.
     pub(crate) fn with(&self, mount: Mount) -> Result<MountTable, String> {
         if let Some(other) = self.conflict(&mount.path) {
-            let problem = if mount.path.starts_with(&other.path) { "path is already in use" } else { "existing mount" };
-            return Err(format!("{problem} at {}", other.shown_path()));
+            return Err(format!("path is already in use at {}", other.shown_path()));
         }
         if self.mounts.len() >= MOUNTS_MAX {
             return Err(format!("there are {MOUNTS_MAX} mounts already, which is the limit"));
@@ -309,8 +316,8 @@ mod tests {
         for (path, want) in [
             ("secret/", Err("path is already in use at secret/")),
             ("secret/sub/", Err("path is already in use at secret/")),
-            ("team/", Err("existing mount at team/kv/")),
-            ("auth/user/", Err("existing mount at user/pass/")),
+            ("team/", Err("path is already in use at team/kv/")),
+            ("auth/user/", Err("path is already in use at user/pass/")),
             ("auth/user/pass/more/", Err("path is already in use at user/pass/")),
             ("team/other/", Ok(())),
             ("sec/", Ok(())),
@@ -333,6 +340,8 @@ mod tests {
             allowed_response_headers: vec!["d".into()],
             token_type: "batch".into(),
             user_lockout: Some(stored::UserLockout { threshold: 3, duration_s: 4, counter_reset_s: 5, disabled: true }),
+            force_no_cache: true,
+            upgrading: true,
             ..Mount::make("auth/x/", "userpass", "d", BTreeMap::from([("o".into(), "p".into())]), &rng)
         };
         let once = stored::Mount::from(&mount);

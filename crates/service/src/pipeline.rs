@@ -42,6 +42,13 @@ use crate::{body, chores, cidr, help, lease, records, sys, wrapping};
 pub const ATTEMPTS_MAX: u32 = 64;
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
+/// What is answered of a mount that is being upgraded; clients know it by its beginning.
+const UPGRADING: &str = "Upgrading from non-versioned to versioned data. This backend will be unavailable for a brief period and will \
+                         resume service shortly.";
+/// Names in one warning of what was ignored, at most.
+const IGNORED_NAMES_MAX: usize = 32;
+/// Of each such name so much is shown.
+const IGNORED_NAME_CHARS_MAX: usize = 64;
 /// Writers of one path take turns on a node; paths share this many turns.
 const TURNS: usize = 1024;
 
@@ -398,6 +405,7 @@ impl Service {
             _ => false,
         };
         let parsed = match (&place.route, &backend) {
+            (Some(route), Some(_)) if route.mount.upgrading => Err(Refusal::Refused(UPGRADING.into())),
             (Some(route), Some(backend)) => backend.parse(ask(request, route), &*self.rng).map_err(Refusal::Ask),
             _ => Err(Refusal::NoRoute(request.path.as_str().to_owned())),
         };
@@ -567,6 +575,10 @@ impl Service {
         if let (Some(filter), Some(authority), Answer::Data(data)) = (permit.list_filter(), authority, &answer) {
             answer = filtered(data, filter, authority, permit, &place.namespace).unwrap_or(Answer::NotFound);
         }
+        if let (Answer::Data(_) | Answer::Leased(..) | Answer::Auth(_), Some(route)) = (&answer, &place.route) {
+            let names = backend_of(mount, caller).map(|backend| backend.unrecognized(request, &route.rest)).unwrap_or_default();
+            warnings.extend((!names.is_empty()).then(|| ignored(&names)));
+        }
         if let Some(ttl) = request.wrap_ttl {
             if scope.caller.is_none() && !matches!(answer, Answer::Auth(_)) {
                 // Strangers write nothing.
@@ -709,6 +721,15 @@ struct Planned {
     warnings: Vec<String>,
     /// What it was made from.
     records: Records,
+}
+
+/// As Vault warns of names that mean nothing, which are no error. Where the answer has no body it says nothing, so that clients which wait for
+/// a 204 get one. Never their values.
+fn ignored(names: &[String]) -> String {
+    let shorten = |name: &String| name.chars().take(IGNORED_NAME_CHARS_MAX).collect::<String>();
+    let shown: Vec<String> = names.iter().take(IGNORED_NAMES_MAX).map(shorten).collect();
+    let more = if names.len() > IGNORED_NAMES_MAX { " ..." } else { "" };
+    format!("Endpoint ignored these unrecognized parameters: [{}{more}]", shown.join(" "))
 }
 
 /// What is kept of a denial, to be explained to who may ask.

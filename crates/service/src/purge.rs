@@ -124,7 +124,7 @@ fn end_tokens(records: &Records, namespace_id: &str, now: Timestamp, plan: &mut 
     Ok(())
 }
 
-/// The next step of the upgrade of a KV mount to version 2; with the last one the mount is one.
+/// The next step of the upgrade of a KV mount to version 2; with the last one it serves again.
 pub(crate) fn upgrade(records: &Records, reference: &stored::MountReference, now: Timestamp) -> Result<Step, PlanError> {
     let namespace_id = &reference.namespace_id;
     if !records.view.contains(&MountTable::name(namespace_id))? {
@@ -138,7 +138,7 @@ pub(crate) fn upgrade(records: &Records, reference: &stored::MountReference, now
         return Ok(Step::More(plan));
     }
     let mut upgraded = crate::mount::Mount::clone(mount);
-    upgraded.options.insert("version".into(), "2".into());
+    upgraded.upgrading = false;
     table.replacing(upgraded).store(namespace_id, &mut plan);
     Ok(Step::Done(plan))
 }

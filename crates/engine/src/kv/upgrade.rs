@@ -6,7 +6,7 @@
 //! of a mount is not limited, and nothing is lost that was acknowledged. Between the first step and the last the mount refuses all requests,
 //! as it does in OpenBao. Two who upgrade at once do no harm: one of them conflicts.
 //!
-//! Knows nothing of mounts: who runs the steps sets the mount's option `version` with the last one, in one transaction or right after it.
+//! Knows nothing of mounts: who runs the steps sets the mount's option `version` with the first one, and has it serve nobody until the last.
 //! There is no way back, as in OpenBao.
 
 use barrier::{Name, Plan, View};

@@ -40,6 +40,11 @@ const MOUNT_FIELDS: &[Field] = &[
     Field::optional("description", FieldKind::Text, "For people."),
     Field::optional("config", FieldKind::Map, "Settings, as they can be tuned later."),
     Field::optional("options", FieldKind::Map, "The engine's own options; kv has version."),
+    Field::optional("local", FieldKind::Boolean, "False, or left out: every node has every mount."),
+    Field::optional("seal_wrap", FieldKind::Boolean, "False, or left out: there is one seal, for everything."),
+    Field::optional("external_entropy_access", FieldKind::Boolean, "False, or left out: there is one seal, for everything."),
+    Field::optional("plugin_name", FieldKind::Text, "Empty, or left out: every engine is built in."),
+    Field::optional("plugin_version", FieldKind::Text, "Empty, or left out: every engine is built in, in one version."),
 ];
 const TUNE_FIELDS: &[Field] = &[
     Field::optional(
@@ -50,6 +55,8 @@ const TUNE_FIELDS: &[Field] = &[
     Field::optional("max_lease_ttl", FieldKind::Duration, "How long they may live; system or 0: as the system says."),
     Field::optional("description", FieldKind::Text, "For people."),
     Field::optional("options", FieldKind::Map, "The engine's own options; kv has version."),
+    Field::optional("force_no_cache", FieldKind::Boolean, "Kept and shown; no cache here ever answers with what is old."),
+    Field::optional("plugin_version", FieldKind::Text, "Empty, or left out: every engine is built in, in one version."),
     Field::optional("listing_visibility", FieldKind::Text, "unauth: shown to everybody; hidden: to who may do anything below it."),
     Field::optional("audit_non_hmac_request_keys", FieldKind::List, "Members of bodies that audit records show in clear."),
     Field::optional("audit_non_hmac_response_keys", FieldKind::List, "Members of answers that audit records show in clear."),
@@ -167,9 +174,9 @@ fn shown(mount: &Mount, namespace: &Namespace) -> Value {
         config: http::MountConfig {
             default_lease_ttl: mount.lease_ttl_default_s,
             max_lease_ttl: mount.lease_ttl_max_s,
-            force_no_cache: false,
+            force_no_cache: mount.force_no_cache,
         },
-        options: if is_own { None } else { Some(mount.options.clone()) },
+        options: if mount.options.is_empty() { None } else { Some(mount.options.clone()) },
         local: mount.kind == "cubbyhole",
         seal_wrap: mount.kind == "system",
         external_entropy_access: false,
@@ -224,7 +231,7 @@ fn tuning(mount: &Mount, system: &Settings) -> Value {
         ("description".into(), json!(mount.description)),
         ("default_lease_ttl".into(), json!(default.as_secs())),
         ("max_lease_ttl".into(), json!(max.as_secs())),
-        ("force_no_cache".into(), json!(false)),
+        ("force_no_cache".into(), json!(mount.force_no_cache)),
     ]);
     if !mount.options.is_empty() {
         shown.insert("options".into(), json!(mount.options));
@@ -330,6 +337,15 @@ fn holding(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     }))
 }
 
+/// Where settings are read from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The body of a request: what else it has is no setting, and is ignored with a warning.
+    Body,
+    /// The member `config` of a new mount: each of its members is a setting, or meant to be one.
+    Config,
+}
+
 /// What may be said of a mount when it is made or tuned. `None`: stays as it is.
 #[derive(Default)]
 struct Tuning {
@@ -337,6 +353,7 @@ struct Tuning {
     lease_ttl_max: Option<Duration>,
     description: Option<String>,
     options: Option<BTreeMap<String, String>>,
+    force_no_cache: Option<bool>,
     listing_visibility: Option<String>,
     lists: [Option<Vec<String>>; 4],
     token_type: Option<String>,
@@ -368,16 +385,32 @@ fn invalid(text: impl Into<String>) -> AskError {
     AskError::Invalid(text.into())
 }
 
+/// Settings that Vault has and that mean nothing here.
+const NOT_TAKEN: [&str; 5] = ["local", "seal_wrap", "external_entropy_access", "plugin_version", "plugin_name"];
+
 /// Why a setting is not taken; for those that Vault has and that mean nothing here, what stands in their place.
 fn refusal(name: &str) -> AskError {
     let why = match name {
-        "force_no_cache" => "no cache here ever answers with what is old",
         "local" => "every node has every mount",
         "seal_wrap" | "external_entropy_access" => "there is one seal, for everything",
         "plugin_version" | "plugin_name" => "every engine is built in, in one version",
         _ => "there is no such setting",
     };
     invalid(format!("{name:?} cannot be set: {why} (leave it out)"))
+}
+
+/// Refuses settings that are not taken.
+fn check_names(fields: &Fields, source: Source) -> Result<(), AskError> {
+    let is_setting = |name: &str| TUNE_FIELDS.iter().any(|field| field.name == name && name != "plugin_version");
+    let is_refused = |name: &&str| match source {
+        Source::Body => NOT_TAKEN.contains(name),
+        Source::Config => !is_setting(name),
+    };
+    let asks = |name: &&str| !fields.value(name).is_none_or(asks_for_nothing);
+    match fields.names().filter(is_refused).find(asks) {
+        Some(name) => Err(refusal(name)),
+        None => Ok(()),
+    }
 }
 
 /// A duration; `system` is 0.
@@ -396,9 +429,17 @@ fn check_text(name: &str, text: &str) -> Result<(), AskError> {
     if text.len() > TEXT_BYTES_MAX { Err(invalid(format!("{name} is longer than {TEXT_BYTES_MAX} bytes"))) } else { Ok(()) }
 }
 
+fn check_options(options: Option<&BTreeMap<String, String>>) -> Result<(), AskError> {
+    let Some(options) = options else { return Ok(()) };
+    if options.len() > OPTIONS_MAX {
+        return Err(invalid(format!("a mount has at most {OPTIONS_MAX} options")));
+    }
+    options.iter().try_for_each(|(name, text)| check_text("an option", name).and(check_text("an option", text)))
+}
+
 impl Tuning {
-    /// Reads the members that are settings; others are refused, unless they ask for nothing or are named in `known`.
-    fn of(fields: &Fields, known: &[&str]) -> Result<Tuning, AskError> {
+    /// Reads the members that are settings. Settings of Vault that mean nothing here are refused, unless they ask for nothing.
+    fn of(fields: &Fields, source: Source) -> Result<Tuning, AskError> {
         const LISTS: [&str; 4] =
             ["audit_non_hmac_request_keys", "audit_non_hmac_response_keys", "passthrough_request_headers", "allowed_response_headers"];
         let mut tuning = Tuning {
@@ -406,17 +447,13 @@ impl Tuning {
             lease_ttl_max: lease_ttl(fields, "max_lease_ttl")?,
             description: fields.text("description")?.map(str::to_owned),
             options: fields.map("options")?,
+            force_no_cache: fields.boolean("force_no_cache")?,
             listing_visibility: fields.text("listing_visibility")?.map(str::to_owned),
             token_type: fields.text("token_type")?.filter(|text| !text.is_empty()).map(str::to_owned),
             ..Tuning::default()
         };
         check_text("description", tuning.description.as_deref().unwrap_or_default())?;
-        if let Some(options) = &tuning.options {
-            if options.len() > OPTIONS_MAX {
-                return Err(invalid(format!("a mount has at most {OPTIONS_MAX} options")));
-            }
-            options.iter().try_for_each(|(name, text)| check_text("an option", name).and(check_text("an option", text)))?;
-        }
+        check_options(tuning.options.as_ref())?;
         if let Some(visibility) = &tuning.listing_visibility
             && !["", "hidden", "unauth"].contains(&visibility.as_str())
         {
@@ -437,13 +474,8 @@ impl Tuning {
         if let Some(lockout) = fields.value("user_lockout_config").filter(|value| !asks_for_nothing(value)) {
             tuning.user_lockout = Some(LockoutTuning::of(lockout)?);
         }
-        let own =
-            ["default_lease_ttl", "max_lease_ttl", "description", "options", "listing_visibility", "token_type", "user_lockout_config"];
-        let is_known = |name: &str| own.contains(&name) || LISTS.contains(&name) || known.contains(&name);
-        match fields.names().find(|name| !is_known(name) && !fields.value(name).is_none_or(asks_for_nothing)) {
-            Some(name) => Err(refusal(name)),
-            None => Ok(tuning),
-        }
+        check_names(fields, source)?;
+        Ok(tuning)
     }
 
     /// Changes `mount`; an error text for the caller.
@@ -462,6 +494,7 @@ impl Tuning {
         set(&mut mount.lease_ttl_default_s, &self.lease_ttl_default.map(|ttl| ttl.as_secs()));
         set(&mut mount.lease_ttl_max_s, &self.lease_ttl_max.map(|ttl| ttl.as_secs()));
         set(&mut mount.description, &self.description);
+        set(&mut mount.force_no_cache, &self.force_no_cache);
         set(&mut mount.listing_visibility, &self.listing_visibility);
         set(&mut mount.token_type, &self.token_type);
         let [request_keys, response_keys, request_headers, response_headers] = &self.lists;
@@ -572,6 +605,8 @@ fn kind_and_options(
         };
     }
     let kind = match given {
+        // The name of the engine before it was called kv.
+        "generic" => "kv",
         "kv-v1" | "kv-v2" => {
             options.insert("version".into(), given[4..].into());
             "kv"
@@ -594,17 +629,21 @@ fn enable(asked: &Asked<'_>, path: String) -> Result<Box<dyn Operation>, AskErro
     let given = fields.text("type")?.filter(|kind| !kind.is_empty()).ok_or_else(|| {
         invalid(r#"backend type must be specified as a string: a JSON object with "type", for example {"type": "kv", "options": {"version": "2"}}"#)
     })?;
-    // What is no setting of the mount itself lies in `config`.
-    let top = Tuning::of(&fields, &["type", "config", "path"])?;
-    let config = match fields.value("config") {
+    // What is a setting lies in `config`.
+    check_names(&fields, Source::Body)?;
+    let mut config = match fields.value("config") {
         None => Tuning::default(),
-        Some(Value::Object(members)) => Tuning::of(&Fields::from_object(members.clone()), &[])?,
+        Some(Value::Object(members)) => Tuning::of(&Fields::from_object(members.clone()), Source::Config)?,
         Some(_) => return Err(invalid("config must be an object")),
     };
-    let options = top.options.clone().or_else(|| config.options.clone()).unwrap_or_default();
+    let (description, options) = (fields.text("description")?.map(str::to_owned), fields.map("options")?);
+    check_text("description", description.as_deref().unwrap_or_default())?;
+    check_options(options.as_ref())?;
+    config.description = description.or(config.description);
+    let options = options.or_else(|| config.options.take()).unwrap_or_default();
     let (kind, options) = kind_and_options(&path, given, options)?;
     let mut mount = Mount::make(&path, &kind, "", options, asked.rng);
-    config.apply(&mut mount).and_then(|()| top.apply(&mut mount)).map_err(invalid)?;
+    config.apply(&mut mount).map_err(invalid)?;
     Ok(planned(move |scope| {
         check_lease_ttls(&mount, scope.settings).map_err(PlanError::Refused)?;
         let mut plan = Plan::new();
@@ -664,7 +703,7 @@ fn tune_auth(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
 }
 
 fn tune_at(asked: &Asked<'_>, path: String) -> Result<Box<dyn Operation>, AskError> {
-    let tuning = Tuning::of(&Fields::of(asked.ask)?, &[])?;
+    let tuning = Tuning::of(&Fields::of(asked.ask)?, Source::Body)?;
     if ["sys/", "cubbyhole/"].contains(&path.as_str()) {
         let problem = match &tuning {
             Tuning { description: Some(_), .. } => "description",
@@ -693,6 +732,11 @@ fn tune_at(asked: &Asked<'_>, path: String) -> Result<Box<dyn Operation>, AskErr
         if let Some(options) = &tuning.options
             && change_options(&mut mount, options).map_err(PlanError::Refused)?
         {
+            // From here on nothing of version 1 is written; what there is is converted by a chore.
+            mount.options.insert("version".into(), "2".into());
+            mount.upgrading = true;
+            let mark = engine::kv::upgrade::step(&scope.records.view.below(&mount.root()), scope.now)?;
+            plan.append(mark.plan.below(&mount.root()));
             let reference = stored::MountReference { namespace_id: namespace_id.clone(), uuid: mount.uuid.clone() };
             due::put(&mut plan, scope.now, &format!("upgrade-{}", mount.uuid), Task::UpgradeMount(reference));
             warnings.push(
@@ -753,7 +797,6 @@ mod tests {
         for (path, body, names) in [
             ("mounts/a", kv(r#", "local": true"#), "local"),
             ("mounts/a", kv(r#", "seal_wrap": true"#), "seal_wrap"),
-            ("mounts/a", kv(r#", "config": {"force_no_cache": true}"#), "force_no_cache"),
             ("mounts/a", kv(r#", "config": {"max_lease_ttl": "soon"}"#), "max_lease_ttl"),
             ("mounts/a", kv(r#", "config": {"listing_visibility": "all"}"#), "listing_visibility"),
             ("mounts/a", kv(r#", "config": {"token_type": "batch"}"#), "auth mounts"),
@@ -774,7 +817,7 @@ mod tests {
             ("mounts/sys/tune", r#"{"description": "x"}"#.into(), "cannot tune parameter description of sys/"),
             ("mounts/a/tune", r#"{"default_lease_ttl": "soon"}"#.into(), "default_lease_ttl"),
             ("mounts/a/tune", r#"{"token_type": "zz"}"#.into(), "token_type"),
-            ("mounts/a/tune", r#"{"colour": "red"}"#.into(), "colour"),
+            ("mounts/a/tune", r#"{"plugin_version": "v1"}"#.into(), "plugin_version"),
         ] {
             let refusal = parse(path, &body).unwrap_err();
             assert!(refusal.contains(names), "{path} {body}: {refusal}");
@@ -789,7 +832,7 @@ mod tests {
     fn tuning_changes_what_it_names_and_nothing_else() {
         let tune = |mount: &mut Mount, body: Value| {
             let fields = Fields::from_object(body.as_object().unwrap().clone());
-            Tuning::of(&fields, &[]).map_err(|error| error.to_string()).and_then(|tuning| tuning.apply(mount))
+            Tuning::of(&fields, Source::Body).map_err(|error| error.to_string()).and_then(|tuning| tuning.apply(mount))
         };
         let mut auth = mount("auth/up/", "userpass");
         let all = json!({
@@ -947,5 +990,44 @@ mod tests {
         }
         assert_eq!(look(None, "mine").await, Err(Refusal::Denied));
         assert_eq!(look(Some(&world.root_token), "auth/up").await.unwrap()["path"], "up/");
+    }
+
+    #[tokio::test]
+    async fn an_upgraded_mount_is_version_2_at_once_and_serves_when_all_is_converted() {
+        let world = World::new(7);
+        world.ask(Verb::Write, "sys/mounts/kv", json!({"type": "generic"})).await.unwrap();
+        world.ask(Verb::Write, "kv/a", json!({"x": "1"})).await.unwrap();
+        let tuned = world.send(world.asking(Verb::Write, "sys/mounts/kv/tune", json!({"options": {"version": "2"}}))).await;
+        assert!(tuned.outcome.is_ok() && tuned.warnings[0].starts_with("Upgrading mount"));
+        let shown = world.ask(Verb::Read, "sys/internal/ui/mounts/kv/a", Value::Null).await.unwrap();
+        assert_eq!(shown["options"], json!({"version": "2"}));
+        for (verb, path, body) in [
+            (Verb::Read, "kv/data/a", Value::Null),
+            (Verb::Write, "kv/data/b", json!({"data": {}})),
+            (Verb::Write, "kv/b", json!({"x": "2"})),
+        ] {
+            let refusal = world.ask(verb, path, body).await.unwrap_err().to_string();
+            assert!(refusal.starts_with("Upgrading from non-versioned to versioned data"), "{path}: {refusal}");
+        }
+        world.do_chores().await;
+        let secret = world.ask(Verb::Read, "kv/data/a", Value::Null).await.unwrap();
+        assert_eq!((&secret["data"], &secret["metadata"]["version"]), (&json!({"x": "1"}), &json!(1)));
+        let back = world.ask(Verb::Write, "sys/mounts/kv/tune", json!({"options": {"version": "1"}})).await;
+        assert_eq!(back, Err(Refusal::Refused("cannot downgrade mount from version 2".into())));
+    }
+
+    #[tokio::test]
+    async fn what_means_nothing_is_ignored_and_told_by_its_name_where_there_is_an_answer() {
+        let world = World::new(8);
+        let ask = |path: &str, body: Value| world.send(world.asking(Verb::Write, path, body));
+        // Clients wait for a 204 here.
+        let done = ask("sys/mounts/kv", json!({"type": "kv", "mount_point": "kv", "colour": "canary"})).await;
+        assert!(matches!(done.outcome, Ok(Answer::Done)) && done.warnings.is_empty());
+        let made = ask("auth/token/create", json!({"policies": ["default"], "colour": "canary", "b": 1, "ttl": "1h"})).await;
+        assert!(made.outcome.is_ok());
+        assert_eq!(made.warnings, ["Endpoint ignored these unrecognized parameters: [b colour]"]);
+        // A route that declares no field takes any.
+        let wrapped = ask("sys/wrapping/wrap", json!({"colour": "canary"})).await;
+        assert!(wrapped.warnings.is_empty());
     }
 }
