@@ -9,7 +9,7 @@ use types::Path;
 use types::capability::Verb;
 
 use crate::mount::Mount;
-use crate::outcome::{Operation, Outcome, planned};
+use crate::outcome::{Operation, Outcome, PlanError, planned};
 use crate::request::{Answer, Raw, Request};
 
 /// Whether a request asks for help on its path, whatever the path does: `GET …?help=1`.
@@ -24,8 +24,9 @@ pub(crate) fn operation(mount: &Mount, rest: &Path, routes: Vec<Outline>) -> Box
     let rest = rest.clone();
     planned(move |_| {
         let routes = match find_outline(&part.routes, &rest) {
+            _ if rest.is_root() => part.routes.clone(),
             Some(route) => vec![route.clone()],
-            None => part.routes.clone(),
+            None => return Err(PlanError::NoSuch("unsupported path".into())),
         };
         let told = Part { mount_path: part.mount_path.clone(), kind: part.kind.clone(), routes };
         let help = json!({ "help": text(&part, &rest), "see_also": null, "openapi": openapi([&told], "1") });
@@ -182,9 +183,9 @@ pub(crate) fn openapi<'a>(parts: impl IntoIterator<Item = &'a Part>, version: &s
     })
 }
 
-/// What is told of one path: of its route if it has one, else of all that the mount has.
+/// What is told of one path: of its route; of the mount itself, all that it has.
 pub(crate) fn text(part: &Part, rest: &Path) -> String {
-    match find_outline(&part.routes, rest) {
+    match find_outline(&part.routes, rest).filter(|_| !rest.is_root()) {
         Some(route) => route_text(part, route, rest),
         None => {
             let mut text = format!(
@@ -201,11 +202,10 @@ pub(crate) fn text(part: &Part, rest: &Path) -> String {
 
 fn route_text(part: &Part, route: &Outline, rest: &Path) -> String {
     let mut text = format!(
-        "Request:        {}{}\nMatching Route: {}{}\n\n{}\n",
-        part.mount_path,
+        "Request:        {}\nMatching Route: {}\nMount:          {}\n\n## DESCRIPTION\n\n{}\n",
         rest.as_str(),
-        part.mount_path,
         route.pattern,
+        part.mount_path,
         route.about
     );
     match route.access {
@@ -214,7 +214,7 @@ fn route_text(part: &Part, route: &Outline, rest: &Path) -> String {
         Access::Token => {}
     }
     if !route.parameters.is_empty() {
-        text.push_str("\n## PATH PARAMETERS\n");
+        text.push_str("\n## PARAMETERS\n");
         route.parameters.iter().for_each(|field| text.push_str(&field_text(field)));
     }
     for method in &route.methods {

@@ -710,6 +710,7 @@ impl PartResult {
             Answer::Gone(data) => (404, Some(data)),
             Answer::NotFound => (404, None),
             Answer::Done => (204, None),
+            Answer::Accepted => (202, None),
             Answer::Auth(_) | Answer::Wrapped(_) | Answer::Raw(_) => return Err(Refusal::Internal),
         };
         // EXPOSE: it becomes part of the whole answer.

@@ -58,6 +58,8 @@ pub enum Answer {
     Raw(Raw),
     /// Done; nothing to show.
     Done,
+    /// Taken up, as clients expect of work that takes a while; nothing to show. It may be done already: the warnings say.
+    Accepted,
     /// Nothing there.
     NotFound,
     /// Deleted or destroyed: what is left to say of it.

@@ -204,7 +204,7 @@ pub(crate) fn shown(answer: &Answer) -> Value {
         Answer::Auth(auth) => json!({ "auth": parsed(&auth.json()) }),
         Answer::Wrapped(wrapped) => json!({ "wrap_info": parsed(&wrapped.json()) }),
         Answer::Raw(raw) => json!({ "raw": String::from_utf8_lossy(raw.body.expose()) }),
-        Answer::Done => Value::Null,
+        Answer::Done | Answer::Accepted => Value::Null,
         Answer::NotFound => json!("none"),
     }
 }

@@ -47,6 +47,8 @@ const TOP_LEVEL: &[&[&str]] = &[
     &["audit-hash"],
     &["config", "auditing"],
     &["capabilities"],
+    &["capabilities-self"],
+    &["capabilities-accessor"],
     &["key-status"],
     &["ha-status"],
     &["remount"],
@@ -114,6 +116,7 @@ pub(super) fn response(response: service::Response, is_top_level: bool) -> Respo
     match &response.outcome {
         Ok(Answer::Done) if warnings.is_none() => no_content(),
         Ok(Answer::Done) => whole(StatusCode::OK, Parts::default()),
+        Ok(Answer::Accepted) => whole(StatusCode::ACCEPTED, Parts::default()),
         // EXPOSE: the answer leaves for the caller who may have it; its audit record is durable.
         Ok(Answer::Data(data)) => whole(StatusCode::OK, Parts { data: Some(data.expose()), ..Parts::default() }),
         // EXPOSE: as above.

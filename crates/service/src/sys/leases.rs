@@ -336,7 +336,7 @@ impl Operation for Tidy {
             }
         }
         let warning = format!("Tidy operation finished: {} leases checked, {removed} without a token removed.", names.len());
-        Ok(Outcome { warnings: vec![warning], ..Outcome::written(plan, Answer::Done) })
+        Ok(Outcome { warnings: vec![warning], ..Outcome::written(plan, Answer::Accepted) })
     }
 }
 

@@ -429,7 +429,7 @@ fn check_names(fields: &Fields, source: Source) -> Result<(), AskError> {
     }
 }
 
-/// A duration; `system` is 0, and an empty text says nothing.
+/// A duration; `system` is 0. The empty text says nothing: so the CLI sends what is not to be changed.
 fn lease_ttl(fields: &Fields, name: &str) -> Result<Option<Duration>, AskError> {
     match fields.value(name) {
         None => Ok(None),
@@ -464,7 +464,8 @@ impl Tuning {
             lease_ttl_max: lease_ttl(fields, "max_lease_ttl")?,
             description: fields.text("description")?.map(str::to_owned),
             options: fields.map("options")?,
-            force_no_cache: fields.boolean("force_no_cache")?,
+            // The CLI sends false with every change.
+            force_no_cache: fields.boolean("force_no_cache")?.filter(|asked| *asked),
             listing_visibility: fields.text("listing_visibility")?.map(str::to_owned),
             token_type: fields.text("token_type")?.filter(|text| !text.is_empty()).map(str::to_owned),
             ..Tuning::default()
@@ -854,7 +855,7 @@ mod tests {
         let mut auth = mount("auth/up/", "userpass");
         let all = json!({
             "default_lease_ttl": "1h", "max_lease_ttl": 7200, "description": "d", "listing_visibility": "unauth", "token_type": "batch",
-            "audit_non_hmac_request_keys": "a,b", "audit_non_hmac_response_keys": ["c"], "passthrough_request_headers": ["X-A"],
+            "force_no_cache": true, "audit_non_hmac_request_keys": "a,b", "audit_non_hmac_response_keys": ["c"], "passthrough_request_headers": ["X-A"],
             "allowed_response_headers": ["X-B"], "user_lockout_config": {"lockout_threshold": "3", "lockout_duration": "5m", "lockout_disable": true},
         });
         tune(&mut auth, all).unwrap();
@@ -863,8 +864,11 @@ mod tests {
             "default_lease_ttl": 3600, "max_lease_ttl": 7200, "description": "d", "listing_visibility": "unauth", "token_type": "batch",
             "audit_non_hmac_request_keys": ["a", "b"], "audit_non_hmac_response_keys": ["c"], "passthrough_request_headers": ["X-A"],
             "allowed_response_headers": ["X-B"], "user_lockout_threshold": 3, "user_lockout_duration": 300, "user_lockout_disable": true,
-            "user_lockout_counter_reset_duration": 0, "force_no_cache": false,
+            "user_lockout_counter_reset_duration": 0, "force_no_cache": true,
         });
+        assert_eq!(tuning(&auth, &settings), want);
+        // As the CLI sends what is not to be changed.
+        tune(&mut auth, json!({"default_lease_ttl": "", "max_lease_ttl": "", "force_no_cache": false, "options": null})).unwrap();
         assert_eq!(tuning(&auth, &settings), want);
         tune(
             &mut auth,

@@ -160,7 +160,7 @@ impl Operation for Tidy {
             }
         }
         let warning = format!("Tidy operation finished: {checked} accessors checked, {} without a token removed.", plan.len());
-        Ok(Outcome { warnings: vec![warning], ..Outcome::written(plan, Answer::Done) })
+        Ok(Outcome { warnings: vec![warning], ..Outcome::written(plan, Answer::Accepted) })
     }
 }
 
