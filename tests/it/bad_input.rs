@@ -317,3 +317,46 @@ async fn a_path_has_one_meaning_however_it_is_spelled() {
     assert_eq!((kept.version.number, kept.data.unwrap().expose()["x"].clone()), (1, json!("kept-value")), "nothing was written");
     cluster.assert_sound();
 }
+
+/// The most memory that the process has had, in bytes (proc(5), `VmHWM`).
+fn memory_peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// CVE-2025-6203 and CVE-2023-6337: JSON that would be many times its size once parsed, from strangers and from whom is known; and many
+/// strangers at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn cve_2025_6203_a_body_takes_no_more_than_a_few_times_its_size() {
+    const BODY_BYTES: usize = 8 << 20;
+    const STRANGERS: usize = 200;
+    let mut cluster = Cluster::builder().nodes(1).listener("max_request_size = 8388608").open().await;
+    let (port, pid) = (cluster.nodes[0].api_port, cluster.nodes[0].pid());
+    let token = token(&cluster);
+    // Small objects, as many as the limits let by: each is a map once it is parsed.
+    let inner = format!("[{}]", vec!["{}"; 9_999].join(","));
+    let count = BODY_BYTES / (inner.len() + 10) - 1;
+    let members: Vec<String> = (0..count).map(|at| format!("\"k{at}\":{inner}")).collect();
+    let body = format!("{{{}}}", members.join(","));
+    assert!(body.len() > BODY_BYTES * 9 / 10 && body.len() <= BODY_BYTES);
+    for path in ["secret/data/app", "secret/metadata/app", "auth/token/create", "sys/mounts/x", "sys/policies/acl/x", "no/such/path"] {
+        let before = memory_peak(pid);
+        let answer = request(port, &format!("POST /v1/{path}"), &[&token], &body);
+        assert!((400..500).contains(&answer.status), "{path}: {answer:?}");
+        let more = memory_peak(pid) - before;
+        assert!(more <= 12 * BODY_BYTES as u64, "{path}: {more} bytes for a body of {}", body.len());
+    }
+    let before = memory_peak(pid);
+    let small = format!("{{\"data\":{}}}", &inner[..20_000]);
+    std::thread::scope(|scope| {
+        for _ in 0..STRANGERS {
+            scope.spawn(|| request(port, "POST /v1/auth/userpass/login/nobody", &[], &small).status);
+        }
+    });
+    let answer = request(port, "POST /v1/secret/data/app", &[], &body);
+    assert!(matches!(answer.status, 403 | 0), "denied before it has come: {answer:?}");
+    let more = memory_peak(pid) - before;
+    assert!(more <= (64 << 20), "{more} bytes for {STRANGERS} strangers");
+    cluster.assert_sound();
+}
