@@ -141,7 +141,7 @@ impl Client {
             Err(_) => Outcome::Unknown("timed out".into()),
             Ok(response) => match response.outcome {
                 Ok(Reply::Data(data)) => Outcome::Answered(Some(serde_json::from_slice(data.expose()).expect("an answer is JSON"))),
-                Ok(Reply::Done | Reply::NotFound) => Outcome::Answered(None),
+                Ok(Reply::Done | Reply::Accepted | Reply::NotFound) => Outcome::Answered(None),
                 Ok(Reply::Gone(_) | Reply::Leased(..) | Reply::Auth(_) | Reply::Wrapped(_) | Reply::Raw(_)) => {
                     panic!("{verb} {path}: this workload deletes nothing and asks for no token")
                 }

@@ -3,6 +3,8 @@
 //! Exit status: 0 if nothing broke, 1 if something did (the input is in a file, and the command that repeats it is printed), 2 for a mistake on
 //! the command line.
 
+#![allow(clippy::disallowed_methods, reason = "files of a development tool need not be durable")]
+
 mod driver;
 mod mutate;
 mod targets;
