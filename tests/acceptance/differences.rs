@@ -23,7 +23,7 @@ pub(crate) struct Meant {
     seen: &'static [Seen],
 }
 
-/// Which steps show it, and where in their answers. Step and place may end in `*`, which stands for anything.
+/// Which steps show it, and where in their answers. Step and place may have one `*`, which stands for anything.
 struct Seen {
     area: &'static str,
     step: &'static str,
@@ -70,9 +70,17 @@ pub(crate) const MEANT: &[Meant] = &[
     Meant {
         title: "Texts of 403",
         reason: "Whatever is denied, the text is `permission denied`, in Vault's multi-line form. OpenBao has three texts, by which one can tell\n\
-                 an unknown token from a mount that is not there. No known client reads them: the code decides.",
+                 an unknown token from one without the right. No known client reads them: the code decides.",
         seen: &[
-            seen("kv", "no such mount", "stderr"),
+            seen("tokens", "lookup without a token", "stderr"),
+            seen("tokens", "login with a wrong token", "stderr"),
+            seen("tokens", "no use is left", "stderr"),
+            seen("tokens", "it dies by itself", "stderr"),
+            seen("tokens", "its child is dead", "stderr"),
+            seen("tokens", "it is dead", "stderr"),
+            seen("tokens", "after that it is dead", "stderr"),
+            seen("tokens", "serves nobody here", "stderr"),
+            seen("mounts", "a path without a token", "stderr"),
             seen("auth", "does not log in here", "stderr"),
             seen("auth", "locked out", "stderr"),
             seen("auth", "and not where it was", "stderr"),
@@ -169,6 +177,7 @@ pub(crate) const MEANT: &[Meant] = &[
             seen("mounts", "list as YAML", "stdout"),
             seen("mounts", ANY, "/identity~1"),
             seen("mounts", ANY, "/data/identity~1"),
+            seen("mounts", "one's own see more", "/data/secret/identity~1"),
             seen("namespaces", "its engines", "/identity~1"),
             seen("namespaces", "it is empty", "/identity~1"),
             seen("namespaces", "logs in in red", "/auth/entity_id"),
@@ -199,7 +208,7 @@ pub(crate) const MEANT: &[Meant] = &[
     Meant {
         title: "Tidying is done when it is answered",
         reason: "`tidy` answers when it is done, and says what was done. OpenBao starts it, and tells of it in its server's log.",
-        seen: &[seen("auth", "tidy", "stderr"), seen("leases", "tidy", "stderr")],
+        seen: &[seen("auth", "tidy", "stderr"), seen("leases", "tidy", "stderr"), seen("tokens", "tidy", "stderr")],
     },
     Meant {
         title: "A wrapped answer has its request's id",
@@ -236,6 +245,27 @@ pub(crate) const MEANT: &[Meant] = &[
         title: "Texts of 400",
         reason: "Some tell the cure, or the bounds, or leave out what only Go says (`strconv.ParseInt`). The code is OpenBao's.",
         seen: &[
+            seen("tokens", "the API with a lifetime that is none", "stderr"),
+            seen("tokens", "the API with a negative lifetime", "stderr"),
+            seen("tokens", "the API with a negative longest lifetime", "stderr"),
+            seen("tokens", "the API with a negative period", "stderr"),
+            seen("tokens", "the API with a negative count of uses", "stderr"),
+            seen("tokens", "the API with a type that is none", "stderr"),
+            seen("tokens", "lookup of no accessor", "stderr"),
+            seen("tokens", "its accessor goes too", "stderr"),
+            seen("tokens", "its accessor is gone", "stderr"),
+            seen("policies", "no HCL", "stderr"),
+            seen("policies", "no capability", "stderr"),
+            seen("policies", "no setting", "stderr"),
+            seen("policies", "no block", "stderr"),
+            seen("policies", "a plus and a glob together", "stderr"),
+            seen("policies", "a password policy without a length", "stderr"),
+            seen("policies", "one that cannot be met", "stderr"),
+            seen("mounts", "a lifetime that is none", "stderr"),
+            seen("mounts", "a version that is none", "stderr"),
+            seen("mounts", "a visibility that is none", "stderr"),
+            seen("mounts", "no type", "stderr"),
+            seen("mounts", "tune with nonsense", "stderr"),
             seen("auth", "a user without a password", "stderr"),
             seen("audit", "in a folder that is none", "stderr"),
             seen("audit", "of an unknown kind", "stderr"),
@@ -257,24 +287,11 @@ pub(crate) const MEANT: &[Meant] = &[
         title: "Engines and methods have no version of their own",
         reason: "All are built in, so `running_plugin_version` is empty. OpenBao has its own version there.",
         seen: &[
-            seen("auth", "list as JSON", "/token~1/running_plugin_version"),
+            seen("auth", ANY, "*running_plugin_version"),
             seen("auth", "list in detail", "stdout"),
-            seen("auth", "both are listed", "/machines~1ci~1/running_plugin_version"),
-            seen("auth", "both are listed", "/token~1/running_plugin_version"),
-            seen("auth", "both are listed", "/userpass~1/running_plugin_version"),
-            seen("auth", "by the API", "/data/machines~1ci~1/running_plugin_version"),
-            seen("auth", "by the API", "/data/token~1/running_plugin_version"),
-            seen("auth", "by the API", "/data/userpass~1/running_plugin_version"),
-            seen("auth", "one by the API", "/data/running_plugin_version"),
-            seen("auth", "it is not listed", "/token~1/running_plugin_version"),
-            seen("auth", "it is not listed", "/userpass~1/running_plugin_version"),
-            seen("namespaces", "its engines", "/cubbyhole~1/running_plugin_version"),
-            seen("namespaces", "its engines", "/sys~1/running_plugin_version"),
-            seen("namespaces", "its methods", "/token~1/running_plugin_version"),
-            seen("namespaces", "is not one of blue's", "/token~1/running_plugin_version"),
-            seen("namespaces", "it has moved", "/data/running_plugin_version"),
-            seen("namespaces", "it is empty", "/cubbyhole~1/running_plugin_version"),
-            seen("namespaces", "it is empty", "/sys~1/running_plugin_version"),
+            seen("kv_v1", ANY, "*running_plugin_version"),
+            seen("mounts", ANY, "*running_plugin_version"),
+            seen("namespaces", ANY, "*running_plugin_version"),
         ],
     },
     Meant {
@@ -282,8 +299,8 @@ pub(crate) const MEANT: &[Meant] = &[
         reason: "Its token store gives service tokens (`default-service`), as that of the root namespace. No engine looks at request headers\n\
                  (`passthrough_request_headers`) that are not audited.",
         seen: &[
-            seen("namespaces", "its engines", "/sys~1/config/passthrough_request_headers"),
-            seen("namespaces", "it is empty", "/sys~1/config/passthrough_request_headers"),
+            seen("mounts", ANY, "*sys~1/config/passthrough_request_headers"),
+            seen("namespaces", ANY, "*sys~1/config/passthrough_request_headers"),
             seen("namespaces", "its methods", "/token~1/config/token_type"),
             seen("namespaces", "is not one of blue's", "/token~1/config/token_type"),
         ],
@@ -292,6 +309,64 @@ pub(crate) const MEANT: &[Meant] = &[
         title: "Counts of leases",
         reason: "`sys/leases/count` refuses a type that it does not know. OpenBao answers 404, which is also what it says of none.",
         seen: &[seen("leases", "count of another type", "stderr")],
+    },
+    Meant {
+        title: "Renewal of a root token",
+        reason: "Both answer 400. Ours says what is the matter: `lease is not renewable`, as Vault; OpenBao's says `invalid lease ID`.",
+        seen: &[seen("tokens", "renew of a root token", "stderr")],
+    },
+    Meant {
+        title: "Batch tokens with what they cannot have",
+        reason: "A batch token with a period or a count of uses is refused with 400, as one with an explicit end is. OpenBao leaves them out in silence.",
+        seen: &[seen("tokens", "a batch token has no period", "*"), seen("tokens", "nor uses", "*")],
+    },
+    Meant {
+        title: "What is told of a token and of a role",
+        reason: "A lookup tells `issue_time` and `renewable` of a root token too. The bounds that a role gave show in its token's lookup, and a role\n\
+                 shows them by their old names too (`period`, `explicit_max_ttl`, `bound_cidrs`): OpenBao shows what was written by the old name only.",
+        seen: &[
+            seen("tokens", "lookup of a root token", "/data/issue_time"),
+            seen("tokens", "lookup of a root token", "/data/renewable"),
+            seen("tokens", "read a role", "/data/period"),
+            seen("tokens", "lookup tells the role", "/data/period"),
+            seen("tokens", "read its bounds", "/data/bound_cidrs"),
+            seen("tokens", "read its bounds", "/data/explicit_max_ttl"),
+            seen("tokens", "its bounds are told", "/data/explicit_max_ttl"),
+        ],
+    },
+    Meant {
+        title: "Tokens with ids of one's own",
+        reason: "They are found by the same keyed hash as every other, so there is no warning of a weaker one.",
+        seen: &[seen("tokens", "create with an id of one's own", "/warnings")],
+    },
+    Meant {
+        title: "ACL policies have no versions",
+        reason: "A policy's answer has its name and its text, as Vault's. OpenBao adds `version`, `cas_required`, `modified` and two settings of templates.",
+        seen: &[seen("policies", "read by the API", "/data/*"), seen("policies", "read by the older API", "/data/*")],
+    },
+    Meant {
+        title: "What one may see",
+        reason: "`sys/internal/ui/resultant-acl` tells the rules with `+` too, which OpenBao leaves out; and the policy `default` also allows `sys/renew`,\n\
+                 which is served for older clients.",
+        seen: &[
+            seen("policies", "what one may see", "/data/exact_paths/sys~1renew"),
+            seen("policies", "what one may see", "/data/glob_paths/*"),
+        ],
+    },
+    Meant {
+        title: "Options of a mount that has none",
+        reason: "They are `null`. OpenBao's are `null` or `{}`, as its maker sent them.",
+        seen: &[seen("mounts", "is listed", "/data/options")],
+    },
+    Meant {
+        title: "Moves of mounts",
+        reason: "A move is done when it is answered, and so there is no warning that it is under way. `sys/remount/status` says so.",
+        seen: &[seen("mounts", "move by the API", "/warnings")],
+    },
+    Meant {
+        title: "The OpenAPI document says how one authenticates",
+        reason: "It has `security`; OpenBao's has none.",
+        seen: &[seen("path_help", "as JSON", "/security")],
     },
     Meant {
         title: "Version",
@@ -351,9 +426,9 @@ fn all() -> impl Iterator<Item = &'static Seen> {
     MEANT.iter().flat_map(|meant| meant.seen)
 }
 
-/// `pattern` may end in `*`.
+/// `pattern` may have one `*`, which stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
-    pattern.strip_suffix('*').map_or(pattern == text, |head| text.starts_with(head))
+    pattern.split_once('*').map_or(pattern == text, |(head, tail)| text.strip_prefix(head).is_some_and(|rest| rest.ends_with(tail)))
 }
 
 /// The page's section: each title, its reason, and which checks show it.
@@ -394,5 +469,11 @@ fn a_difference_is_known_or_it_fails() {
     ledger.enter("no such mount", &[difference("exit")]);
     assert!(ledger.unknown().unwrap().contains("no such mount"));
     assert!(ledger.gone().unwrap().contains("patch of nothing") && !ledger.gone().unwrap().contains("no such mount"));
-    assert!(matches("/data*", "/data/x") && matches("*", "") && !matches("/data", "/data/x"));
+    assert!(
+        matches("/data*", "/data/x")
+            && matches("/a*/c", "/a/b/c")
+            && !matches("/ab*b", "/ab")
+            && matches("*", "")
+            && !matches("/data", "/data/x")
+    );
 }

@@ -114,15 +114,15 @@ macro_rules! areas {
 
 areas! {
     kv;
-    kv_v1: "area kv_v1 has not landed";
+    kv_v1;
     tokens: "area tokens has not landed";
-    policies: "area policies has not landed";
-    mounts: "area mounts has not landed";
+    policies;
+    mounts;
     auth: "area auth has not landed";
     wrapping;
     leases;
     namespaces: "area namespaces has not landed";
     audit;
     sys;
-    path_help: "area path_help has not landed";
+    path_help;
 }
