@@ -119,7 +119,7 @@ mod tests {
             let has = |piece: &[u8]| input.windows(piece.len()).any(|window| window == piece);
             let steps = [has(b"%00"), has(b"%00") && has(b"{{"), has(b"%00") && has(b"{{") && has(b"\\ud800")];
             assert!(!steps[2], "planted");
-            format!("{}", steps.iter().map(|step| if *step { 'y' } else { 'n' }).collect::<String>())
+            steps.iter().map(|step| if *step { 'y' } else { 'n' }).collect::<String>()
         };
         let Ended::Broke { file, why } = run(folder.path(), 60).run(&mut subject).unwrap() else { panic!("not found") };
         assert_eq!(why, "panicked: planted");
