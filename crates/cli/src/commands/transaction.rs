@@ -42,7 +42,7 @@ pub(crate) async fn run(client: &Client, printer: &Printer, args: &Transaction) 
     let (operations, heads) = parse(&bytes, name)?;
     let body = std::collections::BTreeMap::from([("operations", operations)]);
     let response = client.request(Method::Post, "sys/transaction").body(&body).send().await;
-    let answer = Answer::required(&response.map_err(|error| Fault::from(error).during("transaction: nothing was done"))?)?;
+    let answer = Answer::required(&response.map_err(|error| Fault::from(error).during("transaction"))?)?;
     if answer.is_wrapped {
         return raw::show(printer, &answer);
     }
