@@ -343,7 +343,8 @@ async fn cve_2025_6203_a_body_takes_no_more_than_a_few_times_its_size() {
     for path in ["secret/data/app", "secret/metadata/app", "auth/token/create", "sys/mounts/x", "sys/policies/acl/x", "no/such/path"] {
         let before = memory_peak(pid);
         let answer = request(port, &format!("POST /v1/{path}"), &[&token], &body);
-        assert!((400..500).contains(&answer.status), "{path}: {answer:?}");
+        // Refused, or done without what means nothing there.
+        assert!(answer.status == 204 || (400..500).contains(&answer.status), "{path}: {answer:?}");
         let more = memory_peak(pid) - before;
         assert!(more <= 12 * BODY_BYTES as u64, "{path}: {more} bytes for a body of {}", body.len());
     }
