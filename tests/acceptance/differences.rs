@@ -463,12 +463,12 @@ fn the_page_tells_of_every_difference() {
 fn a_difference_is_known_or_it_fails() {
     let difference = |place: &str| Difference { place: place.to_owned(), ours: "a".to_owned(), theirs: "b".to_owned() };
     let mut ledger = Ledger::new("kv");
-    assert!(ledger.has("no such mount") && !ledger.has("put makes version 1"));
-    ledger.enter("no such mount", &[difference("stderr")]);
+    assert!(ledger.has("read of no KV path") && !ledger.has("put makes version 1"));
+    ledger.enter("read of no KV path", &[difference("stderr")]);
     assert_eq!(ledger.unknown(), None);
-    ledger.enter("no such mount", &[difference("exit")]);
-    assert!(ledger.unknown().unwrap().contains("no such mount"));
-    assert!(ledger.gone().unwrap().contains("patch of nothing") && !ledger.gone().unwrap().contains("no such mount"));
+    ledger.enter("read of no KV path", &[difference("exit")]);
+    assert!(ledger.unknown().unwrap().contains("read of no KV path"));
+    assert!(ledger.gone().unwrap().contains("patch of nothing") && !ledger.gone().unwrap().contains("read of no KV path"));
     assert!(
         matches("/data*", "/data/x")
             && matches("/a*/c", "/a/b/c")
