@@ -118,10 +118,10 @@ areas! {
     tokens: "area tokens has not landed";
     policies: "area policies has not landed";
     mounts: "area mounts has not landed";
-    auth: "area auth has not landed";
+    auth;
     wrapping;
     leases;
-    namespaces: "area namespaces has not landed";
+    namespaces;
     audit;
     sys;
     path_help: "area path_help has not landed";
