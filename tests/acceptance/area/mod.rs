@@ -118,10 +118,10 @@ areas! {
     tokens: "area tokens has not landed";
     policies;
     mounts;
-    auth: "area auth has not landed";
+    auth;
     wrapping;
     leases;
-    namespaces: "area namespaces has not landed";
+    namespaces;
     audit;
     sys;
     path_help;

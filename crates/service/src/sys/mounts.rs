@@ -308,7 +308,10 @@ fn overview(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
                 Some(authority) if is_public || authority.acl().grants_below(&full_path(mount, &scope.namespace)?) => {
                     shown(mount, &scope.namespace)
                 }
-                None if is_public => json!({ "type": mount.kind, "description": mount.description, "options": mount.options }),
+                None if is_public => {
+                    let options = (!mount.options.is_empty()).then_some(&mount.options);
+                    json!({ "type": mount.kind, "description": mount.description, "options": options })
+                }
                 _ => continue,
             };
             let part = if mount.is_auth() { &mut auth } else { &mut secret };
@@ -991,7 +994,7 @@ mod tests {
         assert!(seen["secret"]["mine/"]["uuid"].is_string());
         let stranger = Asking { token: None, ..world.asking(Verb::Read, "sys/internal/ui/mounts", Value::Null) };
         let seen = shown_answer(&world.send(stranger).await.outcome.unwrap());
-        assert_eq!(seen["secret"], json!({ "open/": { "type": "kv", "description": "d", "options": {} } }));
+        assert_eq!(seen["secret"], json!({ "open/": { "type": "kv", "description": "d", "options": null } }));
         assert_eq!(keys(&seen["auth"]), ["up/"]);
         let look = |token: Option<&str>, path: &str| {
             let (world, path) = (&world, format!("sys/internal/ui/mounts/{path}"));
