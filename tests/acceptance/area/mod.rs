@@ -115,7 +115,7 @@ macro_rules! areas {
 areas! {
     kv;
     kv_v1;
-    tokens: "area tokens has not landed";
+    tokens;
     policies;
     mounts;
     auth;
