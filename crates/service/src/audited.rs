@@ -1,4 +1,4 @@
-//! What audit records show of a request, its caller and its answer: lends the parts of the pipeline's values to an [`Event`].
+//! What audit records show of a request, its caller and its answer: lends the parts of the pipeline's values to an [`Event`](crate::audit::Event).
 
 use std::time::Duration;
 

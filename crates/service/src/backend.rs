@@ -29,6 +29,11 @@ pub(crate) struct Asked<'a> {
 /// Parses an ask into an operation. Called only for who may ask.
 pub(crate) type Handler = fn(&Asked<'_>) -> Result<Box<dyn Operation>, AskError>;
 
+/// The largest body of a route that looks at its members: parsed, they take many times its size. As long as a policy's text in base64.
+pub(crate) const FIELDS_BYTES_MAX: usize = 2 << 20;
+/// Routes that keep the text of what they are given.
+const KEPT_AS_TEXT: [&str; 2] = ["transaction", "wrapping/wrap"];
+
 /// What stands behind a mount.
 pub(crate) enum Backend<'a> {
     /// A secret engine.
@@ -121,11 +126,14 @@ impl Backend<'_> {
         match self {
             Backend::Engine(engine) => Ok(Parsed::Engine(engine.parse(ask)?)),
             Backend::Own(table) => {
-                let Resolved { method, captures, .. } = resolve(table, ask.verb, &ask.path).map_err(|error| match error {
+                let Resolved { route, method, captures } = resolve(table, ask.verb, &ask.path).map_err(|error| match error {
                     ResolveError::NoRoute => AskError::UnsupportedPath,
                     ResolveError::NoMethod => AskError::UnsupportedOperation,
                     ResolveError::Folder { .. } => AskError::Invalid(error.to_string()),
                 })?;
+                if ask.body.len() > FIELDS_BYTES_MAX && !KEPT_AS_TEXT.contains(&route.pattern) {
+                    return Err(AskError::Invalid(format!("the body is larger than {FIELDS_BYTES_MAX} bytes, which is the limit here")));
+                }
                 Ok(Parsed::Own((method.handler)(&Asked { captures, ask: &ask, rng })?))
             }
         }
