@@ -154,7 +154,7 @@ impl Service {
 
         self.record_asked(&audit, request, caller.as_deref(), &place, &permitted).await?;
         let permit = permitted.as_ref().ok().map(|permitted| Arc::clone(&permitted.permit));
-        // The parts of a transaction are permitted and recorded as if each came by itself.
+        // The parts of a transaction are permitted, and their requests recorded, as if each came by itself.
         let permitted = match permitted {
             Ok(permitted) => match self.parts(request, caller.as_ref(), &place, &permitted, &records, &audit).await {
                 Ok(parts) => Ok((permitted, parts)),
