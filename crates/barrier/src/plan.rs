@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use crypto::SecretBytes;
+use storage::Expectation;
 use types::Revision;
 
 use crate::name::Name;
@@ -13,6 +14,8 @@ pub struct Plan {
     pub(crate) writes: Vec<(Name, Option<SecretBytes>)>,
     /// Records to delete whose names nobody needs to read.
     pub(crate) erased: Vec<SealedKey>,
+    /// What a view has noted of the records that were read.
+    pub(crate) noted: Vec<Expectation>,
 }
 
 /// The storage key of a record that was found, not named: enough to delete it. See [`View::keys_below`](crate::View::keys_below).
@@ -68,6 +71,7 @@ impl Plan {
             expectations: self.expectations.into_iter().map(|(name, revision)| (moved(name), revision)).collect(),
             writes: self.writes.into_iter().map(|(name, value)| (moved(name), value)).collect(),
             erased: self.erased,
+            noted: self.noted,
         }
     }
 
@@ -76,5 +80,6 @@ impl Plan {
         self.expectations.extend(more.expectations);
         self.writes.extend(more.writes);
         self.erased.extend(more.erased);
+        self.noted.extend(more.noted);
     }
 }

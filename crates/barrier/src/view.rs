@@ -1,8 +1,9 @@
 //! A view: records in plaintext, as they were at one applied state, below one name.
 
 use std::ops::{Bound, ControlFlow};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use crypto::{MacKey, SecretBytes};
 use storage::table::ReadError;
 use storage::{Batch, Expectation, TableView, Write};
@@ -72,24 +73,48 @@ pub struct View {
     table: Arc<dyn TableView>,
     keys: Arc<Keys>,
     root: Name,
+    /// What was read so far, where somebody asked for that.
+    noted: Option<Arc<Mutex<Vec<Expectation>>>>,
 }
 
 impl View {
     pub(crate) fn new(table: Arc<dyn TableView>, keys: Arc<Keys>) -> View {
-        View { table, keys, root: Name::root() }
+        View { table, keys, root: Name::root(), noted: None }
     }
 
     /// The same state, seen from `name` below this view's root.
     #[must_use]
     pub fn below(&self, name: &Name) -> View {
-        View { table: Arc::clone(&self.table), keys: Arc::clone(&self.keys), root: self.root.join(name.as_str()) }
+        View { root: self.root.join(name.as_str()), ..self.clone() }
+    }
+
+    /// The same state, seen by who notes which records are read by name and at which revision, for [`View::expect_noted`]. Names that are
+    /// listed are not noted.
+    #[must_use]
+    pub fn noting(&self) -> View {
+        View { noted: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// Lets `plan` hold only if every record that this view has noted is still as it was read.
+    pub fn expect_noted(&self, plan: &mut Plan) {
+        if let Some(noted) = &self.noted {
+            plan.noted.append(&mut noted.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn note(&self, key: &Bytes, revision: Revision) {
+        if let Some(noted) = &self.noted {
+            noted.lock().unwrap_or_else(PoisonError::into_inner).push(Expectation { key: key.clone(), revision });
+        }
     }
 
     /// Reads one record.
     pub fn read(&self, name: &Name) -> Result<Found, ViewError> {
         self.with(|keyring| {
             let key = keyring.seal_name(&self.root.join(name.as_str()));
-            let Some(cell) = self.table.get(&key)? else {
+            let cell = self.table.get(&key)?;
+            self.note(&key, cell.as_ref().map_or(Revision::ABSENT, |cell| cell.revision));
+            let Some(cell) = cell else {
                 return Ok(Found { revision: Revision::ABSENT, value: None });
             };
             let value = keyring.open_value(&key, &cell.value).map_err(ViewError::Value)?;
@@ -172,7 +197,12 @@ impl View {
 
     /// Whether there is a record of this name. Cheaper than [`View::read`]: the value stays sealed.
     pub fn contains(&self, name: &Name) -> Result<bool, ViewError> {
-        self.with(|keyring| Ok(self.table.get(&keyring.seal_name(&self.root.join(name.as_str())))?.is_some()))
+        self.with(|keyring| {
+            let key = keyring.seal_name(&self.root.join(name.as_str()));
+            let cell = self.table.get(&key)?;
+            self.note(&key, cell.as_ref().map_or(Revision::ABSENT, |cell| cell.revision));
+            Ok(cell.is_some())
+        })
     }
 
     /// The names directly below `name`, sorted by their text.
@@ -263,11 +293,12 @@ fn child(keyring: &Keyring, key: &[u8], prefix: usize) -> Result<(Child, usize),
 }
 
 pub(crate) fn seal_plan(keyring: &Keyring, root: &Name, plan: &Plan, rng: &dyn crypto::Rng) -> Batch {
-    let expectations = plan
+    let mut expectations: Vec<Expectation> = plan
         .expectations
         .iter()
         .map(|(name, revision)| Expectation { key: keyring.seal_name(&root.join(name.as_str())), revision: *revision })
         .collect();
+    expectations.extend(plan.noted.iter().cloned());
     let writes = plan
         .writes
         .iter()
@@ -280,4 +311,33 @@ pub(crate) fn seal_plan(keyring: &Keyring, root: &Name, plan: &Plan, rng: &dyn c
         .chain(plan.erased.iter().map(|key| Write { key: key.0.clone(), value: None }))
         .collect();
     Batch { expectations, writes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::MemoryBarrier;
+
+    #[test]
+    fn a_plan_that_expects_what_was_noted_is_void_once_any_of_it_has_changed() {
+        let put = |plan: &mut Plan, name: &str| plan.put(Name::new(name), SecretBytes::from(vec![1]));
+        for (changed, holds) in [("a/read", false), ("a/sought", false), ("a/other", true)] {
+            let barrier = MemoryBarrier::new(1);
+            let mut before = Plan::new();
+            put(&mut before, "a/read");
+            assert!(barrier.commit(&barrier.view(), &before));
+
+            let view = barrier.view().below(&Name::new("a")).noting();
+            assert!(view.read(&Name::new("read")).is_ok_and(|found| found.value.is_some()));
+            assert!(view.contains(&Name::new("sought")).is_ok_and(|is_there| !is_there));
+            let mut plan = Plan::new();
+            put(&mut plan, "b");
+            view.expect_noted(&mut plan);
+
+            let mut meanwhile = Plan::new();
+            put(&mut meanwhile, changed);
+            assert!(barrier.commit(&barrier.view(), &meanwhile));
+            assert_eq!(barrier.commit(&barrier.view(), &plan), holds, "{changed}");
+        }
+    }
 }

@@ -527,13 +527,13 @@ impl Service {
     /// What the request comes to on these records: itself, or all of its parts.
     async fn plan(&self, work: &Work<'_>, records: Records) -> Result<Planned, Refusal> {
         if work.parts.is_empty() {
-            return self.plan_one(work.request, work.caller.as_ref(), work.place, &work.permitted, records).await;
+            return self.plan_one(work.request, work.caller.as_ref(), work.place, &work.permitted, records, false).await;
         }
         let mut whole = Planned { plan: Plan::new(), answer: Answer::Done, warnings: Vec::new(), records: records.clone() };
         let mut written = HashSet::new();
         let mut results = Vec::with_capacity(work.parts.len());
         for (at, part) in work.parts.iter().enumerate() {
-            let planned = self.plan_one(&part.request, work.caller.as_ref(), &part.place, &part.permitted, records.clone()).await;
+            let planned = self.plan_one(&part.request, work.caller.as_ref(), &part.place, &part.permitted, records.clone(), true).await;
             let Planned { plan, answer, warnings, .. } = planned.map_err(|refusal| of_part(at, refusal))?;
             if !plan.written().all(|name| written.insert(name.clone())) {
                 return Err(of_part(at, Refusal::Refused("an operation before writes the same secret".into())));
@@ -554,6 +554,7 @@ impl Service {
         place: &Place,
         permitted: &Permitted,
         records: Records,
+        is_part: bool,
     ) -> Result<Planned, Refusal> {
         let mount = place.mount();
         let Permitted { permit, parsed, authority } = permitted;
@@ -562,9 +563,18 @@ impl Service {
         let outcome = match parsed {
             Parsed::Engine(operation) => {
                 let root = engine_root(mount, caller).map_err(|error| refusal(&error))?;
-                let planned = operation.plan(&scope.records.view.below(&root), scope.now);
+                let view = scope.records.view.below(&root);
+                // What one part reads, the writes of the others depend on.
+                let view = if is_part { view.noting() } else { view };
+                let planned = operation.plan(&view, scope.now);
                 let (lease_default, _) = mount.lease_ttls(&self.settings);
-                planned.map(|outcome| from_engine(outcome, &root, lease_default)).map_err(PlanError::from)
+                planned
+                    .map(|outcome| {
+                        let mut outcome = from_engine(outcome, &root, lease_default);
+                        view.expect_noted(&mut outcome.plan);
+                        outcome
+                    })
+                    .map_err(PlanError::from)
             }
             Parsed::Own(operation) => operation.plan(&scope).await,
         };

@@ -1,8 +1,8 @@
 //! `sys/transaction`: several reads and writes of secrets, of any mounts of the namespace, as one.
 //!
 //! Always: every part is authorised, and its request recorded, as if it came by itself (the answers are in the record of the whole); all
-//! parts read one state, from before any of them; all writes happen, or none. A write depends on the records that it read itself: what a
-//! part that only reads has seen may have changed when the others' writes happen. Parts are operations of secret engines: KV and cubbyhole.
+//! parts read one state, from before any of them; all writes happen, or none, and only if no record that any part has read by name has
+//! changed. What is listed may have got or lost names meanwhile. Parts are operations of secret engines: KV and cubbyhole.
 
 use engine::AskError;
 use engine::route::{Access, Field, FieldKind, Method, Route};
