@@ -10,6 +10,8 @@ use tokio::time::sleep;
 /// The issue says a second; a machine that is busy with other tests may take a little longer.
 const SEAL_ALL_MAX: Duration = Duration::from_secs(3);
 const OPEN_MAX: Duration = Duration::from_secs(20);
+/// A well-formed share of no cluster.
+const SOME_SHARE: &str = "AgHyBskAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eH29H";
 /// How long the first leader may take.
 const ELECTION_MAX: Duration = Duration::from_secs(20);
 
@@ -119,7 +121,7 @@ async fn after_all_were_killed_three_shares_open_all_and_every_acknowledged_secr
 async fn of_inits_at_all_nodes_at_once_one_wins_and_the_others_are_told() {
     let mut cluster = Cluster::builder().start().await;
     cluster.leader().await;
-    let early = cluster.client_at(0).sys().unseal(&SecretString::from(hex_share(1, 1))).await.unwrap_err();
+    let early = cluster.client_at(0).sys().unseal(&SecretString::from(SOME_SHARE.to_owned())).await.unwrap_err();
     assert!(refusal(&early).contains("not initialized"), "{early}");
 
     let clients: Vec<_> = (0..3).map(|at| cluster.client_at(at)).collect();
@@ -164,14 +166,14 @@ async fn a_wrong_share_is_named_when_it_is_entered_and_the_progress_is_kept() {
     let long = "A".repeat(10_000);
     for (what, share, says) in [
         ("foreign", foreign.as_str(), "share 4 is wrong"),
-        ("mistyped", mistyped.as_str(), "share 2 is wrong"),
+        ("mistyped", mistyped.as_str(), "mistyped"),
         ("repeated", good[0].as_str(), "share 1 was entered already"),
-        ("no base64", &"!".repeat(48), "look at character"),
+        ("no base64", &"!".repeat(52), "look at character"),
         ("too short", "AQFC2lSG", "8 characters"),
         ("too long", long.as_str(), "10000 characters"),
         ("of Vault", "mCTTHnlRvqDvVrrTWHqDwTRkUbZyg9Vl8hCy0m2V3rUB", "share"),
-        ("of another version", &hex_share(2, 1), "first byte"),
-        ("number 0", &hex_share(1, 0), "number is 0"),
+        ("of another version", &hex_share(1, 1), "first byte"),
+        ("number 0", &hex_share(2, 0), "number is 0"),
         ("empty", "", "must be specified"),
     ] {
         for at in 0..3 {
@@ -226,9 +228,9 @@ fn mistype(share: &str) -> String {
     format!("{}{other}{}", &share[..middle], &share[middle + 1..])
 }
 
-/// A share of 34 bytes in hex: version, number, and 32 bytes of nothing.
+/// A share of 39 bytes in hex: version, number, and 37 bytes of nothing.
 fn hex_share(version: u8, number: u8) -> String {
-    format!("{version:02x}{number:02x}{}", "00".repeat(32))
+    format!("{version:02x}{number:02x}{}", "00".repeat(37))
 }
 
 fn texts(list: &Value) -> Vec<String> {

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use crypto::kdf::label;
-use crypto::{AeadKey, Quorum, Rng, RootKey, SealKey, Share, ShareDigest, aead, constant_time_eq, rng::generate_bytes};
+use crypto::{AeadKey, Quorum, Rng, RootKey, SealKey, Share, ShareDigest, ShareTag, aead, constant_time_eq, rng::generate_bytes};
 use prost::Message;
 use proto::stored;
 use storage::table::ReadError;
@@ -67,7 +67,7 @@ impl SealRecord {
         rng: &dyn Rng,
     ) -> (SealRecord, Vec<Share>) {
         let seal_key = SealKey::generate(rng);
-        let shares = crypto::shamir::split(&seal_key, quorum, rng);
+        let shares = crypto::shamir::split(&seal_key, quorum, ShareTag::of(cluster_id.0.as_bytes()), rng);
         let salt: [u8; 16] = generate_bytes(rng);
         let mut stored = stored::SealRecord {
             kind: "shamir".into(),

@@ -116,7 +116,7 @@ fn nothing_dropped_stays_in_memory() {
     let key = SealKey::generate(&rng);
     let needle = Needle::of(key.expose());
     let quorum = Quorum::new(5, 3).unwrap();
-    let shares = shamir::split(&key, quorum, &rng);
+    let shares = shamir::split(&key, quorum, shamir::ShareTag::of(b"a cluster"), &rng);
     let share_needle = Needle::of(shares[1].expose());
     drop(key);
     assert_eq!(needle.count(), 0, "a key that was split");
