@@ -165,7 +165,7 @@ async fn a_wrong_share_is_named_when_it_is_entered_and_the_progress_is_kept() {
     let mistyped = mistype(&good[1]);
     let long = "A".repeat(10_000);
     for (what, share, says) in [
-        ("foreign", foreign.as_str(), "share 4 is wrong"),
+        ("foreign", foreign.as_str(), "another cluster"),
         ("mistyped", mistyped.as_str(), "mistyped"),
         ("repeated", good[0].as_str(), "share 1 was entered already"),
         ("no base64", &"!".repeat(52), "look at character"),

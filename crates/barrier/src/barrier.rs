@@ -1,38 +1,29 @@
-//! [`Barrier`]: initialises the cluster's keys, opens and seals them, and lets upper floors read and write through them.
+//! [`Barrier`]: initialises the cluster's keys, and lets upper floors read and write through them while they are open.
 //!
-//! One ceremony opens the cluster: a share entered at any node goes on to the coordinator (the Raft leader, sealed or not),
-//! which hands the root key to every sealed member once a quorum has come. One write to the log (the seal epoch) seals all
-//! of them: each node wipes its keys when it applies it.
+//! Opening and sealing are in [`crate::opening`], acts on the keys in [`crate::attempt`], rotation in [`crate::rotation`].
 
-use std::cmp::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, MutexGuard};
 
-use bytes::Bytes;
-use crypto::{Quorum, Rng, RootKey, Share, Zeroizing};
+use crypto::{Quorum, Rng, RootKey, Share};
 use proto::peer;
 use raft::{Peer, ProposeError, Raft, ReadError, watch};
 use storage::batch::EncodeError;
-use storage::{Batch, Expectation, Write};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{Clock, ClusterId, Index, NodeId};
 
+use crate::attempt::ActError;
 use crate::changes::Changes;
-use crate::keyring::{Keyring, KeyringError};
+use crate::keyring::Keyring;
 use crate::keys::Keys;
 use crate::name::Name;
-use crate::peers::{CeremonyPeers, PeerCallError};
+use crate::peers::CeremonyPeers;
 use crate::plan::Plan;
-use crate::pool::Pool;
-use crate::records::{self, RecordError, Records, SealRecord, UnsealError};
-use crate::view::{View, ViewError, seal_plan};
-
-/// How long the coordinator tries to hand the root key to a member that does not answer.
-const HAND_OVER_MAX: Duration = Duration::from_secs(30);
-const HAND_OVER_PAUSE: Duration = Duration::from_millis(200);
-/// Shares in one submission, at most.
-const SUBMITTED_SHARES_MAX: usize = crypto::shamir::SHARES_MAX as usize;
+use crate::pool::{Pools, Purpose};
+use crate::records::{self, RecordError, Records};
+use crate::rotation::commit_error;
+use crate::seals::{NewSplit, Seals, Split, StaticKey};
+use crate::view::{View, seal_plan};
 
 /// What a node tells of itself, besides what the barrier and Raft know.
 #[derive(Debug, Clone)]
@@ -45,22 +36,54 @@ pub struct NodeFacts {
     pub version: String,
 }
 
-struct Inner {
-    raft: Raft,
-    changes: Arc<Changes>,
-    peers: Arc<dyn CeremonyPeers>,
-    rng: Arc<dyn Rng>,
-    clock: Arc<dyn Clock>,
-    facts: NodeFacts,
-    pool: Mutex<Pool>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+/// How a node opens itself, by its configuration.
+#[derive(Default)]
+pub struct Opening {
+    /// Static keys.
+    pub static_keys: Vec<StaticKey>,
+    /// The ids of static keys whose seals are to go with the next migration.
+    pub disabled_keys: Vec<String>,
+}
+
+/// What a barrier is made of.
+pub struct Parts {
+    /// A started Raft.
+    pub raft: Raft,
+    /// The observer that this Raft was started with.
+    pub changes: Arc<Changes>,
+    /// The way to the other nodes.
+    pub peers: Arc<dyn CeremonyPeers>,
+    /// Draws keys and nonces.
+    pub rng: Arc<dyn Rng>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// What this node tells of itself.
+    pub facts: NodeFacts,
+    /// How it opens itself.
+    pub opening: Opening,
+    /// In place of the rotation policy's count, and with no least value: for tests of rotation.
+    pub operations_max: Option<u64>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) raft: Raft,
+    pub(crate) changes: Arc<Changes>,
+    pub(crate) peers: Arc<dyn CeremonyPeers>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) facts: NodeFacts,
+    pub(crate) opening: Opening,
+    pub(crate) operations_max: Option<u64>,
+    /// Held by who sets encryptions aside for this node.
+    pub(crate) setting_aside: tokio::sync::Mutex<()>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
 }
 
 /// The barrier of this node. Cheap to clone; ends with [`Barrier::shutdown`].
 #[derive(Clone)]
 pub struct Barrier {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// How the cluster is sealed, and how far the ceremony has come.
@@ -74,6 +97,10 @@ pub struct SealStatus {
     pub quorum: Option<Quorum>,
     /// Distinct shares entered so far, anywhere in the cluster.
     pub progress: u8,
+    /// Their numbers.
+    pub entered: Vec<u8>,
+    /// Whether this node's configuration asks for other static seals than there are.
+    pub migration: bool,
     /// Names the attempt; empty while there is none.
     pub nonce: String,
     /// `None` before init.
@@ -106,78 +133,6 @@ pub enum InitError {
     /// Raft or the table failed.
     #[error("{0}")]
     Failed(String),
-}
-
-/// Why a share was not accepted. The progress stays as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum ShareError {
-    /// There is nothing to open yet.
-    #[error("the cluster is not initialized")]
-    NotInitialized,
-    /// Not one of this cluster's shares.
-    #[error("share {number} is wrong: it is not one of this cluster's shares, or of an earlier split, or was mistyped")]
-    Unknown {
-        /// The number it claims.
-        number: u8,
-    },
-    /// It counts once.
-    #[error("share {number} was entered already")]
-    Repeated {
-        /// Its number.
-        number: u8,
-    },
-    /// A quorum came, and did not open the cluster.
-    #[error("the shares are right, but do not open the cluster")]
-    Unseal(#[from] UnsealError),
-    /// As above.
-    #[error("the shares are right, but the keyring does not open")]
-    Keyring(#[from] KeyringError),
-    /// A peer sent what is no share.
-    #[error("malformed share")]
-    Malformed(#[from] crypto::ShareParseError),
-    /// A seal came in between: the shares that were entered are gone.
-    #[error("the cluster was sealed meanwhile: enter the shares again")]
-    SealedMeanwhile,
-    /// The records cannot be read.
-    #[error("read the seal record")]
-    Record(#[from] RecordError),
-    /// The share is kept at this node, and will be handed on once there is a leader.
-    #[error("no leader to hand the share to (it is kept and will be handed on)")]
-    NoCoordinator,
-    /// The coordinator refused.
-    #[error("the coordinator refused the share: {0}")]
-    Refused(String),
-}
-
-/// Why a root key that a peer handed over was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum HandOverError {
-    /// This replica has not come so far yet.
-    #[error("this replica has not applied what the coordinator has")]
-    NotYet,
-    /// The cluster has been sealed since.
-    #[error("the cluster has been sealed since")]
-    Stale,
-    /// Not this cluster's root key.
-    #[error("not this cluster's root key")]
-    Wrong,
-    /// The records cannot be read.
-    #[error("read the seal record")]
-    Record(#[from] RecordError),
-}
-
-/// Why the cluster is not sealed as asked. This node is sealed in any case.
-#[derive(Debug, thiserror::Error)]
-pub enum SealError {
-    /// There was nothing to seal.
-    #[error("the cluster is not initialized")]
-    NotInitialized,
-    /// No quorum: the other nodes were not told, or nobody knows.
-    #[error("only this node is surely sealed: {0}")]
-    OnlyThisNode(String),
-    /// The records cannot be read.
-    #[error("read the seal record")]
-    Record(#[from] RecordError),
 }
 
 /// Why a view cannot be had.
@@ -220,21 +175,29 @@ pub enum CommitError {
     Stopped,
 }
 
+impl SealStatus {
+    /// Shows the progress of the ceremony.
+    pub(crate) fn take(&mut self, progress: peer::Progress) {
+        self.entered = progress.shares.into_iter().filter_map(|number| u8::try_from(number).ok()).collect();
+        self.progress = u8::try_from(self.entered.len()).unwrap_or(u8::MAX);
+        self.nonce = progress.nonce;
+    }
+}
+
 impl Barrier {
-    /// A sealed barrier over a started Raft. `changes` is the observer that this Raft was started with.
-    pub fn start(
-        raft: Raft,
-        changes: Arc<Changes>,
-        peers: Arc<dyn CeremonyPeers>,
-        rng: Arc<dyn Rng>,
-        clock: Arc<dyn Clock>,
-        facts: NodeFacts,
-    ) -> Barrier {
-        let pool = Mutex::new(Pool::new(Arc::clone(&rng)));
-        let inner = Inner { raft, changes, peers, rng, clock, facts, pool, tasks: TaskTracker::new(), stop: CancellationToken::new() };
+    /// A sealed barrier.
+    pub fn start(parts: Parts) -> Barrier {
+        let Parts { raft, changes, peers, rng, clock, facts, opening, operations_max } = parts;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let setting_aside = tokio::sync::Mutex::new(());
+        let inner = Inner { raft, changes, peers, rng, clock, facts, opening, operations_max, setting_aside, tasks, stop };
         let barrier = Barrier { inner: Arc::new(inner) };
-        let following = barrier.clone();
-        barrier.inner.tasks.spawn(async move { following.follow_the_coordinator().await });
+        let spawn = |task: fn(Barrier) -> futures::future::BoxFuture<'static, ()>| barrier.inner.tasks.spawn(task(barrier.clone()));
+        spawn(|barrier| Box::pin(async move { barrier.follow_the_coordinator().await }));
+        spawn(|barrier| Box::pin(async move { barrier.lead_open_only().await }));
+        spawn(|barrier| Box::pin(async move { barrier.catch_up().await }));
+        spawn(|barrier| Box::pin(async move { barrier.rotate_in_time().await }));
+        spawn(|barrier| Box::pin(async move { barrier.open_by_static_key().await }));
         barrier
     }
 
@@ -242,7 +205,7 @@ impl Barrier {
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         self.keys().seal();
-        self.pool().reset();
+        self.pools().clear();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
     }
@@ -261,22 +224,41 @@ impl Barrier {
     pub async fn status(&self) -> Result<SealStatus, RecordError> {
         let records = self.records_here()?;
         let sealed = self.is_sealed();
-        let (mut progress, mut nonce) = self.own_progress();
+        let mut progress = self.peer_progress(Purpose::Unseal);
         if sealed
             && records.is_some()
             && let Some(coordinator) = self.coordinator()
-            && let Ok(answer) = self.inner.peers.progress(coordinator).await
+            && let Ok(answer) = self.inner.peers.progress(coordinator, Purpose::Unseal.message()).await
         {
-            (progress, nonce) = (u8::try_from(answer.shares).unwrap_or(u8::MAX), answer.nonce);
+            progress = answer;
         }
-        Ok(SealStatus {
+        let mut status = SealStatus {
             initialized: records.is_some(),
             sealed,
-            quorum: records.as_ref().map(|records| records.seal.quorum),
-            progress: if sealed { progress } else { 0 },
-            nonce: if sealed { nonce } else { String::new() },
-            cluster: records.map(|records| (records.seal.cluster_id, records.seal.cluster_name)),
-        })
+            quorum: records.as_ref().map(|records| records.seals.quorum),
+            progress: 0,
+            entered: Vec::new(),
+            migration: records.as_ref().is_some_and(|records| self.wants_other_seals(&records.seals)),
+            nonce: String::new(),
+            cluster: records.as_ref().map(|records| (records.seals.cluster_id, records.seals.cluster_name.clone())),
+        };
+        if sealed {
+            // The new shares of a rekey that come first are counted by their own quorum.
+            if let Some(records) = &records
+                && records.seals.id_of(Split::Next).is_some_and(|id| id == progress.split)
+            {
+                status.quorum = records.seals.quorum_of(Split::Next);
+            }
+            status.take(progress);
+        }
+        Ok(status)
+    }
+
+    fn wants_other_seals(&self, seals: &Seals) -> bool {
+        let there = seals.static_seals();
+        let is_there = |id: &str| there.iter().any(|seal| seal.key_id == id);
+        let opening = &self.inner.opening;
+        opening.static_keys.iter().any(|key| !is_there(key.id())) || opening.disabled_keys.iter().any(|id| is_there(id))
     }
 
     /// Whether the cluster has keys: asks the leader if there is one, else answers from what this node has. Keys that were
@@ -291,7 +273,7 @@ impl Barrier {
     /// with shares that nobody has seen: start over with empty data folders.
     pub async fn initialize(
         &self,
-        quorum: Quorum,
+        split: &NewSplit,
         cluster_name: &str,
         found: impl FnOnce(&Keyring) -> Plan + Send,
     ) -> Result<Initialized, InitError> {
@@ -300,15 +282,15 @@ impl Barrier {
         }
         let rng = &*self.inner.rng;
         let cluster_id = ClusterId(uuid::Builder::from_random_bytes(crypto::rng::generate_bytes(rng)).into_uuid());
-        let (seal, shares, batch) = {
-            let root = RootKey::generate(rng);
-            let (seal, shares) = SealRecord::make(&root, quorum, cluster_id, cluster_name, rng);
-            let (keyring, sealed_keyring) = Keyring::generate(&root, cluster_id, self.inner.clock.now(), rng);
+        let (seals, shares, batch) = {
+            let (root, now) = (RootKey::generate(rng), self.inner.clock.now());
+            let (seals, shares) = Seals::found(&root, split, &self.inner.opening.static_keys, (cluster_id, cluster_name), now, rng);
+            let (keyring, sealed_keyring) = Keyring::generate(&root.derive_keyring_key(), cluster_id, now, rng);
             let mut batch = seal_plan(&keyring, &Name::root(), &found(&keyring), rng);
-            let (expectations, writes) = records::founding(&seal, sealed_keyring);
+            let (expectations, writes) = records::founding(&seals, sealed_keyring);
             batch.expectations.extend(expectations);
             batch.writes.extend(writes);
-            (seal, shares, batch)
+            (seals, shares, batch)
         };
         let encoded = batch.encode().map_err(|error| InitError::Failed(error.to_string()))?;
         loop {
@@ -326,107 +308,19 @@ impl Barrier {
                         Err(error) => return Err(InitError::Failed(error.to_string())),
                     };
                     match found {
-                        Some(records) if records.seal.encode() == seal.encode() => break,
+                        Some(records) if records.seals.encode() == seals.encode() => break,
                         Some(_) => return Err(InitError::AlreadyInitialized),
                         None => {}
                     }
                 }
             }
         }
+        let quorum = split.quorum();
         tracing::info!(cluster = %cluster_id, shares = quorum.shares(), threshold = quorum.threshold(), "initialized");
-        Ok(Initialized { shares, cluster_id })
-    }
-
-    /// Takes a share. At the threshold every sealed node opens. Answers the status after it.
-    ///
-    /// At an open node nothing is taken: there the status says so.
-    pub async fn enter_share(&self, share: Share) -> Result<SealStatus, ShareError> {
-        let records = self.records().await?.ok_or(ShareError::NotInitialized)?;
-        if !self.is_sealed() {
-            return Ok(self.status().await?);
-        }
-        let number = share.number();
-        if !records.seal.recognises(&share) {
-            return Err(ShareError::Unknown { number });
-        }
-        let is_new = self.pool().add(share);
-        let progress = match self.coordinator() {
-            None if self.leads() => self.complete(&records).map(|()| self.peer_progress())?,
-            None => return Err(ShareError::NoCoordinator),
-            Some(coordinator) => {
-                let progress = self.submit_pool(coordinator).await?;
-                if progress.repeated_shares.contains(&number.into()) && !progress.open {
-                    return Err(ShareError::Repeated { number });
-                }
-                progress
-            }
-        };
-        if !is_new && !progress.open {
-            return Err(ShareError::Repeated { number });
-        }
-        if progress.open {
-            // The coordinator is about to hand the keys over; the answer should already show it.
-            let mut open = self.watch_open();
-            let opened = tokio::time::timeout(Duration::from_secs(1), open.wait_for(|open| *open)).await;
-            if opened.is_err() {
-                tracing::warn!("the coordinator is open, but has not handed the keys over yet");
-            }
-        }
-        let mut status = self.status().await?;
-        if status.sealed && !progress.open {
-            status.progress = u8::try_from(progress.shares).unwrap_or(u8::MAX);
-            status.nonce = progress.nonce;
-        }
-        Ok(status)
-    }
-
-    /// Throws the progress away, at every node that can be reached. One share is the proof that a holder wants it; it is not kept.
-    pub async fn reset_ceremony(&self, proof: &Share) -> Result<SealStatus, ShareError> {
-        let records = self.records().await?.ok_or(ShareError::NotInitialized)?;
-        if !records.seal.recognises(proof) {
-            return Err(ShareError::Unknown { number: proof.number() });
-        }
-        self.pool().reset();
-        let resets = self.other_members().into_iter().map(|peer| self.inner.peers.reset(peer));
-        for error in futures::future::join_all(resets).await.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "a node did not hear of the reset");
-        }
-        Ok(self.status().await?)
-    }
-
-    /// Seals this node at once, and then every other, by an entry in the log at which each wipes its keys.
-    ///
-    /// When the call is dropped half-way, the sealing goes on: this node is sealed in any case.
-    pub async fn seal(&self) -> Result<(), SealError> {
-        self.keys().seal();
-        self.pool().reset();
+        // With a static key nobody needs to come.
         let barrier = self.clone();
-        let sealing = self.inner.tasks.spawn(async move { barrier.seal_all().await });
-        let sealed = sealing.await.unwrap_or_else(|_| Err(SealError::OnlyThisNode("the node is stopping".into())));
-        // Keys that a ceremony handed over before the entry was applied are gone as well.
-        self.keys().seal();
-        tracing::info!(all = sealed.is_ok(), "sealed");
-        sealed
-    }
-
-    async fn seal_all(&self) -> Result<(), SealError> {
-        loop {
-            let records = match self.inner.raft.read().await {
-                Ok(table) => records::read(&*table)?.ok_or(SealError::NotInitialized)?,
-                Err(error) => return Err(SealError::OnlyThisNode(error.to_string())),
-            };
-            let batch = Batch {
-                expectations: vec![Expectation { key: records::epoch_key(), revision: records.epoch_revision }],
-                writes: vec![Write { key: records::epoch_key(), value: Some(records::encode_epoch(records.epoch + 1)) }],
-            };
-            let encoded = batch.encode().map_err(|error| SealError::OnlyThisNode(error.to_string()))?;
-            // A full disk must not keep a cluster open.
-            match self.inner.raft.propose_from_reserve(encoded).await {
-                Ok(_) => return Ok(()),
-                Err(ProposeError::Conflict { .. }) => {}
-                Err(error) => return Err(SealError::OnlyThisNode(error.to_string())),
-            }
-        }
+        self.inner.tasks.spawn(async move { barrier.open_by_static_key().await });
+        Ok(Initialized { shares, cluster_id })
     }
 
     /// Every record, as of now: what was acknowledged anywhere before this call is seen.
@@ -443,20 +337,19 @@ impl Barrier {
     ///
     /// When the call is dropped half-way, the plan may still be carried out.
     pub async fn commit(&self, view: &View, plan: &Plan) -> Result<Index, CommitError> {
-        let mut batch = view.seal(plan, &*self.inner.rng).map_err(|error| match error {
-            ViewError::Sealed => CommitError::Sealed,
-            _ => unreachable!("sealing a plan reads nothing"),
-        })?;
+        let mut batch = self.seal_counted(view, plan).await?;
         batch.expectations.push(view.epoch_expectation()?);
-        let encoded = batch.encode()?;
-        self.inner.raft.propose(encoded).await.map_err(|error| match error {
-            ProposeError::Conflict { .. } => CommitError::Conflict,
-            ProposeError::NoLeader => CommitError::NoLeader,
-            ProposeError::DiskFull => CommitError::DiskFull,
-            ProposeError::Indeterminate(why) => CommitError::Indeterminate(why),
-            ProposeError::Stopped => CommitError::Stopped,
-            ProposeError::Malformed(_) => unreachable!("the batch was encoded here"),
-        })
+        self.inner.raft.propose(batch.encode()?).await.map_err(commit_error)
+    }
+
+    /// Every record and the records in clear, at one state.
+    pub(crate) async fn view_and_records(&self) -> Result<(View, Records), ActError> {
+        if self.is_sealed() {
+            return Err(AccessError::Sealed.into());
+        }
+        let table = self.inner.raft.read().await.map_err(AccessError::from)?;
+        let records = records::read(&*table)?.ok_or(AccessError::Sealed)?;
+        Ok((View::new(table, Arc::clone(self.keys())), records))
     }
 
     /// Borrows the keyring for one call; `None` when sealed.
@@ -478,17 +371,12 @@ impl Barrier {
         members.into_iter().zip(answers).collect()
     }
 
-    fn keys(&self) -> &Arc<Keys> {
+    pub(crate) fn keys(&self) -> &Arc<Keys> {
         &self.inner.changes.keys
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.inner.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn own_progress(&self) -> (u8, String) {
-        let pool = self.pool();
-        (pool.len(), pool.nonce())
+    pub(crate) fn pools(&self) -> MutexGuard<'_, Pools> {
+        self.inner.changes.pools()
     }
 
     /// Whether this node leads, as far as it knows: it may not have heard yet that another one does.
@@ -497,18 +385,18 @@ impl Barrier {
     }
 
     /// The node that counts shares, if it is another one.
-    fn coordinator(&self) -> Option<Arc<Peer>> {
+    pub(crate) fn coordinator(&self) -> Option<Arc<Peer>> {
         let leader = self.inner.raft.status().leader?;
         if leader == self.inner.facts.node_id { None } else { self.inner.raft.peer(&leader) }
     }
 
-    fn other_members(&self) -> Vec<Arc<Peer>> {
+    pub(crate) fn other_members(&self) -> Vec<Arc<Peer>> {
         let others =
             |info: raft::MemberInfo| (info.id != self.inner.facts.node_id).then(|| Arc::new(Peer { id: info.id, member: info.member }));
         self.inner.raft.status().members.into_iter().filter_map(others).collect()
     }
 
-    fn records_here(&self) -> Result<Option<Records>, RecordError> {
+    pub(crate) fn records_here(&self) -> Result<Option<Records>, RecordError> {
         match self.inner.raft.local() {
             Ok(table) => records::read(&*table),
             Err(error) => {
@@ -519,155 +407,11 @@ impl Barrier {
     }
 
     /// The newest records, or this node's own when there is no leader to ask.
-    async fn records(&self) -> Result<Option<Records>, RecordError> {
+    pub(crate) async fn records(&self) -> Result<Option<Records>, RecordError> {
         match self.inner.raft.read().await {
             Ok(table) => records::read(&*table),
             Err(_) => self.records_here(),
         }
-    }
-
-    async fn submit_pool(&self, coordinator: Arc<Peer>) -> Result<peer::Progress, ShareError> {
-        // EXPOSE: shares go to the coordinator, under mutual TLS that ends there.
-        let shares = self.pool().shares().map(|share| Bytes::copy_from_slice(share.expose())).collect();
-        match self.inner.peers.submit(coordinator, peer::SubmitRequest { shares }).await {
-            Ok(progress) => Ok(progress),
-            Err(PeerCallError::Refused(why)) => Err(ShareError::Refused(why)),
-            Err(error @ PeerCallError::Lost(_)) => {
-                tracing::warn!(%error, "hand a share to the coordinator");
-                Err(ShareError::NoCoordinator)
-            }
-        }
-    }
-
-    /// Opens the cluster, if the pool holds a quorum.
-    fn complete(&self, records: &Records) -> Result<(), ShareError> {
-        let Some(shares) = self.pool().take_quorum(records.seal.quorum) else {
-            return Ok(());
-        };
-        let root = records.seal.open(&shares)?;
-        drop(shares);
-        let keyring = Keyring::open(&root, records.seal.cluster_id, &records.keyring)?;
-        if self.is_sealed() {
-            if !self.keys().open(keyring, records.epoch) {
-                return Err(ShareError::SealedMeanwhile);
-            }
-            tracing::info!("unsealed by a quorum of shares");
-        }
-        let root = Arc::new(root);
-        for peer in self.other_members() {
-            let barrier = self.clone();
-            let (root, epoch) = (Arc::clone(&root), records.epoch);
-            self.inner.tasks.spawn(async move { barrier.hand_over(peer, root, epoch).await });
-        }
-        Ok(())
-    }
-
-    /// Hands the root key to a member, again and again until it has taken it, the time is over, or the cluster is sealed.
-    async fn hand_over(&self, peer: Arc<Peer>, root: Arc<RootKey>, epoch: u64) {
-        let attempts = async {
-            while self.keys().epoch().is_some_and(|opened| opened <= epoch) {
-                // EXPOSE: the root key goes to a member of the cluster, under mutual TLS that ends there.
-                let request = peer::HandOverRequest { root_key: Bytes::copy_from_slice(root.expose()), seal_epoch: epoch };
-                match self.inner.peers.hand_over(Arc::clone(&peer), request).await {
-                    Ok(()) => return tracing::info!(peer = %peer.id, "handed the keys over"),
-                    Err(error) => tracing::debug!(peer = %peer.id, %error, "hand the keys over"),
-                }
-                tokio::time::sleep(HAND_OVER_PAUSE).await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = self.inner.stop.cancelled() => {}
-            () = tokio::time::sleep(HAND_OVER_MAX) => tracing::warn!(peer = %peer.id, "it did not take the keys in time and stays sealed"),
-            () = attempts => {}
-        }
-    }
-
-    /// When another node comes to lead, the shares that were entered here go to it.
-    async fn follow_the_coordinator(&self) {
-        let mut known = None;
-        loop {
-            let leader = tokio::select! {
-                biased;
-                () = self.inner.stop.cancelled() => return,
-                leader = self.inner.raft.leader_changed(known.as_ref()) => leader,
-            };
-            if leader == known {
-                // Raft has ended: there will be no other leader.
-                return;
-            }
-            known = leader;
-            if !self.is_sealed() || self.pool().len() == 0 {
-                continue;
-            }
-            let handed = match self.coordinator() {
-                Some(coordinator) => self.submit_pool(coordinator).await.map(drop),
-                None if self.leads() => match self.records_here() {
-                    Ok(Some(records)) => self.complete(&records),
-                    Ok(None) => Ok(()),
-                    Err(error) => Err(error.into()),
-                },
-                None => Ok(()),
-            };
-            if let Err(error) = handed {
-                tracing::warn!(%error, "hand the entered shares to the new coordinator");
-            }
-        }
-    }
-
-    /// What another node asks: takes the shares that were entered there, and opens the cluster once they are a quorum.
-    pub fn peer_submit(&self, request: peer::SubmitRequest) -> Result<peer::Progress, ShareError> {
-        let records = self.records_here()?.ok_or(ShareError::NotInitialized)?;
-        let mut repeated_shares = Vec::new();
-        for bytes in request.shares.iter().take(SUBMITTED_SHARES_MAX) {
-            let share = Share::from_bytes(bytes)?;
-            let number = share.number();
-            if !records.seal.recognises(&share) {
-                return Err(ShareError::Unknown { number });
-            }
-            if !self.pool().add(share) {
-                repeated_shares.push(number.into());
-            }
-        }
-        let before = self.pool().len();
-        self.complete(&records)?;
-        let opened = before > 0 && self.pool().len() == 0;
-        Ok(peer::Progress { repeated_shares, open: opened, ..self.peer_progress() })
-    }
-
-    /// What another node asks: throws the shares away.
-    pub fn peer_reset(&self) -> peer::Progress {
-        self.pool().reset();
-        self.peer_progress()
-    }
-
-    /// What another node asks: how many shares are here.
-    pub fn peer_progress(&self) -> peer::Progress {
-        let (shares, nonce) = self.own_progress();
-        peer::Progress { shares: shares.into(), nonce, open: shares == 0 && !self.is_sealed(), repeated_shares: Vec::new() }
-    }
-
-    /// What the coordinator asks: takes the root key, if it is this cluster's and nobody has sealed it since.
-    pub fn peer_hand_over(&self, caller: &NodeId, request: peer::HandOverRequest) -> Result<(), HandOverError> {
-        let key = Zeroizing::new(<[u8; 32]>::try_from(&request.root_key[..]).map_err(|_| HandOverError::Wrong)?);
-        let root = RootKey::from_bytes(key);
-        let records = self.records_here()?.ok_or(HandOverError::NotYet)?;
-        match request.seal_epoch.cmp(&records.epoch) {
-            Ordering::Less => return Err(HandOverError::Stale),
-            // Taken at its word, an epoch that never was would outlive every seal.
-            Ordering::Greater => return Err(HandOverError::NotYet),
-            Ordering::Equal => {}
-        }
-        records.seal.authenticate(&root).map_err(|_| HandOverError::Wrong)?;
-        let keyring = Keyring::open(&root, records.seal.cluster_id, &records.keyring).map_err(|_| HandOverError::Wrong)?;
-        if self.is_sealed() {
-            if !self.keys().open(keyring, request.seal_epoch) {
-                return Err(HandOverError::Stale);
-            }
-            tracing::info!(from = %caller, "unsealed by the coordinator");
-        }
-        self.pool().reset();
-        Ok(())
     }
 
     /// What another node asks: what this one has to tell of itself.

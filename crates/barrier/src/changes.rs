@@ -1,8 +1,8 @@
-//! What the barrier hears from apply: that the cluster was sealed.
+//! What the barrier hears from apply: that the cluster was sealed, and that the keyring is another one.
 //!
-//! Always: a seal is heard before anybody can learn that it was applied.
+//! Always: both are heard before anybody can learn that they were applied.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use prost::Message;
@@ -11,25 +11,37 @@ use raft::Observer;
 use storage::{Batch, TableView};
 
 use crate::keys::Keys;
+use crate::pool::Pools;
 use crate::records;
 
 /// Hears every applied change, on behalf of one barrier. Made before Raft starts, and given to it.
 pub struct Changes {
     pub(crate) keys: Arc<Keys>,
+    /// The shares that were entered here: a seal throws them away.
+    pools: Mutex<Pools>,
 }
 
 impl Changes {
     /// For a barrier that is sealed.
     pub fn new() -> Arc<Changes> {
-        Arc::new(Changes { keys: Arc::new(Keys::sealed()) })
+        Arc::new(Changes { keys: Arc::new(Keys::sealed()), pools: Mutex::default() })
+    }
+
+    pub(crate) fn pools(&self) -> MutexGuard<'_, Pools> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sealed_at(&self, value: &Bytes) {
         match stored::SealEpoch::decode(value.clone()) {
-            Ok(record) => self.keys.seal_before(record.epoch),
+            Ok(record) => {
+                if self.keys.seal_before(record.epoch) {
+                    self.pools().clear();
+                }
+            }
             Err(error) => {
                 tracing::error!(%error, "the seal epoch is malformed: sealing");
                 self.keys.seal();
+                self.pools().clear();
             }
         }
     }
@@ -38,20 +50,27 @@ impl Changes {
 impl Observer for Changes {
     fn applied(&self, batch: &Batch) {
         for write in &batch.writes {
-            if write.key == records::epoch_key()
-                && let Some(value) = &write.value
-            {
+            let Some(value) = &write.value else { continue };
+            if write.key == records::epoch_key() {
                 self.sealed_at(value);
+            } else if write.key == records::keyring_key() {
+                self.keys.renew(value);
             }
         }
     }
 
     fn replaced(&self, table: &dyn TableView) {
-        match table.get(&records::epoch_key()) {
-            Ok(Some(cell)) => self.sealed_at(&cell.value),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::error!(%error, "the seal epoch cannot be read: sealing");
+        match (table.get(&records::epoch_key()), table.get(&records::keyring_key())) {
+            (Ok(epoch), Ok(keyring)) => {
+                if let Some(epoch) = epoch {
+                    self.sealed_at(&epoch.value);
+                }
+                if let Some(keyring) = keyring {
+                    self.keys.renew(&keyring.value);
+                }
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "the seal epoch or the keyring cannot be read: sealing");
                 self.keys.seal();
             }
         }

@@ -4,9 +4,11 @@
 //! audit values have keys derived from the base key, so that they outlive a rotation of the value keys.
 //! Knows nothing of paths, requests or the log. Nonce rule: NIST SP 800-38D, section 8 (random 96-bit nonces).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::{BufMut, Bytes};
 use crypto::kdf::label;
-use crypto::{AeadKey, MacKey, NameCipher, NameKey, OpenError, Rng, RootKey, SecretBytes, ValueKey, Zeroizing, aead, kdf};
+use crypto::{AeadKey, KeyringKey, MacKey, NameCipher, NameKey, OpenError, Rng, SecretBytes, ValueKey, Zeroizing, aead, kdf};
 use prost::Message;
 use proto::stored;
 use types::{ClusterId, Timestamp};
@@ -19,6 +21,8 @@ use crate::name::Name;
 pub const VALUE_FORMAT: u8 = 1;
 /// The first byte of a sealed batch token.
 pub const BATCH_TOKEN_FORMAT: u8 = 1;
+/// Versions of the value key, at most: at one rotation a day they last for 179 years.
+const KEY_VERSIONS_MAX: usize = 65_536;
 /// Format (1) and key version (4) before nonce, ciphertext and tag, of values and batch tokens.
 const VALUE_HEADER_BYTES: usize = 5;
 /// How much longer a sealed batch token is than its plaintext.
@@ -33,7 +37,11 @@ pub struct Keyring {
     tokens: MacKey,
     credentials: MacKey,
     audit: MacKey,
+    peers: MacKey,
     newest_created: Timestamp,
+    /// How often the newest keys were used here, and how often they may be: what this node has set aside for itself.
+    spent: AtomicU64,
+    allowance: AtomicU64,
 }
 
 /// What may be told of a key.
@@ -48,12 +56,15 @@ pub struct KeyStatus {
 /// Why a stored keyring is none.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
-    /// The root key is not the one that it was sealed with, or it was changed.
+    /// The keyring key is not the one that it was sealed with, or it was changed.
     #[error("the keyring does not open")]
     Sealed(#[from] OpenError),
     /// It opened, and makes no sense.
     #[error("the keyring is malformed: {0}")]
     Malformed(&'static str),
+    /// It has been rotated too often.
+    #[error("the keyring holds {KEY_VERSIONS_MAX} keys, and takes no more")]
+    Full,
 }
 
 /// Why a sealed value is refused.
@@ -71,25 +82,54 @@ pub enum ValueError {
 }
 
 impl Keyring {
-    /// Draws a new keyring and seals it under the root key.
-    pub fn generate(root: &RootKey, cluster: ClusterId, now: Timestamp, rng: &dyn Rng) -> (Keyring, Vec<u8>) {
-        // EXPOSE: both keys go into the record that the root key encrypts.
+    /// Draws a new keyring and seals it under the keyring key.
+    pub fn generate(keyring_key: &KeyringKey, cluster: ClusterId, now: Timestamp, rng: &dyn Rng) -> (Keyring, Vec<u8>) {
+        // EXPOSE: both keys go into the record that the keyring key encrypts.
         let record = StoredKeyring(stored::Keyring {
             value_keys: vec![stored::KeyVersion { version: 1, key: ValueKey::generate(rng).expose().to_vec(), created_ms: now.0 }],
             base_key: crypto::rng::generate_bytes::<32>(rng).to_vec(),
         });
-        let plaintext = Zeroizing::new(record.0.encode_to_vec());
-        let sealed = aead::seal(&root.derive_aead_key(label::KEYRING, b""), rng, cluster.0.as_bytes(), &plaintext);
+        let sealed = record.seal(keyring_key, cluster, rng);
         let keyring = Keyring::from_record(&record).expect("a keyring just made is well formed");
         (keyring, sealed)
     }
 
     /// Opens a stored keyring.
-    pub fn open(root: &RootKey, cluster: ClusterId, sealed: &[u8]) -> Result<Keyring, KeyringError> {
-        let plaintext = aead::open(&root.derive_aead_key(label::KEYRING, b""), cluster.0.as_bytes(), sealed)?;
-        // EXPOSE: decoded into a record that wipes itself.
-        let record = stored::Keyring::decode(plaintext.expose()).map_err(|_| KeyringError::Malformed("not a keyring"))?;
-        Keyring::from_record(&StoredKeyring(record))
+    pub fn open(keyring_key: &KeyringKey, cluster: ClusterId, sealed: &[u8]) -> Result<Keyring, KeyringError> {
+        Keyring::from_record(&StoredKeyring::open(keyring_key, cluster, sealed)?)
+    }
+
+    /// The stored keyring with one more value key, which is the newest.
+    pub(crate) fn rotated(
+        keyring_key: &KeyringKey,
+        cluster: ClusterId,
+        sealed: &[u8],
+        now: Timestamp,
+        rng: &dyn Rng,
+    ) -> Result<Vec<u8>, KeyringError> {
+        let mut record = StoredKeyring::open(keyring_key, cluster, sealed)?;
+        if record.0.value_keys.len() >= KEY_VERSIONS_MAX {
+            return Err(KeyringError::Full);
+        }
+        let version = u32::try_from(record.0.value_keys.len() + 1).expect("bounded just above");
+        // A Vec that grew would leave its keys behind.
+        let mut keys = Vec::with_capacity(record.0.value_keys.len() + 1);
+        keys.append(&mut record.0.value_keys);
+        // EXPOSE: the key goes into the record that the keyring key encrypts.
+        keys.push(stored::KeyVersion { version, key: ValueKey::generate(rng).expose().to_vec(), created_ms: now.0 });
+        record.0.value_keys = keys;
+        Ok(record.seal(keyring_key, cluster, rng))
+    }
+
+    /// The stored keyring under another keyring key.
+    pub(crate) fn resealed(
+        from: &KeyringKey,
+        to: &KeyringKey,
+        cluster: ClusterId,
+        sealed: &[u8],
+        rng: &dyn Rng,
+    ) -> Result<Vec<u8>, KeyringError> {
+        Ok(StoredKeyring::open(from, cluster, sealed)?.seal(to, cluster, rng))
     }
 
     fn from_record(record: &StoredKeyring) -> Result<Keyring, KeyringError> {
@@ -115,13 +155,39 @@ impl Keyring {
             tokens: MacKey::new(&kdf::derive_key(&base, label::TOKEN, b"")),
             credentials: MacKey::new(&kdf::derive_key(&base, label::CREDENTIAL, b"")),
             audit: MacKey::new(&kdf::derive_key(&base, label::AUDIT, b"")),
+            peers: MacKey::new(&kdf::derive_key(&base, label::PEER_PROOF, b"")),
             newest_created: record.0.value_keys.last().map(|key| Timestamp(key.created_ms)).unwrap_or_default(),
+            spent: AtomicU64::new(0),
+            allowance: AtomicU64::new(0),
         })
     }
 
     /// The value key that encrypts what is written now.
     pub fn newest(&self) -> KeyStatus {
         KeyStatus { version: u32::try_from(self.values.len()).expect("fewer than 2^32 rotations"), created: self.newest_created }
+    }
+
+    /// Claims `count` encryptions under the newest key of what was set aside for this node; false, and none, when that is used up.
+    pub(crate) fn claim(&self, count: u64) -> bool {
+        let allowance = self.allowance.load(Ordering::Acquire);
+        let claimed = |spent: u64| spent.checked_add(count).filter(|spent| *spent <= allowance);
+        self.spent.fetch_update(Ordering::AcqRel, Ordering::Acquire, claimed).is_ok()
+    }
+
+    /// Lets this node encrypt so often more under key `version`, if that is still the newest.
+    pub(crate) fn allow(&self, version: u32, count: u64) {
+        if self.newest().version == version {
+            self.allowance.fetch_add(count, Ordering::AcqRel);
+        }
+    }
+
+    /// Goes on with the count of `before`, if its newest key is this one's.
+    pub(crate) fn follow(self, before: &Keyring) -> Keyring {
+        if self.newest() == before.newest() {
+            self.spent.store(before.spent.load(Ordering::Acquire), Ordering::Release);
+            self.allowance.store(before.allowance.load(Ordering::Acquire), Ordering::Release);
+        }
+        self
     }
 
     /// The storage key of `name`.
@@ -148,6 +214,8 @@ impl Keyring {
     /// Seals what a batch token holds: format ‖ key version ‖ nonce ‖ ciphertext ‖ tag, under a key of its own for each version of the
     /// value key. It opens as long as that version is kept.
     pub fn seal_batch_token(&self, plaintext: &[u8], rng: &dyn Rng) -> Vec<u8> {
+        // Not claimed beforehand, since nothing waits for it; the next claim pays for it.
+        self.spent.fetch_add(1, Ordering::AcqRel);
         seal_versioned(&self.batch_tokens, BATCH_TOKEN_FORMAT, b"", plaintext, rng)
     }
 
@@ -170,6 +238,16 @@ impl Keyring {
             message.put_slice(part);
         }
         self.credentials.tag(&message)
+    }
+
+    /// How an open node shows another one that it has the keyring: HMAC-SHA256 over both ids, each behind its length (u32, big-endian).
+    pub(crate) fn peer_proof(&self, asker: &str, asked: &str) -> [u8; 32] {
+        let mut message = Vec::with_capacity(8 + asker.len() + asked.len());
+        for id in [asker, asked] {
+            message.put_u32(u32::try_from(id.len()).expect("node ids are short"));
+            message.put_slice(id.as_bytes());
+        }
+        self.peers.tag(&message)
     }
 
     /// How a secret string shows in an audit record: HMAC-SHA256 by a key of the device.
@@ -212,6 +290,19 @@ fn associated_data(format: u8, version: u32, key: &[u8]) -> Vec<u8> {
 /// A decoded keyring record, wiped on drop.
 struct StoredKeyring(stored::Keyring);
 
+impl StoredKeyring {
+    fn open(keyring_key: &KeyringKey, cluster: ClusterId, sealed: &[u8]) -> Result<StoredKeyring, KeyringError> {
+        let plaintext = aead::open(&keyring_key.derive_aead_key(label::KEYRING, b""), cluster.0.as_bytes(), sealed)?;
+        // EXPOSE: decoded into a record that wipes itself.
+        stored::Keyring::decode(plaintext.expose()).map(StoredKeyring).map_err(|_| KeyringError::Malformed("not a keyring"))
+    }
+
+    fn seal(&self, keyring_key: &KeyringKey, cluster: ClusterId, rng: &dyn Rng) -> Vec<u8> {
+        let plaintext = Zeroizing::new(self.0.encode_to_vec());
+        aead::seal(&keyring_key.derive_aead_key(label::KEYRING, b""), rng, cluster.0.as_bytes(), &plaintext)
+    }
+}
+
 impl Drop for StoredKeyring {
     fn drop(&mut self) {
         self.0.base_key.zeroize();
@@ -228,20 +319,41 @@ mod tests {
 
     use super::*;
 
-    fn keyring(seed: u64) -> (Keyring, RootKey, Vec<u8>) {
+    fn keyring(seed: u64) -> (Keyring, KeyringKey, Vec<u8>) {
         let rng = SeededRng::dangerous_from_seed(seed);
-        let root = RootKey::generate(&rng);
-        let (keyring, sealed) = Keyring::generate(&root, ClusterId(Uuid::nil()), Timestamp(0), &rng);
-        (keyring, root, sealed)
+        let key = KeyringKey::generate(&rng);
+        let (keyring, sealed) = Keyring::generate(&key, ClusterId(Uuid::nil()), Timestamp(0), &rng);
+        (keyring, key, sealed)
     }
 
     #[test]
-    fn a_stored_keyring_opens_with_its_root_key_and_cluster_only() {
-        let (made, root, sealed) = keyring(1);
-        let opened = Keyring::open(&root, ClusterId(Uuid::nil()), &sealed).unwrap();
+    fn after_a_rotation_old_values_open_and_new_ones_are_under_the_new_key() {
+        let rng = SeededRng::dangerous_from_seed(3);
+        let (first, key, sealed) = keyring(1);
+        let place = first.seal_name(&Name::new("a"));
+        let old = first.seal_value(&place, b"old", &rng);
+        let rotated = Keyring::rotated(&key, ClusterId(Uuid::nil()), &sealed, Timestamp(7), &rng).unwrap();
+        let second = Keyring::open(&key, ClusterId(Uuid::nil()), &rotated).unwrap();
+        assert_eq!(second.newest(), KeyStatus { version: 2, created: Timestamp(7) });
+        assert_eq!(second.open_value(&place, &old).unwrap().expose(), b"old");
+        let new = second.seal_value(&place, b"new", &rng);
+        assert_eq!(second.open_value(&place, &new).unwrap().expose(), b"new");
+        assert!(matches!(first.open_value(&place, &new), Err(ValueError::KeyVersion(2))), "the old keyring has no such key");
+        assert_eq!((second.seal_name(&Name::new("a")), second.token_tag(b"t")), (place, first.token_tag(b"t")), "names and tokens stay");
+
+        let other = KeyringKey::generate(&rng);
+        let resealed = Keyring::resealed(&key, &other, ClusterId(Uuid::nil()), &rotated, &rng).unwrap();
+        assert!(Keyring::open(&key, ClusterId(Uuid::nil()), &resealed).is_err());
+        assert_eq!(Keyring::open(&other, ClusterId(Uuid::nil()), &resealed).unwrap().newest(), second.newest());
+    }
+
+    #[test]
+    fn a_stored_keyring_opens_with_its_key_and_cluster_only() {
+        let (made, key, sealed) = keyring(1);
+        let opened = Keyring::open(&key, ClusterId(Uuid::nil()), &sealed).unwrap();
         assert_eq!(made.token_tag(b"t"), opened.token_tag(b"t"));
-        assert!(Keyring::open(&keyring(2).1, ClusterId(Uuid::nil()), &sealed).is_err(), "another root key");
-        assert!(Keyring::open(&root, ClusterId(Uuid::max()), &sealed).is_err(), "another cluster");
+        assert!(Keyring::open(&keyring(2).1, ClusterId(Uuid::nil()), &sealed).is_err(), "another key");
+        assert!(Keyring::open(&key, ClusterId(Uuid::max()), &sealed).is_err(), "another cluster");
     }
 
     #[test]

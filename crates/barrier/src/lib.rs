@@ -3,6 +3,7 @@
 //!
 //! Knows nothing of mounts, tokens or HTTP.
 
+mod attempt;
 mod barrier;
 mod cache;
 mod changes;
@@ -10,20 +11,29 @@ mod key;
 mod keyring;
 mod keys;
 mod name;
+mod opening;
 mod peers;
 mod plan;
 mod pool;
 mod records;
+mod rotation;
+mod seals;
 pub mod testing;
 mod view;
 
-pub use barrier::{AccessError, Barrier, CommitError, HandOverError, InitError, Initialized, NodeFacts, SealError, SealStatus, ShareError};
+pub use attempt::{Act, ActError, Attempt, AttemptStatus, DETAILS_BYTES_MAX, KnownShare, NewShares, Proof, SealsStatus, Step, Verified};
+pub use barrier::{AccessError, Barrier, CommitError, InitError, Initialized, NodeFacts, Opening, Parts, SealStatus};
 pub use cache::{Cache, Cached};
 pub use changes::Changes;
 pub use key::{AREA_CLEAR, AREA_SEALED};
 pub use keyring::{BATCH_TOKEN_FORMAT, BATCH_TOKEN_OVERHEAD_BYTES, KeyStatus, Keyring, KeyringError, VALUE_FORMAT, ValueError};
 pub use name::Name;
+pub use opening::{HandOverError, KeyRefusal, SealError, SealedNode, ShareError};
 pub use peers::{CeremonyPeers, CeremonyService, GrpcCeremonyPeers, PeerCallError};
 pub use plan::{Plan, SealedKey};
-pub use records::{RecordError, UnsealError};
+pub use records::RecordError;
+pub use rotation::{INTERVAL_MIN, NewestKey, OPERATIONS_MAX, OPERATIONS_MIN, PolicyError, RotateError, RotationPolicy};
+pub use seals::{
+    HOLDER_NAME_BYTES_MAX, Holder, NewSplit, STATIC_SEALS_MAX, SplitError, SplitStatus, StaticKey, StaticSealStatus, UnsealError,
+};
 pub use view::{CHILDREN_MAX, Child, Found, View, ViewError};

@@ -33,11 +33,17 @@ pub enum PeerCallError {
 pub trait CeremonyPeers: Send + Sync + 'static {
     /// Hands shares to the coordinator.
     fn submit(&self, to: Arc<Peer>, request: peer::SubmitRequest) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>>;
-    /// Throws a node's shares away.
-    fn reset(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>>;
-    /// How far the ceremony has come.
-    fn progress(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>>;
-    /// Hands the root key to a sealed member.
+    /// Throws a node's shares for one purpose away.
+    fn reset(&self, to: Arc<Peer>, purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>>;
+    /// How far a ceremony has come.
+    fn progress(&self, to: Arc<Peer>, purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>>;
+    /// Asks an open member for the key of the keyring.
+    fn keyring_key(
+        &self,
+        to: Arc<Peer>,
+        request: peer::KeyringKeyRequest,
+    ) -> BoxFuture<'static, Result<peer::KeyringKeyResponse, PeerCallError>>;
+    /// Hands the keys to a sealed member.
     fn hand_over(&self, to: Arc<Peer>, request: peer::HandOverRequest) -> BoxFuture<'static, Result<(), PeerCallError>>;
     /// What a node tells of itself.
     fn status(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::MemberStatus, PeerCallError>>;
@@ -84,12 +90,20 @@ impl CeremonyPeers for GrpcCeremonyPeers {
         self.call(&to, |mut client| async move { client.submit(request).await })
     }
 
-    fn reset(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        self.call(&to, |mut client| async move { client.reset(peer::ResetRequest {}).await })
+    fn reset(&self, to: Arc<Peer>, purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
+        self.call(&to, |mut client| async move { client.reset(peer::ResetRequest { purpose: Some(purpose) }).await })
     }
 
-    fn progress(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        self.call(&to, |mut client| async move { client.watch(peer::ProgressRequest {}).await })
+    fn progress(&self, to: Arc<Peer>, purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
+        self.call(&to, |mut client| async move { client.watch(peer::ProgressRequest { purpose: Some(purpose) }).await })
+    }
+
+    fn keyring_key(
+        &self,
+        to: Arc<Peer>,
+        request: peer::KeyringKeyRequest,
+    ) -> BoxFuture<'static, Result<peer::KeyringKeyResponse, PeerCallError>> {
+        self.call(&to, |mut client| async move { client.keyring_key(request).await })
     }
 
     fn hand_over(&self, to: Arc<Peer>, request: peer::HandOverRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {
@@ -125,18 +139,24 @@ impl Ceremony for CeremonyService {
 
     async fn reset(&self, request: Request<peer::ResetRequest>) -> Result<Response<peer::Progress>, Status> {
         self.admission.admit(&request)?;
-        Ok(Response::new(self.barrier.peer_reset()))
+        Ok(Response::new(self.barrier.peer_reset(request.get_ref())))
     }
 
     async fn watch(&self, request: Request<peer::ProgressRequest>) -> Result<Response<peer::Progress>, Status> {
         self.admission.admit(&request)?;
-        Ok(Response::new(self.barrier.peer_progress()))
+        Ok(Response::new(self.barrier.peer_watch(request.get_ref())))
     }
 
     async fn hand_over(&self, request: Request<peer::HandOverRequest>) -> Result<Response<peer::HandOverResponse>, Status> {
         let caller = self.admission.admit(&request)?;
-        let accepted = self.barrier.peer_hand_over(&caller, request.into_inner());
+        let accepted = self.barrier.peer_hand_over(&caller, request.get_ref());
         accepted.map(|()| Response::new(peer::HandOverResponse {})).map_err(|error| Status::failed_precondition(error.to_string()))
+    }
+
+    async fn keyring_key(&self, request: Request<peer::KeyringKeyRequest>) -> Result<Response<peer::KeyringKeyResponse>, Status> {
+        let caller = self.admission.admit(&request)?;
+        let given = self.barrier.peer_keyring_key(&caller, request.get_ref());
+        given.map(Response::new).map_err(|error| Status::failed_precondition(error.to_string()))
     }
 
     async fn status(&self, request: Request<peer::MemberStatusRequest>) -> Result<Response<peer::MemberStatus>, Status> {

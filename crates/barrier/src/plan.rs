@@ -63,6 +63,11 @@ impl Plan {
         self.writes.len() + self.erased.len()
     }
 
+    /// How many values it encrypts.
+    pub(crate) fn encryptions(&self) -> u64 {
+        self.writes.iter().filter(|(_, value)| value.is_some()).count() as u64
+    }
+
     /// The same plan, seen from further out: every name continues `root`.
     #[must_use]
     pub fn below(self, root: &Name) -> Plan {

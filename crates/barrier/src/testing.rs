@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crypto::{RootKey, SeededRng};
+use crypto::{KeyringKey, SeededRng};
 use storage::{Change, Committed, MemoryTable, Outcome, Table};
 use types::{ClusterId, Index, Position, Revision, Term, Timestamp};
 use uuid::Uuid;
@@ -24,9 +24,10 @@ impl MemoryBarrier {
     /// Empty, with keys from `seed`.
     pub fn new(seed: u64) -> MemoryBarrier {
         let rng = SeededRng::dangerous_from_seed(seed);
-        let (keyring, _) = Keyring::generate(&RootKey::generate(&rng), ClusterId(Uuid::nil()), Timestamp(0), &rng);
+        let (key, cluster) = (KeyringKey::generate(&rng), ClusterId(Uuid::nil()));
+        let (keyring, _) = Keyring::generate(&key, cluster, Timestamp(0), &rng);
         let keys = Arc::new(Keys::sealed());
-        assert!(keys.open(keyring, 1), "never sealed");
+        assert!(keys.open(keyring, key, cluster, 1), "never sealed");
         MemoryBarrier { table: MemoryTable::new(), keys, rng, next: std::sync::Mutex::new(1) }
     }
 

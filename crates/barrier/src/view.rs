@@ -117,7 +117,7 @@ impl View {
             let Some(cell) = cell else {
                 return Ok(Found { revision: Revision::ABSENT, value: None });
             };
-            let value = keyring.open_value(&key, &cell.value).map_err(ViewError::Value)?;
+            let value = keyring.open_value(&key, &cell.value).map_err(unopened)?;
             Ok(Found { revision: cell.revision, value: Some(value) })
         })
     }
@@ -138,7 +138,7 @@ impl View {
             {
                 return Ok(Cached { revision: known.revision, value: Some(known.value) });
             }
-            let opened = keyring.open_value(&key, &cell.value).map_err(ViewError::Value)?;
+            let opened = keyring.open_value(&key, &cell.value).map_err(unopened)?;
             // EXPOSE: the record is decoded.
             let value = Arc::new(decode(opened.expose()).ok_or(ViewError::Malformed)?);
             cache.keep(name, Entry { key, revision: cell.revision, value: Arc::clone(&value) });
@@ -264,8 +264,22 @@ impl View {
         self.with(|keyring| Ok(seal_plan(keyring, &self.root, plan, rng)))
     }
 
+    /// As [`View::seal`], within what this node may encrypt; `None`, and nothing is encrypted, when that is used up.
+    pub(crate) fn seal_claimed(&self, plan: &Plan, rng: &dyn crypto::Rng) -> Result<Option<Batch>, ViewError> {
+        self.with(|keyring| Ok(keyring.claim(plan.encryptions()).then(|| seal_plan(keyring, &self.root, plan, rng))))
+    }
+
     fn with<T>(&self, act: impl FnOnce(&Keyring) -> Result<T, ViewError>) -> Result<T, ViewError> {
         self.keys.with(act).ok_or(ViewError::Sealed)?
+    }
+}
+
+/// A value under a key that this node has not got yet (a rekey and then a rotation came while no peer could be asked) is as closed to it as
+/// if the node were sealed. Every other fault is one of the record.
+fn unopened(error: ValueError) -> ViewError {
+    match error {
+        ValueError::KeyVersion(_) => ViewError::Sealed,
+        ValueError::Sealed(_) | ValueError::Format(_) => ViewError::Value(error),
     }
 }
 

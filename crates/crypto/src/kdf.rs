@@ -10,10 +10,16 @@ use crate::secret::wipe_stack;
 
 /// What each derived key is for. One use, one label; a label is never given another meaning, since stored records depend on it.
 pub mod label {
-    /// AES-256-GCM over the keyring, under the root key.
+    /// The keyring key, under the root key.
+    pub const KEYRING_KEY: &str = "conclave/keyring-key/v1";
+    /// AES-256-GCM over the keyring, under the keyring key.
     pub const KEYRING: &str = "conclave/keyring/aead/v1";
     /// AES-256-GCM over the root key, under a seal key.
     pub const ROOT: &str = "conclave/root/aead/v1";
+    /// AES-256-GCM over the root key in force, under the one that is to follow it.
+    pub const ROOT_IN_FORCE: &str = "conclave/root-in-force/aead/v1";
+    /// HMAC-SHA256 by which an open node proves that it is one, under the keyring's base key.
+    pub const PEER_PROOF: &str = "conclave/peer-proof/hmac/v1";
     /// AES-256-GCM over values, under a value key.
     pub const VALUE: &str = "conclave/value/aead/v1";
     /// AES-256-SIV over names (64 bytes).

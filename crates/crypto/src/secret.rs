@@ -180,8 +180,12 @@ macro_rules! root_of_keys {
 }
 
 key! {
-    /// Encrypts the keyring.
+    /// What each seal wraps: the root of all keys. Only a ceremony holds it, and only until it is done.
     RootKey, 32
+}
+key! {
+    /// Encrypts the keyring, and authenticates the seal records. Derived from the root key; an open node keeps it.
+    KeyringKey, 32
 }
 key! {
     /// What the shares combine to: wraps the root key.
@@ -205,10 +209,18 @@ key! {
 }
 
 root_of_keys!(RootKey);
+root_of_keys!(KeyringKey);
 root_of_keys!(SealKey);
 root_of_keys!(ValueKey);
 root_of_keys!(TokenKey);
 root_of_keys!(AuditKey);
+
+impl RootKey {
+    /// The key of the keyring.
+    pub fn derive_keyring_key(&self) -> KeyringKey {
+        KeyringKey::with_bytes(|key| kdf::derive_into(self.expose(), kdf::label::KEYRING_KEY, b"", key))
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -188,7 +188,16 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     })
     .await?;
     let own = NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
-    let barrier = Barrier::start(raft.clone(), changes, peer_side.ceremony, Arc::clone(&rng), Arc::clone(&clock), own);
+    let barrier = Barrier::start(barrier::Parts {
+        raft: raft.clone(),
+        changes,
+        peers: peer_side.ceremony,
+        rng: Arc::clone(&rng),
+        clock: Arc::clone(&clock),
+        facts: own,
+        opening: barrier::Opening::default(),
+        operations_max: None,
+    });
     if let Some((cluster, found)) = barrier.status().await?.cluster {
         if found != config.cluster_name {
             let wanted = config.cluster_name.clone();

@@ -64,11 +64,19 @@ impl CeremonyPeers for Alone {
         nobody_for_ceremony()
     }
 
-    fn reset(&self, _to: Arc<Peer>) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
+    fn reset(&self, _to: Arc<Peer>, _purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
         nobody_for_ceremony()
     }
 
-    fn progress(&self, _to: Arc<Peer>) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
+    fn progress(&self, _to: Arc<Peer>, _purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
+        nobody_for_ceremony()
+    }
+
+    fn keyring_key(
+        &self,
+        _to: Arc<Peer>,
+        _request: peer::KeyringKeyRequest,
+    ) -> BoxFuture<'static, Result<peer::KeyringKeyResponse, PeerCallError>> {
         nobody_for_ceremony()
     }
 

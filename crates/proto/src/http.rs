@@ -71,6 +71,9 @@ pub struct UnsealRequest {
     /// Throw the progress away.
     #[serde(default)]
     pub reset: bool,
+    /// Make the static seals those of the configuration, once the shares open the cluster.
+    #[serde(default)]
+    pub migrate: bool,
 }
 
 /// `GET sys/seal-status`, and the answer to `PUT sys/unseal`.

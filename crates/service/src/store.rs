@@ -40,7 +40,7 @@ impl Store for Barrier {
     }
 
     async fn seal(&self) -> Result<(), String> {
-        Barrier::seal(self).await.map_err(|error| format!("{error}; seal the other nodes once there is a quorum, or stop them"))
+        Barrier::seal(self).await.map(drop).map_err(|error| format!("{error}; seal the other nodes once there is a quorum, or stop them"))
     }
 
     async fn members(&self, now: Timestamp) -> HaStatus {

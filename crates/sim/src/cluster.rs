@@ -105,7 +105,7 @@ impl Cluster {
                 plan
             };
             let stuck = |why: &dyn std::fmt::Display| Violation::new(Invariant::ServesAgainWhenHealed, format_args!("init: {why}"));
-            match timeout_at(deadline, life.barrier.initialize(quorum, "simulated", found)).await {
+            match timeout_at(deadline, life.barrier.initialize(&barrier::NewSplit::nameless(quorum), "simulated", found)).await {
                 Ok(Ok(initialized)) => break (initialized.shares, token.expect("initialised with what was found")),
                 Err(elapsed) => return Err(stuck(&elapsed)),
                 Ok(Err(error)) if Instant::now() > deadline => return Err(stuck(&error)),
@@ -157,7 +157,7 @@ impl Cluster {
             }
             let life = self.dice.pick(&sealed);
             let share = Share::from_bytes(&self.shares[share]).expect("it was a share at init");
-            let entered = timeout_at(deadline, life.barrier.enter_share(share)).await;
+            let entered = timeout_at(deadline, life.barrier.enter_share(share, false)).await;
             if Instant::now() >= deadline {
                 let why = format!("{} nodes stay sealed; the last answer was {:?}", sealed.len(), entered.map(|it| it.map(|_| ())));
                 return Err(Violation::new(Invariant::QuorumOpensEveryNode, why));

@@ -114,7 +114,16 @@ impl Node {
         })
         .await?;
         let facts = NodeFacts { node_id: self.id.clone(), api_address: address(&self.id), version: "simulated".into() };
-        let barrier = Barrier::start(raft.clone(), changes, peers, Arc::clone(&rng), Arc::clone(&clock) as Arc<dyn types::Clock>, facts);
+        let barrier = Barrier::start(barrier::Parts {
+            raft: raft.clone(),
+            changes,
+            peers,
+            rng: Arc::clone(&rng),
+            clock: Arc::clone(&clock) as Arc<dyn types::Clock>,
+            facts,
+            opening: barrier::Opening::default(),
+            operations_max: None,
+        });
         if let Some((cluster, _)) = barrier.status().await?.cluster {
             data_dir.bind_cluster(cluster)?;
         }

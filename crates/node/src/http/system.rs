@@ -1,7 +1,7 @@
 //! The few routes that work while sealed, without a token: init, unseal, seal status, health, leader.
 
 use axum::response::Response;
-use barrier::{InitError, SealStatus, ShareError};
+use barrier::{InitError, NewSplit, SealStatus, ShareError};
 use crypto::{Quorum, SecretBytes, Share, Zeroizing};
 use engine::route::{Access, Field, FieldKind, Method, Route};
 use http::StatusCode;
@@ -102,6 +102,11 @@ pub(crate) static ROUTES: &[Route<Act>] = &[
             fields: &[
                 Field::optional("key", FieldKind::Text, "The share, hex or base64; with reset the proof that a holder asks."),
                 Field::optional("reset", FieldKind::Boolean, "Throws the progress away."),
+                Field::optional(
+                    "migrate",
+                    FieldKind::Boolean,
+                    "Makes the static seals those of the configuration, once the cluster opens.",
+                ),
             ],
             query: &[],
             handler: Act::Unseal,
@@ -178,7 +183,7 @@ fn seal_status(edge: &Edge, status: &SealStatus) -> body::SealStatus {
         version: edge.facts.api_version().into(),
         build_date: source_date(),
         commit_date: source_date(),
-        migration: false,
+        migration: status.migration,
         cluster_name: name,
         cluster_id: id,
         recovery_seal: false,
@@ -232,12 +237,13 @@ async fn init(edge: &Edge, bytes: &SecretBytes) -> Result<Response, Failure> {
         root_token = Some(token);
         plan
     };
-    let initialized = edge.barrier.initialize(quorum, &edge.cluster_name, found).await.map_err(|error| match error {
-        InitError::AlreadyInitialized => Failure::Ceremony("Vault is already initialized".into()),
-        InitError::NoLeader => Failure::Unavailable("no leader with a quorum: start the other nodes, then init again".into()),
-        InitError::DiskFull => Failure::Unavailable("the disk is almost full: make room on the nodes' disks, then init again".into()),
-        InitError::Record(_) | InitError::Failed(_) => internal(&error),
-    })?;
+    let initialized =
+        edge.barrier.initialize(&NewSplit::nameless(quorum), &edge.cluster_name, found).await.map_err(|error| match error {
+            InitError::AlreadyInitialized => Failure::Ceremony("Vault is already initialized".into()),
+            InitError::NoLeader => Failure::Unavailable("no leader with a quorum: start the other nodes, then init again".into()),
+            InitError::DiskFull => Failure::Unavailable("the disk is almost full: make room on the nodes' disks, then init again".into()),
+            InitError::Record(_) | InitError::Failed(_) => internal(&error),
+        })?;
     let root_token = root_token.expect("an initialized cluster was founded");
     // The answer is the only place that ever shows them; it is not traced.
     let answer = body::InitResponse {
@@ -262,7 +268,8 @@ async fn unseal(edge: &Edge, bytes: &SecretBytes) -> Result<Response, Failure> {
         }));
     }
     let share = Share::parse_text(&text).map_err(|error| Failure::Ceremony(format!("'key' is no share: {error}")))?;
-    let done = if request.reset { edge.barrier.reset_ceremony(&share).await } else { edge.barrier.enter_share(share).await };
+    let done =
+        if request.reset { edge.barrier.reset_ceremony(&share).await } else { edge.barrier.enter_share(share, request.migrate).await };
     let status = done.map_err(|error| share_failure(&error))?;
     Ok(render::json(StatusCode::OK, &seal_status(edge, &status)))
 }
@@ -270,12 +277,15 @@ async fn unseal(edge: &Edge, bytes: &SecretBytes) -> Result<Response, Failure> {
 fn share_failure(error: &ShareError) -> Failure {
     match error {
         ShareError::NotInitialized
-        | ShareError::Unknown { .. }
+        | ShareError::OtherCluster { .. }
+        | ShareError::OtherSplit { .. }
+        | ShareError::WrongSplit { .. }
+        | ShareError::UnknownPurpose
         | ShareError::Repeated { .. }
         | ShareError::Malformed(_)
         | ShareError::SealedMeanwhile
         | ShareError::Refused(_) => Failure::Ceremony(error.to_string()),
-        ShareError::NoCoordinator => Failure::Unavailable(error.to_string()),
+        ShareError::NoCoordinator | ShareError::NotHandedOn => Failure::Unavailable(error.to_string()),
         ShareError::Unseal(_) | ShareError::Keyring(_) | ShareError::Record(_) => internal(error),
     }
 }

@@ -221,18 +221,29 @@ impl CeremonyPeers for SimPeers {
         self.ceremony(&to, "submit", request, |endpoint, request| endpoint.barrier.peer_submit(request))
     }
 
-    fn reset(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        self.ceremony(&to, "reset", peer::ResetRequest {}, |endpoint, _| Ok::<_, Infallible>(endpoint.barrier.peer_reset()))
+    fn reset(&self, to: Arc<Peer>, purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
+        let request = peer::ResetRequest { purpose: Some(purpose) };
+        self.ceremony(&to, "reset", request, |endpoint, request| Ok::<_, Infallible>(endpoint.barrier.peer_reset(&request)))
     }
 
-    fn progress(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        self.ceremony(&to, "progress", peer::ProgressRequest {}, |endpoint, _| Ok::<_, Infallible>(endpoint.barrier.peer_progress()))
+    fn progress(&self, to: Arc<Peer>, purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
+        let request = peer::ProgressRequest { purpose: Some(purpose) };
+        self.ceremony(&to, "progress", request, |endpoint, request| Ok::<_, Infallible>(endpoint.barrier.peer_watch(&request)))
+    }
+
+    fn keyring_key(
+        &self,
+        to: Arc<Peer>,
+        request: peer::KeyringKeyRequest,
+    ) -> BoxFuture<'static, Result<peer::KeyringKeyResponse, PeerCallError>> {
+        let caller = self.from.clone();
+        self.ceremony(&to, "keyring_key", request, move |endpoint, request| endpoint.barrier.peer_keyring_key(&caller, &request))
     }
 
     fn hand_over(&self, to: Arc<Peer>, request: peer::HandOverRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {
         let caller = self.from.clone();
         let handed = self.ceremony(&to, "hand_over", request, move |endpoint, request| {
-            endpoint.barrier.peer_hand_over(&caller, request).map(|()| peer::HandOverResponse {})
+            endpoint.barrier.peer_hand_over(&caller, &request).map(|()| peer::HandOverResponse {})
         });
         async move { handed.await.map(drop) }.boxed()
     }
