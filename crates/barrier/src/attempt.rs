@@ -25,6 +25,7 @@ use crate::plan::Plan;
 use crate::pool::Purpose;
 use crate::records::{self, RecordError, Records};
 use crate::seals::{NewSplit, Seals, Split, SplitStatus, StaticSealStatus, UnsealError};
+use crate::verified::Times;
 use crate::view::{View, ViewError};
 
 /// What the details of an attempt may take, in bytes.
@@ -491,9 +492,18 @@ impl Barrier {
     /// The seals as they are.
     pub async fn seals(&self) -> Result<SealsStatus, ActError> {
         let records = self.records().await?.ok_or(AccessError::Sealed)?;
-        let seals = &records.seals;
-        let shamir = seals.status_of(Split::InForce).expect("parsed seals have shares");
-        Ok(SealsStatus { shamir, next: seals.status_of(Split::Next), static_seals: seals.static_seals() })
+        let (seals, times) = (&records.seals, self.times().await);
+        let shamir = seals.status_of(Split::InForce).expect("parsed seals have shares").with_times(&times);
+        let next = seals.status_of(Split::Next).map(|next| next.with_times(&times));
+        Ok(SealsStatus { shamir, next, static_seals: seals.static_seals() })
+    }
+
+    /// When which share was last seen; nothing while the node is sealed.
+    async fn times(&self) -> Times {
+        match self.view().await {
+            Ok(view) => crate::verified::read(&view).map(|(_, times)| times).unwrap_or_default(),
+            Err(_) => Times::new(),
+        }
     }
 
     /// Which share it is, if it is one of this cluster's. It is kept nowhere.
@@ -504,6 +514,7 @@ impl Barrier {
             crate::seals::Unrecognised::OtherCluster => ShareError::OtherCluster { number },
             crate::seals::Unrecognised::OtherSplit => ShareError::OtherSplit { number },
         })?;
+        self.note_verified(&records.seals, &recognised);
         Ok(KnownShare { number, holder: recognised.holder, is_next: recognised.split == Split::Next, digest: recognised.digest })
     }
 

@@ -23,6 +23,7 @@ use crate::pool::{Pools, Purpose};
 use crate::records::{self, RecordError, Records};
 use crate::rotation::commit_error;
 use crate::seals::{NewSplit, Seals, Split, StaticKey};
+use crate::verified::Seen;
 use crate::view::{View, seal_plan};
 
 /// What a node tells of itself, besides what the barrier and Raft know.
@@ -76,6 +77,8 @@ pub(crate) struct Inner {
     pub(crate) operations_max: Option<u64>,
     /// Held by who sets encryptions aside for this node.
     pub(crate) setting_aside: tokio::sync::Mutex<()>,
+    /// Which shares were seen to be right.
+    pub(crate) seen: Seen,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -190,13 +193,15 @@ impl Barrier {
         let Parts { raft, changes, peers, rng, clock, facts, opening, operations_max } = parts;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let setting_aside = tokio::sync::Mutex::new(());
-        let inner = Inner { raft, changes, peers, rng, clock, facts, opening, operations_max, setting_aside, tasks, stop };
+        let inner =
+            Inner { raft, changes, peers, rng, clock, facts, opening, operations_max, setting_aside, seen: Seen::default(), tasks, stop };
         let barrier = Barrier { inner: Arc::new(inner) };
         let spawn = |task: fn(Barrier) -> futures::future::BoxFuture<'static, ()>| barrier.inner.tasks.spawn(task(barrier.clone()));
         spawn(|barrier| Box::pin(async move { barrier.follow_the_coordinator().await }));
         spawn(|barrier| Box::pin(async move { barrier.lead_open_only().await }));
         spawn(|barrier| Box::pin(async move { barrier.catch_up().await }));
         spawn(|barrier| Box::pin(async move { barrier.rotate_in_time().await }));
+        spawn(|barrier| Box::pin(async move { barrier.record_verified().await }));
         spawn(|barrier| Box::pin(async move { barrier.open_by_static_key().await }));
         barrier
     }

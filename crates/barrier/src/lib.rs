@@ -19,6 +19,7 @@ mod records;
 mod rotation;
 mod seals;
 pub mod testing;
+mod verified;
 mod view;
 
 pub use attempt::{Act, ActError, Attempt, AttemptStatus, DETAILS_BYTES_MAX, KnownShare, NewShares, Proof, SealsStatus, Step, Verified};
@@ -34,6 +35,7 @@ pub use plan::{Plan, SealedKey};
 pub use records::RecordError;
 pub use rotation::{INTERVAL_MIN, NewestKey, OPERATIONS_MAX, OPERATIONS_MIN, PolicyError, RotateError, RotationPolicy};
 pub use seals::{
-    HOLDER_NAME_BYTES_MAX, Holder, NewSplit, STATIC_SEALS_MAX, SplitError, SplitStatus, StaticKey, StaticSealStatus, UnsealError,
+    HOLDER_NAME_BYTES_MAX, Holder, HolderStatus, NewSplit, STATIC_SEALS_MAX, SplitError, SplitStatus, StaticKey, StaticSealStatus,
+    UnsealError,
 };
 pub use view::{CHILDREN_MAX, Child, Found, View, ViewError};

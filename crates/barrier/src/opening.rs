@@ -31,7 +31,7 @@ const SUBMITTED_SHARES_MAX: usize = 2 * crypto::shamir::SHARES_MAX as usize;
 const CONFIRM_MAX: Duration = Duration::from_secs(3);
 const CONFIRM_PAUSE: Duration = Duration::from_millis(50);
 /// How often a sealed leader looks whether another member could lead, and a node behind asks for the keys again.
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// How long a node that opens itself waits for the cluster's newest records, before it goes by its own.
 const NEWEST_RECORDS_MAX: Duration = Duration::from_secs(10);
 
@@ -196,6 +196,7 @@ impl Barrier {
         let records = self.records().await?.ok_or(ShareError::NotInitialized)?;
         let number = share.number();
         let recognised = recognise(&records, &share, purpose)?;
+        self.note_verified(&records.seals, &recognised);
         let repeated = || ShareError::Repeated { number, holder: recognised.holder.clone() };
         match self.coordinator() {
             None if self.leads() => {
