@@ -6,6 +6,7 @@
 mod barrier;
 mod cache;
 mod changes;
+pub mod journal;
 mod key;
 mod keyring;
 mod keys;
@@ -20,6 +21,7 @@ mod view;
 pub use barrier::{AccessError, Barrier, CommitError, HandOverError, InitError, Initialized, NodeFacts, SealError, SealStatus, ShareError};
 pub use cache::{Cache, Cached};
 pub use changes::Changes;
+pub use journal::{FileJournal, Journal, JournalError, JournalLine, MemoryJournal};
 pub use key::{AREA_CLEAR, AREA_SEALED};
 pub use keyring::{BATCH_TOKEN_FORMAT, BATCH_TOKEN_OVERHEAD_BYTES, KeyStatus, Keyring, KeyringError, VALUE_FORMAT, ValueError};
 pub use name::Name;
