@@ -20,6 +20,8 @@ pub const JOURNAL_FORMAT: &str = "conclave journal";
 /// No entry has a higher number: what JSON readers take for a number ends there.
 pub(super) const SEQUENCE_MAX: u64 = 1 << 53;
 
+/// How every line begins.
+const LINE_BEGIN: &[u8] = b"{\"v\":";
 const ENVELOPE_BEFORE: [&str; 6] = ["v", "sequence", "time", "node", "act", "outcome"];
 const PREVIOUS: &str = "previous";
 
@@ -308,13 +310,13 @@ pub fn check(bytes: &[u8]) -> Checked {
     }
 }
 
-/// Whether `rest` can be what an append that was cut off has left: no longer than a line, and no whole line in it.
+/// Whether `rest` can be what an append that was cut off has left: no longer than a line, and no other line begins in it.
 ///
 /// Sectors of a write reach the disk in any order, so it may have a newline at its end and zeros, or what an earlier vain attempt wrote
-/// in the same place, before that. What was reported done is followed by nothing or by another line's beginning.
+/// in the same place, before that. What was reported done is followed by nothing or by another line's beginning, which no text within a
+/// line can look like, as its quotes are escaped.
 fn may_be_torn(rest: &[u8]) -> bool {
-    let mut later = rest.split(|byte| *byte == b'\n').skip(1);
-    rest.len() <= LINE_BYTES_MAX + 1 && later.all(|line| !matches!(parse(line), Ok(_) | Err(LineFault::Version(_))))
+    rest.len() <= LINE_BYTES_MAX + 1 && !rest[1..].windows(LINE_BEGIN.len()).any(|window| window == LINE_BEGIN)
 }
 
 fn decode(line: &[u8], header: &Header, sequence: u64, previous: LineHash) -> Result<Line, LineFault> {

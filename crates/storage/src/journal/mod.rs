@@ -113,8 +113,18 @@ pub struct ReadError {
     pub source: io::Error,
 }
 
+/// How large the files become, and how many are kept.
+#[derive(Clone, Copy)]
+struct Limits {
+    file_bytes: u64,
+    files: u64,
+}
+
+const LIMITS: Limits = Limits { file_bytes: FILE_BYTES_MAX, files: FILES_MAX };
+
 /// A node's journal, open.
 pub struct Journal {
+    limits: Limits,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     node: NodeId,
@@ -178,6 +188,17 @@ impl Journal {
         cluster: Option<ClusterId>,
         clock: Arc<dyn Clock>,
     ) -> Result<Journal, OpenError> {
+        Journal::open_with(LIMITS, disk, dir, node, cluster, clock)
+    }
+
+    fn open_with(
+        limits: Limits,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        node: &NodeId,
+        cluster: Option<ClusterId>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Journal, OpenError> {
         let io = |source| OpenError { file: dir.to_owned(), source };
         disk.create_dir_all(dir).map_err(io)?;
         disk.sync_dir(parent(dir)).map_err(io)?;
@@ -193,6 +214,7 @@ impl Journal {
         let refusals = Allowance { left: REFUSALS_MAX, since: clock.now() };
         let state = State { file, number, length, is_dirty: false, next, head, cluster, refusals, left_out: 0 };
         let journal = Journal {
+            limits,
             disk,
             dir: dir.to_owned(),
             node: node.clone(),
@@ -309,7 +331,7 @@ impl Journal {
                 .encode()
         };
         let mut line = encode(state);
-        if state.length + line.len() as u64 >= FILE_BYTES_MAX {
+        if state.length + line.len() as u64 >= self.limits.file_bytes {
             self.rotate(state)?;
             line = encode(state);
         }
@@ -356,7 +378,7 @@ impl Journal {
         }
         let Begun { file, number, length, next, head } = begin(&*self.disk, &self.dir, &header).map_err(error)?;
         *state = State { file, number, length, is_dirty: false, next, head, ..*state };
-        if let Err(error) = remove_old(&*self.disk, &self.dir, number) {
+        if let Err(error) = remove_old(&*self.disk, &self.dir, number, self.limits.files) {
             tracing::warn!(%error, "remove old files of the journal");
         }
         Ok(())
@@ -514,9 +536,9 @@ fn last_of(disk: &dyn Disk, path: &Path) -> io::Result<u64> {
     }
 }
 
-fn remove_old(disk: &dyn Disk, dir: &Path, newest: u64) -> io::Result<()> {
+fn remove_old(disk: &dyn Disk, dir: &Path, newest: u64, files_max: u64) -> io::Result<()> {
     let mut removed = false;
-    for number in file_numbers(disk, dir)?.into_iter().filter(|number| *number + FILES_MAX <= newest) {
+    for number in file_numbers(disk, dir)?.into_iter().filter(|number| *number + files_max <= newest) {
         disk.remove(&file_path(dir, number))?;
         removed = true;
     }
