@@ -8,6 +8,7 @@
 mod line;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use types::{Clock, ClusterId, NodeId, Timestamp};
 
 use crate::disk::{Disk, DiskFile, OpenMode, parent, read_whole, remove_temporary, write_whole};
 use line::{Draft, SEQUENCE_MAX};
+
+pub use verify::{FileFault, FileReport, Verifier};
 
 pub use line::{Broken, Checked, End, Header, JOURNAL_FORMAT, JOURNAL_VERSION, LINE_BYTES_MAX, Line, LineFault, LineHash, check};
 

@@ -401,3 +401,78 @@ fn power_may_go_at_any_operation() {
         }
     }
 }
+
+/// The faults of each file, as texts.
+fn faults(files: &[Vec<u8>]) -> Vec<Vec<String>> {
+    let mut verifier = Verifier::new();
+    files.iter().map(|bytes| verifier.file(bytes).faults.iter().map(ToString::to_string).collect()).collect()
+}
+
+#[test]
+fn files_are_verified_together() {
+    let disk = disk();
+    let journal = open_with(SMALL, &disk).unwrap();
+    for _ in 0..20 {
+        journal.append(act("a")).unwrap();
+    }
+    let files: Vec<Vec<u8>> =
+        (1..=3).map(|at| disk.content(&path(file_numbers(&disk, Path::new(DIR)).unwrap()[at - 1])).unwrap()).collect();
+    let whole = check(&files[0]);
+    let (first, next) = (whole.header.clone().unwrap().file, whole.next());
+    assert_eq!(faults(&files), [[""; 0]; 3]);
+    assert_eq!(faults(&files[1..]), [[""; 0]; 2], "older files may have been archived");
+    let lines: Vec<&[u8]> = files[0].split_inclusive(|byte| *byte == b'\n').collect();
+    let shorter = lines[..lines.len() - 1].concat();
+    let broken = [&files[0][..400], b"x", &files[0][400..]].concat();
+    let torn = [&files[0][..], b"{\"v\":1,\"sequ"].concat();
+    let with = |first: Vec<u8>| [first, files[1].clone()];
+    for (files, says) in [
+        (&[files[0].clone(), files[2].clone()], format!("line 1: it is file {}, and file {} was to come", first + 2, first + 1)),
+        (&[files[1].clone(), files[0].clone()], format!("line 1: it is file {first}, and file {} was to come", first + 2)),
+        (&with(shorter.clone()), "line 1: it goes on from a line or file with the hash ".to_owned()),
+        (&with(broken), "line 1: it goes on from a line or file with the hash ".to_owned()),
+        (&with(torn), "its end is torn, and yet another file goes on from it".to_owned()),
+    ] {
+        let found = faults(files).pop().unwrap().concat();
+        assert!(found.starts_with(&says), "{found}");
+    }
+    let head = check(&shorter).head;
+    let header = |file, node, cluster, next, broken, previous| {
+        let mut line = Header { file, node: NodeId::parse(node).unwrap(), cluster, next, broken, previous }.encode();
+        line.push(b'\n');
+        line
+    };
+    let whole = Some(LineHash::of(&shorter));
+    for (second, says) in [
+        (header(first + 1, "n1", None, next - 1, None, head), String::new()),
+        (header(first + 1, "n1", None, next + 9, Some(3), whole), String::new()),
+        (
+            header(first + 1, "n1", None, next + 9, None, head),
+            format!("line 1: it begins with entry {}, and entry {} was to come", next + 9, next - 1),
+        ),
+        (header(first + 1, "n1", None, next + 9, Some(3), head), "line 1: it goes on from a line or file with the hash ".to_owned()),
+        (header(first + 1, "n2", None, next - 1, None, head), "line 1: it is of node n2, and the file before it of node n1".to_owned()),
+    ] {
+        let found = faults(&[shorter.clone(), second]).pop().unwrap().concat();
+        assert!(found == says || !says.is_empty() && found.starts_with(&says), "{found}");
+    }
+    let of_cluster = |number| Some(ClusterId(Uuid::from_u128(number)));
+    let first = header(1, "n1", of_cluster(1), 1, None, None);
+    let head = check(&first).head;
+    let found = faults(&[first, header(2, "n1", of_cluster(2), 1, None, head)]).pop().unwrap().concat();
+    assert!(found.contains("is of cluster 00000000-0000-0000-0000-000000000002"), "{found}");
+}
+
+#[test]
+fn a_journal_that_went_on_after_a_break_verifies_from_there() {
+    let (mut bytes, starts) = three();
+    bytes[starts[2] + 70] ^= 1;
+    let disk = disk();
+    disk.set_content(&path(1), bytes.clone());
+    open(&disk).append(act("d")).unwrap();
+    let second = disk.content(&path(2)).unwrap();
+    let found = faults(&[bytes.clone(), second.clone()]);
+    assert_eq!((found[0].len(), found[1].len()), (1, 0), "{found:?}");
+    bytes.push(b'x');
+    assert_eq!(faults(&[bytes, second])[1].len(), 1, "who changes the evidence is seen");
+}
