@@ -1,3 +1,7 @@
+//! The journal on a disk that loses power, fails, and is written to by others.
+//!
+//! Always: what was reported written is found again, in its place; no change of it goes unseen. Golden bytes are in `tests/golden/storage`.
+
 use std::sync::atomic::AtomicU64;
 
 use uuid::Uuid;
