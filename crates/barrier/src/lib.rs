@@ -7,6 +7,7 @@ mod attempt;
 mod barrier;
 mod cache;
 mod changes;
+pub mod journal;
 mod key;
 mod keyring;
 mod keys;
@@ -26,6 +27,7 @@ pub use attempt::{Act, ActError, Attempt, AttemptStatus, DETAILS_BYTES_MAX, Know
 pub use barrier::{AccessError, Barrier, CommitError, InitError, Initialized, NodeFacts, Opening, Parts, SealStatus};
 pub use cache::{Cache, Cached};
 pub use changes::Changes;
+pub use journal::{FileJournal, Journal, JournalError, JournalLine, MemoryJournal};
 pub use key::{AREA_CLEAR, AREA_SEALED};
 pub use keyring::{BATCH_TOKEN_FORMAT, BATCH_TOKEN_OVERHEAD_BYTES, KeyStatus, Keyring, KeyringError, VALUE_FORMAT, ValueError};
 pub use name::Name;

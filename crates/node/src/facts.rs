@@ -286,6 +286,13 @@ pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage
     scrape.gauge("conclave_build_info", "1; the labels tell the software's version.", &[("version", crate::VERSION)], 1.0);
 }
 
+/// What there is to say of this node's journal, at each scrape.
+pub(crate) fn measure_journal(scrape: &mut Scrape, journal: &dyn barrier::Journal) {
+    scrape.gauge("conclave_journal_entries", "The number of the journal's last entry.", &[], journal.last() as f64);
+    let help = "Acts on the cluster's keys that could not be written to the journal.";
+    scrape.counter("conclave_journal_failures_total", help, &[], journal.failures());
+}
+
 /// What the service counts since this node was opened, at each scrape.
 pub(crate) fn measure_service(scrape: &mut Scrape, audit: &service::AuditFailures, chores: service::ChoreCounts) {
     scrape.counter(

@@ -53,6 +53,7 @@ fn records_of_version_1() {
         children_are_orphans: true,
     };
     golden!("token-v1.bin", token);
+    golden!("journal-joined-v1.bin", stored::JournalJoined { sequence: 5, hash: vec![7; 32] });
     golden!("token-accessor-v1.bin", stored::TokenAccessor { tag: vec![7; 32] });
     let role = stored::TokenRole {
         allowed_policies: vec!["p".into()],

@@ -16,6 +16,7 @@ mod golden;
 mod help;
 #[cfg(test)]
 mod hostile;
+mod journal;
 mod lease;
 mod mount;
 mod namespace;

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use barrier::{AccessError, CommitError, Name, Plan, ViewError};
+use barrier::{AccessError, CommitError, Journal, Name, Plan, ViewError};
 use crypto::{Rng, SecretBytes, rng::generate_bytes};
 use engine::route::Access;
 use engine::{Ask, Json, LeaseDuration};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use types::capability::Verb;
-use types::{Clock, Path, Revision};
+use types::{Clock, NodeId, Path, Revision};
 
 use crate::audit::{AuditFailures, AuditTable, Broker, Event, PolicyResults};
 use crate::audited;
@@ -24,6 +24,7 @@ use crate::auth::Logins;
 use crate::backend::{self, Backend, Parsed};
 use crate::chores::{ChoreCounts, Reaper};
 use crate::denials::{Denials, Denied};
+use crate::journal::Joiner;
 use crate::mount::{Mount, Route};
 use crate::namespace::Namespace;
 use crate::node::Node;
@@ -279,6 +280,16 @@ impl Service {
         self.reaper(lease::undoers).run().await;
     }
 
+    /// Writes the entries of this node's journal to the audit devices, in order; never ends. May be dropped at any time: what was being
+    /// written then may be written once more.
+    pub async fn join_journal(&self, journal: Arc<dyn Journal>, node: &NodeId) {
+        self.joiner(journal, node).run().await;
+    }
+
+    pub(crate) fn joiner<'a>(&'a self, journal: Arc<dyn Journal>, node: &'a NodeId) -> Joiner<'a> {
+        Joiner::new(self, &*self.store, &*self.clock, journal, node)
+    }
+
     pub(crate) fn reaper(&self, undoers: lease::Undoers) -> Reaper<'_> {
         Reaper { store: &*self.store, clock: &*self.clock, caches: &self.caches, counters: &self.chores, undoers }
     }
@@ -289,7 +300,7 @@ impl Service {
     }
 
     /// The records of now.
-    async fn fresh(&self) -> Result<Records, Refusal> {
+    pub(crate) async fn fresh(&self) -> Result<Records, Refusal> {
         let view = self.store.view().await.map_err(|error| match error {
             AccessError::Sealed => Refusal::Sealed,
             AccessError::Read(raft::ReadError::NoLeader) => Refusal::NoLeader,
@@ -299,7 +310,7 @@ impl Service {
     }
 
     /// The devices that are configured at these records, open.
-    fn recording(&self, records: &Records) -> Result<Arc<Broker>, Refusal> {
+    pub(crate) fn recording(&self, records: &Records) -> Result<Arc<Broker>, Refusal> {
         let table = records.audit().map_err(|error| refusal(&error))?;
         let known = self.recording.load();
         let is_known = match (&table, &known.table) {

@@ -24,7 +24,7 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
             printer.done("Success! Every node is sealed.")
         }
         Operator::Members => members(client, printer).await,
-        Operator::Certs(_) => unreachable!("needs no server, and is run elsewhere"),
+        Operator::Certs(_) | Operator::Journal(_) => unreachable!("needs no server, and is run elsewhere"),
     }
 }
 
