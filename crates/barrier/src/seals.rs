@@ -298,11 +298,6 @@ impl Seals {
         self.stored.static_seals.iter().map(status).collect()
     }
 
-    /// What an unrecognised share's record in the journal shows in place of a digest in these records.
-    pub(crate) fn digest(&self, share: &Share) -> [u8; 32] {
-        self.shamir(Split::InForce).and_then(salt).map_or([0; 32], |salt| share.digest(&salt).0)
-    }
-
     /// Which split a share is of, by its digest.
     pub(crate) fn recognise(&self, share: &Share) -> Result<Recognised, Unrecognised> {
         for split in [Split::InForce, Split::Next] {

@@ -201,6 +201,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         clock: Arc::clone(&clock),
         facts: own,
         opening: barrier::Opening::default(),
+        journal: Arc::clone(&journal),
         operations_max: None,
     });
     if let Some((cluster, found)) = barrier.status().await?.cluster {

@@ -394,7 +394,7 @@ mod tests {
             false
         }
 
-        async fn seal(&self) -> Result<(), String> {
+        async fn seal(&self, _by: &str) -> Result<(), String> {
             Ok(())
         }
 

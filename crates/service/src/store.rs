@@ -18,8 +18,8 @@ pub trait Store: Send + Sync + 'static {
     /// Whether this node leads the cluster, as far as it knows: for work that one node is enough for.
     fn leads(&self) -> bool;
 
-    /// Seals every node. An error text for the caller.
-    async fn seal(&self) -> Result<(), String>;
+    /// Seals every node, as `by` asks. An error text for the caller.
+    async fn seal(&self, by: &str) -> Result<(), String>;
 
     /// What every member tells of itself.
     async fn members(&self, now: Timestamp) -> HaStatus;
@@ -39,8 +39,11 @@ impl Store for Barrier {
         Barrier::leads(self)
     }
 
-    async fn seal(&self) -> Result<(), String> {
-        Barrier::seal(self).await.map(drop).map_err(|error| format!("{error}; seal the other nodes once there is a quorum, or stop them"))
+    async fn seal(&self, by: &str) -> Result<(), String> {
+        Barrier::seal(self, by)
+            .await
+            .map(drop)
+            .map_err(|error| format!("{error}; seal the other nodes once there is a quorum, or stop them"))
     }
 
     async fn members(&self, now: Timestamp) -> HaStatus {

@@ -34,7 +34,7 @@ impl Store for MemoryStore {
         true
     }
 
-    async fn seal(&self) -> Result<(), String> {
+    async fn seal(&self, _by: &str) -> Result<(), String> {
         self.0.seal();
         Ok(())
     }

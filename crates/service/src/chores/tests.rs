@@ -45,7 +45,7 @@ impl Store for Crashing {
         self.leads
     }
 
-    async fn seal(&self) -> Result<(), String> {
+    async fn seal(&self, _by: &str) -> Result<(), String> {
         Ok(())
     }
 

@@ -137,7 +137,7 @@ struct Seal;
 #[async_trait::async_trait]
 impl Operation for Seal {
     async fn plan(&self, scope: &Scope<'_>) -> Result<Outcome, PlanError> {
-        scope.store.seal().await.map_err(PlanError::Refused)?;
+        scope.store.seal(&scope.caller()?.token.display_name).await.map_err(PlanError::Refused)?;
         Ok(Outcome::answer(Answer::Done))
     }
 }
