@@ -7,6 +7,8 @@ mod attempt;
 mod barrier;
 mod cache;
 mod changes;
+#[cfg(test)]
+mod golden;
 pub mod journal;
 mod key;
 mod keyring;
