@@ -99,7 +99,8 @@ pub(crate) fn is_auth_method(kind: &str) -> bool {
 }
 
 /// Below these paths of `sys/` names are kept in lower case, as those of userpass and AppRole are.
-const FOLDED: &[&[&str]] = &[&["policy"], &["policies"], &["config", "auditing", "request-headers"], &["locked-users"]];
+const FOLDED: &[&[&str]] =
+    &[&["policy"], &["policies"], &["config", "auditing", "request-headers"], &["config", "ui", "headers"], &["locked-users"]];
 
 /// The path below a mount as its backend keeps it, when that differs from how it was asked for: names of users, roles and policies are in
 /// lower case, whatever the caller writes.

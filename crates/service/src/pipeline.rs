@@ -35,7 +35,7 @@ use crate::policy::filter::ListFilter;
 use crate::records::{Caches, Records};
 use crate::request::{Answer, Lease, Refusal, Request, Response};
 use crate::store::Store;
-use crate::sys::Cors;
+use crate::sys::{Cors, UiHeaders};
 use crate::token::{self, Caller};
 use crate::{body, chores, cidr, help, lease, records, sys, wrapping};
 
@@ -130,6 +130,13 @@ impl Service {
         let records = self.fresh().await.ok()?;
         // EXPOSE: the settings are no secret.
         records.view.read(&Cors::name()).ok()?.value.and_then(|value| Cors::decode(value.expose()))
+    }
+
+    /// Headers of the answers below `/ui/`; `None`: none, or nobody can tell now.
+    pub async fn ui_headers(&self) -> Option<UiHeaders> {
+        let records = self.fresh().await.ok()?;
+        // EXPOSE: the settings are no secret.
+        records.view.read(&UiHeaders::name()).ok()?.value.and_then(|value| UiHeaders::decode(value.expose()))
     }
 
     async fn try_handle(&self, mut request: Request, warnings: &mut Vec<String>) -> Result<Answer, Refusal> {
@@ -291,7 +298,8 @@ impl Service {
     }
 
     pub(crate) fn reaper(&self, undoers: lease::Undoers) -> Reaper<'_> {
-        Reaper { store: &*self.store, clock: &*self.clock, caches: &self.caches, counters: &self.chores, undoers }
+        let software = self.node.software();
+        Reaper { store: &*self.store, clock: &*self.clock, caches: &self.caches, counters: &self.chores, undoers, software }
     }
 
     /// How the chores of this node went: for metrics.
