@@ -113,6 +113,13 @@ pub(crate) fn kept_spelling(kind: &str, rest: &Path) -> Option<String> {
     Some(rest.as_str().to_lowercase()).filter(|kept| is_folded && kept != rest.as_str())
 }
 
+/// The path from the root namespace on, of something at `route`, as its backend keeps it, when that is another.
+pub(crate) fn kept_path(path: &Path, route: &crate::mount::Route) -> Option<Path> {
+    let kept = kept_spelling(&route.mount.kind, &route.rest)?;
+    let above = path.as_str().strip_suffix(route.rest.as_str())?;
+    Path::parse(&format!("{above}{kept}")).ok()
+}
+
 impl Backend<'_> {
     /// Who may ask this, before policies are asked. What is not there is asked for with a token.
     pub(crate) fn access(&self, verb: Verb, path: &Path) -> Access {

@@ -445,7 +445,7 @@ impl Service {
             parameters: &parameters,
         };
         // What the backend keeps under another spelling is judged under that too, as far as a rule speaks of it: none escapes by its case.
-        let kept = place.route.as_ref().and_then(|route| kept_path(&path, route));
+        let kept = place.route.as_ref().and_then(|route| backend::kept_path(&path, route));
         let kept = kept.as_ref().map(|path| Question { path, ..question });
         let verdict = authority.permit(&question).and_then(|permit| match kept.as_ref().map(|kept| authority.permit(kept)) {
             Some(Err(denial)) if denial.rule.is_some() => Err(denial),
@@ -454,7 +454,14 @@ impl Service {
         let permit = match verdict {
             Ok(permit) => permit,
             Err(denial) => {
-                self.denials.keep(denied(request, caller, &question, &denial, self.clock.now()));
+                self.denials.keep(denied(
+                    request,
+                    caller,
+                    &question,
+                    kept.as_ref().map(|kept| kept.path.clone()),
+                    &denial,
+                    self.clock.now(),
+                ));
                 return Err(Refusal::Denied);
             }
         };
@@ -767,11 +774,19 @@ fn ignored(names: &[String]) -> String {
 }
 
 /// What is kept of a denial, to be explained to who may ask.
-fn denied(request: &Request, caller: &Caller, question: &Question<'_>, denial: &Denial<'_>, time: types::Timestamp) -> Denied {
+fn denied(
+    request: &Request,
+    caller: &Caller,
+    question: &Question<'_>,
+    kept: Option<Path>,
+    denial: &Denial<'_>,
+    time: types::Timestamp,
+) -> Denied {
     Denied {
         id: request.id,
         time,
         path: question.path.clone(),
+        kept,
         verb: question.verb,
         is_create: question.is_create == Some(true),
         is_sudo: question.is_sudo,
@@ -832,13 +847,6 @@ fn full_path(request: &Request, place: &Place) -> Result<Path, Refusal> {
         return Ok(request.path.clone());
     }
     place.namespace.path.join(&request.path).map_err(|error| Refusal::Refused(error.to_string()))
-}
-
-/// The path as the backend keeps it, when that is another.
-fn kept_path(path: &Path, route: &Route) -> Option<Path> {
-    let kept = backend::kept_spelling(&route.mount.kind, &route.rest)?;
-    let above = path.as_str().strip_suffix(route.rest.as_str())?;
-    Path::parse(&format!("{above}{kept}")).ok()
 }
 
 /// A list with those of its keys that the filter's paths may be read or listed at; `None` when none is left.
