@@ -6,6 +6,7 @@ mod abuse;
 mod access;
 mod audit;
 mod bad_input;
+mod bloat;
 mod ceremony;
 mod failures;
 mod full_disk;
