@@ -92,6 +92,8 @@ pub(crate) struct Reaper<'a> {
     pub(crate) caches: &'a std::sync::Arc<Caches>,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) counters: &'a Counters,
+    /// Told when something may be due before the next look.
+    pub(crate) wake: &'a tokio::sync::Notify,
     pub(crate) undoers: Undoers,
     /// What this node runs.
     pub(crate) software: Software,
@@ -119,7 +121,10 @@ impl Reaper<'_> {
                     PAUSE_AFTER_ERROR
                 }
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.wake.notified() => {}
+            }
         }
     }
 

@@ -37,7 +37,7 @@ use crate::request::{Answer, Lease, Refusal, Request, Response};
 use crate::store::Store;
 use crate::sys::{Cors, UiHeaders};
 use crate::token::{self, Caller};
-use crate::{body, chores, cidr, help, lease, records, sys, wrapping};
+use crate::{body, chores, cidr, due, help, lease, records, sys, wrapping};
 
 /// How often a plan is made again when others have written the same records meanwhile.
 pub const ATTEMPTS_MAX: u32 = 64;
@@ -71,6 +71,8 @@ pub struct Service {
     acls: Acls,
     denials: Denials,
     chores: chores::Counters,
+    /// Told when something was written that is due at once.
+    wake: tokio::sync::Notify,
     logins: Logins,
     recording: ArcSwap<Recording>,
     turns: Vec<tokio::sync::Mutex<()>>,
@@ -102,6 +104,7 @@ impl Service {
             acls: Acls::default(),
             denials: Denials::default(),
             chores: chores::Counters::default(),
+            wake: tokio::sync::Notify::new(),
             logins,
             recording: ArcSwap::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
@@ -299,7 +302,15 @@ impl Service {
 
     pub(crate) fn reaper(&self, undoers: lease::Undoers) -> Reaper<'_> {
         let software = self.node.software();
-        Reaper { store: &*self.store, clock: &*self.clock, caches: &self.caches, counters: &self.chores, undoers, software }
+        Reaper {
+            store: &*self.store,
+            clock: &*self.clock,
+            caches: &self.caches,
+            counters: &self.chores,
+            wake: &self.wake,
+            undoers,
+            software,
+        }
     }
 
     /// How the chores of this node went: for metrics.
@@ -648,6 +659,9 @@ impl Service {
             return Ok(None);
         }
         let committed = self.store.commit(&records.view, plan).await;
+        if committed.is_ok() && due::is_due_in(plan, self.clock.now()) {
+            self.wake.notify_one();
+        }
         committed.map(Some).map_err(|error| match error {
             CommitError::Sealed => Refusal::Sealed,
             CommitError::Conflict => Refusal::Contended,
