@@ -158,7 +158,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     tracing::info!(node = %config.storage.node_id, version = VERSION, "starting");
 
     // Ports first: a taken one must be found before anything is touched.
-    let client_listener = listen("the client listener", config.listener.address).await?;
+    let client_listener = listen("the client listener", config.listener.address)?;
     let client_tls = config.listener.tls.as_ref().map(ListenerTls::load).transpose()?;
     let peer_side = peer_side(&config).await?;
 
@@ -363,8 +363,8 @@ impl Drop for PidFile {
     }
 }
 
-async fn listen(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|source| RunError::Listen { role, address, source })
+fn listen(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    listener::bind(address).map_err(|source| RunError::Listen { role, address, source })
 }
 
 async fn read_file(path: &PathBuf) -> Result<Vec<u8>, RunError> {
@@ -376,7 +376,7 @@ async fn peer_side(config: &Config) -> Result<PeerSide, RunError> {
         return Ok(PeerSide { transport: Arc::new(Alone), ceremony: Arc::new(Alone), listen: None });
     };
     let tls = peer_tls(config, cluster).await?;
-    let listener = listen("the peers' listener", cluster.listen).await?;
+    let listener = listen("the peers' listener", cluster.listen)?;
     let channels = Channels::new(tls.clone());
     Ok(PeerSide {
         transport: Arc::new(GrpcTransport::new(channels.clone())),

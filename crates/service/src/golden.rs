@@ -97,6 +97,16 @@ fn records_of_version_1() {
 }
 
 #[test]
+fn settings_of_version_1() {
+    let cors = stored::Cors { origins: vec!["https://a.example".into()], headers: vec!["X-Vault-Token".into(), "X-Team".into()] };
+    golden!("cors-v1.bin", cors);
+    let header = stored::UiHeader { name: "X-Frame-Options".into(), values: vec!["DENY".into(), "a, b".into()] };
+    golden!("ui-headers-v1.bin", stored::UiHeaders { headers: vec![header] });
+    let version = stored::Version { version: "0.1.0".into(), source_date: "2026-11-24T00:00:00Z".into(), led_ms: 1_795_510_800_000 };
+    golden!("versions-v1.bin", stored::Versions { versions: vec![version] });
+}
+
+#[test]
 fn mounts_namespaces_and_wrapped_answers_of_version_1() {
     let mount = stored::Mount {
         path: "auth/up/".into(),

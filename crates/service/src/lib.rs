@@ -43,13 +43,13 @@ use types::Timestamp;
 pub use audit::{AuditFailures, AuditTable, DEVICES_MAX, DeviceConfig, HEADERS_MAX, RECORD_DURATION_MAX};
 pub use chores::ChoreCounts;
 pub use mount::{MOUNTS_MAX, Mount, MountTable};
-pub use node::Node;
+pub use node::{Node, Software};
 pub use outcome::Settings;
 pub use permit::Permit;
 pub use pipeline::{ATTEMPTS_MAX, Service};
 pub use request::{Answer, Auth, Lease, Raw, Refusal, Request, Response, Wrapped};
 pub use store::Store;
-pub use sys::Cors;
+pub use sys::{Cors, UiHeaders};
 pub use token::Caller;
 
 /// The first records of a new cluster, and its root token, which nobody can tell again.

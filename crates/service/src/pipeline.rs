@@ -35,9 +35,9 @@ use crate::policy::filter::ListFilter;
 use crate::records::{Caches, Records};
 use crate::request::{Answer, Lease, Refusal, Request, Response};
 use crate::store::Store;
-use crate::sys::Cors;
+use crate::sys::{Cors, UiHeaders};
 use crate::token::{self, Caller};
-use crate::{body, chores, cidr, help, lease, records, sys, wrapping};
+use crate::{body, chores, cidr, due, help, lease, records, sys, wrapping};
 
 /// How often a plan is made again when others have written the same records meanwhile.
 pub const ATTEMPTS_MAX: u32 = 64;
@@ -71,6 +71,8 @@ pub struct Service {
     acls: Acls,
     denials: Denials,
     chores: chores::Counters,
+    /// Told when something was written that is due at once.
+    wake: tokio::sync::Notify,
     logins: Logins,
     recording: ArcSwap<Recording>,
     turns: Vec<tokio::sync::Mutex<()>>,
@@ -102,6 +104,7 @@ impl Service {
             acls: Acls::default(),
             denials: Denials::default(),
             chores: chores::Counters::default(),
+            wake: tokio::sync::Notify::new(),
             logins,
             recording: ArcSwap::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
@@ -130,6 +133,13 @@ impl Service {
         let records = self.fresh().await.ok()?;
         // EXPOSE: the settings are no secret.
         records.view.read(&Cors::name()).ok()?.value.and_then(|value| Cors::decode(value.expose()))
+    }
+
+    /// Headers of the answers below `/ui/`; `None`: none, or nobody can tell now.
+    pub async fn ui_headers(&self) -> Option<UiHeaders> {
+        let records = self.fresh().await.ok()?;
+        // EXPOSE: the settings are no secret.
+        records.view.read(&UiHeaders::name()).ok()?.value.and_then(|value| UiHeaders::decode(value.expose()))
     }
 
     async fn try_handle(&self, mut request: Request, warnings: &mut Vec<String>) -> Result<Answer, Refusal> {
@@ -291,7 +301,16 @@ impl Service {
     }
 
     pub(crate) fn reaper(&self, undoers: lease::Undoers) -> Reaper<'_> {
-        Reaper { store: &*self.store, clock: &*self.clock, caches: &self.caches, counters: &self.chores, undoers }
+        let software = self.node.software();
+        Reaper {
+            store: &*self.store,
+            clock: &*self.clock,
+            caches: &self.caches,
+            counters: &self.chores,
+            wake: &self.wake,
+            undoers,
+            software,
+        }
     }
 
     /// How the chores of this node went: for metrics.
@@ -437,7 +456,7 @@ impl Service {
             parameters: &parameters,
         };
         // What the backend keeps under another spelling is judged under that too, as far as a rule speaks of it: none escapes by its case.
-        let kept = place.route.as_ref().and_then(|route| kept_path(&path, route));
+        let kept = place.route.as_ref().and_then(|route| backend::kept_path(&path, route));
         let kept = kept.as_ref().map(|path| Question { path, ..question });
         let verdict = authority.permit(&question).and_then(|permit| match kept.as_ref().map(|kept| authority.permit(kept)) {
             Some(Err(denial)) if denial.rule.is_some() => Err(denial),
@@ -446,7 +465,14 @@ impl Service {
         let permit = match verdict {
             Ok(permit) => permit,
             Err(denial) => {
-                self.denials.keep(denied(request, caller, &question, &denial, self.clock.now()));
+                self.denials.keep(denied(
+                    request,
+                    caller,
+                    &question,
+                    kept.as_ref().map(|kept| kept.path.clone()),
+                    &denial,
+                    self.clock.now(),
+                ));
                 return Err(Refusal::Denied);
             }
         };
@@ -633,6 +659,9 @@ impl Service {
             return Ok(None);
         }
         let committed = self.store.commit(&records.view, plan).await;
+        if committed.is_ok() && due::is_due_in(plan, self.clock.now()) {
+            self.wake.notify_one();
+        }
         committed.map(Some).map_err(|error| match error {
             CommitError::Sealed => Refusal::Sealed,
             CommitError::Conflict => Refusal::Contended,
@@ -759,11 +788,19 @@ fn ignored(names: &[String]) -> String {
 }
 
 /// What is kept of a denial, to be explained to who may ask.
-fn denied(request: &Request, caller: &Caller, question: &Question<'_>, denial: &Denial<'_>, time: types::Timestamp) -> Denied {
+fn denied(
+    request: &Request,
+    caller: &Caller,
+    question: &Question<'_>,
+    kept: Option<Path>,
+    denial: &Denial<'_>,
+    time: types::Timestamp,
+) -> Denied {
     Denied {
         id: request.id,
         time,
         path: question.path.clone(),
+        kept,
         verb: question.verb,
         is_create: question.is_create == Some(true),
         is_sudo: question.is_sudo,
@@ -824,13 +861,6 @@ fn full_path(request: &Request, place: &Place) -> Result<Path, Refusal> {
         return Ok(request.path.clone());
     }
     place.namespace.path.join(&request.path).map_err(|error| Refusal::Refused(error.to_string()))
-}
-
-/// The path as the backend keeps it, when that is another.
-fn kept_path(path: &Path, route: &Route) -> Option<Path> {
-    let kept = backend::kept_spelling(&route.mount.kind, &route.rest)?;
-    let above = path.as_str().strip_suffix(route.rest.as_str())?;
-    Path::parse(&format!("{above}{kept}")).ok()
 }
 
 /// A list with those of its keys that the filter's paths may be read or listed at; `None` when none is left.

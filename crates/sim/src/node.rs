@@ -260,6 +260,10 @@ impl service::Node for QuietNode {
         env!("CARGO_PKG_VERSION").to_owned()
     }
 
+    fn software(&self) -> service::Software {
+        service::Software { version: self.version(), source_date: String::new() }
+    }
+
     fn host_info(&self) -> serde_json::Value {
         serde_json::Value::Null
     }

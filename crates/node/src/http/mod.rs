@@ -80,18 +80,32 @@ pub(crate) async fn handle(State(edge): State<Arc<Edge>>, Extension(Remote(remot
     let id = RequestId::generate();
     let is_head = request.method() == http::Method::HEAD;
     let namespace = request.headers().get(NAMESPACE_HEADER).cloned();
+    let is_page = is_page(request.uri().path());
     let handled = tokio::time::timeout(edge.limits.duration_max, shared(&edge, id, remote, request)).await;
     let mut response = match handled {
         Ok(Ok(response)) => response,
         Ok(Err(failure)) => render::failure(&failure),
         Err(_) => render::failure(&Failure::TookTooLong),
     };
+    if is_page && let Some(headers) = page_headers(&edge).await {
+        render::add(&mut response, &headers);
+    }
     render::name(&mut response, id);
     if let Some(namespace) = namespace {
         // As it came: clients compare it.
         response.headers_mut().insert(NAMESPACE_HEADER, namespace);
     }
     if is_head { response.map(|_| Body::empty()) } else { response }
+}
+
+/// Whether a path is where Vault has its pages. There are none here, and what answers for them says so with the headers that are set for them.
+fn is_page(path: &str) -> bool {
+    path == "/ui" || path.starts_with("/ui/")
+}
+
+async fn page_headers(edge: &Edge) -> Option<service::UiHeaders> {
+    let service = edge.serving.service()?;
+    tokio::time::timeout(edge.limits.duration_max, service.ui_headers()).await.ok().flatten()
 }
 
 /// Answers, and lets the script of a web page read the answer if its page may call (Fetch standard, CORS protocol).
