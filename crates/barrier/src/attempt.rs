@@ -142,7 +142,7 @@ pub enum Step {
 /// What a new share that has come back has brought.
 pub enum Verified {
     /// More are needed.
-    Waiting(AttemptStatus),
+    Waiting(Box<AttemptStatus>),
     /// The new shares are in force, and the old ones open nothing any more.
     InForce,
 }
@@ -412,7 +412,7 @@ impl Barrier {
                 self.promote(&next_root).await?;
                 Ok(Verified::InForce)
             }
-            None => Ok(Verified::Waiting(self.status_of(attempt, &state.records.seals).await?)),
+            None => Ok(Verified::Waiting(Box::new(self.status_of(attempt, &state.records.seals).await?))),
         }
     }
 
