@@ -6,6 +6,7 @@
 //! No request waits for it. Knows no act.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use barrier::journal::JournalHash;
@@ -66,6 +67,8 @@ pub(crate) struct Joiner<'a> {
     clock: &'a dyn Clock,
     journal: Arc<dyn Journal>,
     node: &'a NodeId,
+    /// The last entry that is recorded and remembered as such, for metrics.
+    joined: &'a AtomicU64,
     /// The last entry that is known to be recorded and remembered as such; `None` before the first round.
     known: Option<u64>,
     /// The last entry that was recorded here. While it cannot be remembered (a full disk), it is not recorded again and again.
@@ -81,8 +84,9 @@ impl<'a> Joiner<'a> {
         clock: &'a dyn Clock,
         journal: Arc<dyn Journal>,
         node: &'a NodeId,
+        joined: &'a AtomicU64,
     ) -> Joiner<'a> {
-        Joiner { service, store, clock, journal, node, known: None, recorded: Joined::default(), is_told: false }
+        Joiner { service, store, clock, journal, node, joined, known: None, recorded: Joined::default(), is_told: false }
     }
 
     /// Joins what there is and what comes, for ever.
@@ -143,6 +147,7 @@ impl<'a> Joiner<'a> {
         if count > 0 {
             self.commit(&records.view, last, found.revision).await?;
         }
+        self.joined.store(last.sequence, Ordering::Relaxed);
         match failed {
             Some(error) => Err(error),
             None if count > 0 => Ok(Round::Joined(count)),
@@ -277,7 +282,7 @@ mod tests {
         fixture.enable().await;
         assert_eq!(fixture.join(&mut joiner).await, 3);
         write(&journal, 2);
-        assert_eq!(fixture.join(&mut joiner).await, 2);
+        assert_eq!((fixture.join(&mut joiner).await, fixture.world.service.journal_joined()), (2, 5));
         // After a restart of the node, or at another start of the service.
         let mut joiner = fixture.world.service.joiner(Arc::clone(&journal) as _, &fixture.node);
         assert_eq!(fixture.join(&mut joiner).await, 0);
