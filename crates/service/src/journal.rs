@@ -120,17 +120,15 @@ impl<'a> Joiner<'a> {
         // EXPOSE: a number and a public hash. What is no record of this kind counts as none: better twice than not at all.
         let joined = found.value.and_then(|value| decode(value.expose())).unwrap_or_default();
         let mut lines = self.read(joined.sequence.saturating_sub(1)).await?;
-        if joined.sequence > 0 {
-            if let Some(error) = changed(&joined, lines.first()) {
-                if !self.is_told {
-                    tracing::error!(sequence = joined.sequence, "THE JOURNAL IS NOT WHAT IT WAS: {error}");
-                    self.record(&broker, None, Some(&error)).await?;
-                    self.is_told = true;
-                }
-                self.commit(&records.view, Joined::default(), found.revision).await?;
-                (self.known, self.recorded, self.is_told) = (None, Joined::default(), false);
-                return Ok(Round::Joined(0));
+        if let Some(error) = changed(&joined, lines.first()) {
+            if !self.is_told {
+                tracing::error!(sequence = joined.sequence, "THE JOURNAL IS NOT WHAT IT WAS: {error}");
+                self.record(&broker, None, Some(&error)).await?;
+                self.is_told = true;
             }
+            self.commit(&records.view, Joined::default(), found.revision).await?;
+            (self.known, self.recorded, self.is_told) = (None, Joined::default(), false);
+            return Ok(Round::Joined(0));
         }
         let mut last = if self.recorded.sequence > joined.sequence { self.recorded } else { joined };
         lines.retain(|line| line.sequence > last.sequence);
