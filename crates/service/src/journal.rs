@@ -91,17 +91,23 @@ impl<'a> Joiner<'a> {
 
     /// Joins what there is and what comes, for ever.
     pub(crate) async fn run(&mut self) {
+        let mut fails = false;
         loop {
-            let pause = match self.round().await {
+            let round = self.round().await;
+            let pause = match &round {
                 Ok(Round::Joined(_)) => Duration::ZERO,
-                Ok(Round::Idle)
-                | Err(JoinError::Records(Refusal::Sealed) | JoinError::Commit(CommitError::Sealed | CommitError::Conflict)) => PAUSE,
+                Ok(Round::Idle) | Err(JoinError::Commit(CommitError::Conflict)) => PAUSE,
+                Err(JoinError::Records(Refusal::Sealed) | JoinError::Commit(CommitError::Sealed)) => PAUSE,
                 Err(error) => {
-                    let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    tracing::warn!(%error, source, "the journal waits to be joined into the audit log");
+                    // Once, not for each attempt.
+                    if !fails {
+                        let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                        tracing::warn!(%error, source, "the journal waits to be joined into the audit log");
+                    }
                     PAUSE_AFTER_ERROR
                 }
             };
+            fails = round.is_err();
             tokio::time::sleep(pause).await;
         }
     }
