@@ -246,7 +246,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let (measured, serving_measured, traces_lost) = (raft.clone(), serving.clone(), traces.lost());
     facts.metrics().add_source(move |scrape| {
         let service = serving_measured.service();
-        facts::measure_journal(scrape, &*journal);
+        facts::measure_journal(scrape, &*journal, service.as_ref().map(|service| service.journal_joined()));
         facts::measure_node(scrape, &measured, &log_watched, service.is_some(), traces_lost());
         if let Some(service) = service {
             facts::measure_service(scrape, &service.audit_failures(), service.chore_counts());

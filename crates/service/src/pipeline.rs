@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -73,6 +74,7 @@ pub struct Service {
     chores: chores::Counters,
     /// Told when something was written that is due at once.
     wake: tokio::sync::Notify,
+    journal_joined: AtomicU64,
     logins: Logins,
     recording: ArcSwap<Recording>,
     turns: Vec<tokio::sync::Mutex<()>>,
@@ -105,6 +107,7 @@ impl Service {
             denials: Denials::default(),
             chores: chores::Counters::default(),
             wake: tokio::sync::Notify::new(),
+            journal_joined: AtomicU64::new(0),
             logins,
             recording: ArcSwap::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
@@ -296,8 +299,13 @@ impl Service {
         self.joiner(journal, node).run().await;
     }
 
+    /// The last entry of this node's journal that is in the audit log, as far as is known since this node was opened: for metrics.
+    pub fn journal_joined(&self) -> u64 {
+        self.journal_joined.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn joiner<'a>(&'a self, journal: Arc<dyn Journal>, node: &'a NodeId) -> Joiner<'a> {
-        Joiner::new(self, &*self.store, &*self.clock, journal, node)
+        Joiner::new(self, &*self.store, &*self.clock, journal, node, &self.journal_joined)
     }
 
     pub(crate) fn reaper(&self, undoers: lease::Undoers) -> Reaper<'_> {
