@@ -44,7 +44,8 @@ impl Key {
         if text.is_empty() {
             return Err(RecipientError::Empty);
         }
-        if text.get(..15).is_some_and(|start| start.eq_ignore_ascii_case("age-secret-key-") || start.eq_ignore_ascii_case("age-plugin-")) {
+        let begins = |prefix: &str| text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        if begins("age-secret-key-") || begins("age-plugin-") {
             return Err(RecipientError::PrivateKey);
         }
         if let Some(kind) = other_kind(text) {

@@ -308,6 +308,7 @@ impl Recipient {
     }
 
     #[inline(never)]
+    #[cfg_attr(not(any(feature = "openpgp", feature = "age")), expect(unused_variables, reason = "without a kind there is no recipient"))]
     fn encrypt_on_stack(&self, secret: &[u8], rng: &dyn crypto::Rng) -> Vec<u8> {
         match self.0 {
             #[cfg(feature = "openpgp")]

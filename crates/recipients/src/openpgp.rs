@@ -10,13 +10,9 @@
 mod frame;
 
 use std::borrow::Cow;
-use std::io::Read as _;
 
 use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use crypto::{Rng, Zeroizing};
-use pgp::armor::{BlockType, Dearmor, DearmorOptions};
 use pgp::composed::{Deserializable as _, RawSessionKey, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::public_key::PublicKeyAlgorithm;
 use pgp::crypto::sym::SymmetricKeyAlgorithm;
@@ -28,6 +24,7 @@ use pgp::ser::Serialize as _;
 use pgp::types::{EcdhPublicParams, EncryptionKey, KeyDetails, KeyVersion, PublicParams, SignedUser, Tag};
 use types::Timestamp;
 
+use crate::armor;
 use crate::{KEY_BYTES_MAX, RecipientError, SIGNATURES_MAX, UnfitSubkeys};
 
 /// As text a key is a third longer, and has line ends.
@@ -37,10 +34,6 @@ const CIPHER: SymmetricKeyAlgorithm = SymmetricKeyAlgorithm::AES256;
 const CIPHER_KEY_BYTES: usize = 32;
 /// RSA's modulus is this long at least.
 const RSA_MODULUS_BYTES_MIN: usize = 256;
-
-/// Accepts base64 with or without padding.
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
 /// A public key, of which one part encrypts.
 #[derive(Clone, PartialEq, Eq)]
@@ -132,7 +125,7 @@ fn decoded(text: &[u8]) -> Result<Vec<u8>, RecipientError> {
         return Err(RecipientError::Base64 { position: at + 1 });
     }
     let dense: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    BASE64.decode(dense).map_err(|_| RecipientError::Base64 { position: text.trim_ascii_end().len() })
+    armor::BASE64.decode(dense).map_err(|_| RecipientError::Base64 { position: text.trim_ascii_end().len() })
 }
 
 fn unarmored(text: &[u8]) -> Result<Vec<u8>, RecipientError> {
@@ -144,14 +137,7 @@ fn unarmored(text: &[u8]) -> Result<Vec<u8>, RecipientError> {
         0 | 1 => {}
         keys => return Err(RecipientError::SeveralKeys { keys }),
     }
-    let mut dearmor = Dearmor::with_options(text, DearmorOptions::new().set_limit(KEY_TEXT_BYTES_MAX).enable_crc24_check());
-    dearmor.read_header().map_err(|_| RecipientError::Armor)?;
-    if !matches!(dearmor.typ, Some(BlockType::PublicKey)) {
-        return Err(RecipientError::Armor);
-    }
-    let mut bytes = Vec::new();
-    dearmor.read_to_end(&mut bytes).map_err(|_| RecipientError::Armor)?;
-    Ok(bytes)
+    std::str::from_utf8(text).ok().and_then(armor::public_key).ok_or(RecipientError::Armor)
 }
 
 /// The part that encrypts: of the subkeys that may and can, the newest; the primary key if it may and no subkey does.
@@ -254,7 +240,7 @@ fn can_encrypt(key: &impl KeyDetails, unfit: &mut UnfitSubkeys) -> bool {
 }
 
 /// The newest signature that is valid and has not ended itself. The newest are tried first, and most keys have no others.
-fn newest<'a>(signatures: &'a [Signature], now: u64, is_valid: impl Fn(&Signature) -> bool) -> Option<&'a Signature> {
+fn newest(signatures: &[Signature], now: u64, is_valid: impl Fn(&Signature) -> bool) -> Option<&Signature> {
     let has_ended = |signature: &Signature| {
         let seconds = signature.signature_expiration_time().map_or(0, |duration| duration.as_secs());
         seconds != 0 && created(signature) + u64::from(seconds) <= now
