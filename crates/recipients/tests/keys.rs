@@ -133,7 +133,7 @@ fn what_is_no_key_is_refused_with_its_reason() {
         assert_eq!(refused(empty), RecipientError::Empty);
     }
     assert_eq!(refused("keybase:ada"), RecipientError::Base64 { position: 8 });
-    assert_eq!(refused("/home/ada/key.asc"), RecipientError::Base64 { position: 14 });
+    assert_eq!(refused("keys/ada.asc"), RecipientError::Base64 { position: 9 });
     assert_eq!(refused("AAAAA"), RecipientError::Base64 { position: 5 });
     assert_eq!(refused(STANDARD.encode(b"these are other bytes")), RecipientError::NotAKey);
     assert_eq!(refused(CURVE.replace("PUBLIC KEY BLOCK", "MESSAGE")), RecipientError::Armor);

@@ -71,6 +71,14 @@ pub(super) fn subject() -> Box<Subject> {
             assert!(message.len() > 64 && !message.windows(6).any(|window| window == b"secret"));
             recipient.kind().to_string()
         }
-        Err(error) => error.to_string(),
+        Err(error) => kind(&error.to_string()),
     })
+}
+
+/// Without fingerprints, dates and names of plugins, of which each would be a kind of outcome of its own.
+fn kind(error: &str) -> String {
+    const WORD_BYTES_MAX: usize = 12;
+    let is_word = |word: &&str| word.len() <= WORD_BYTES_MAX && !word.bytes().any(|byte| byte.is_ascii_digit());
+    let error = error.split_once("of the kind ").map_or(error, |(before, _)| before);
+    error.split(' ').filter(is_word).collect::<Vec<_>>().join(" ")
 }
