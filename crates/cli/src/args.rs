@@ -165,6 +165,8 @@ pub(crate) enum Operator {
     Unseal(Unseal),
     /// Seal every node
     Seal,
+    /// Make a sheet for paper of one share (typed, or one line on stdin), which says what to do with it
+    ShareSheet(ShareSheet),
     /// Show every member
     Members,
     /// Make an authority and the nodes' certificates
@@ -192,6 +194,22 @@ pub(crate) struct Unseal {
     /// Throw away the shares that were given so far; one of them must be given for it, so that nobody else can
     #[arg(long)]
     pub(crate) reset: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ShareSheet {
+    /// Whose share it is; without it, a line to write on
+    #[arg(long, value_name = "NAME")]
+    pub(crate) holder: Option<String>,
+    /// Write it as an HTML file to print, which only you may read; nothing is overwritten
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// With the share as a QR code (an HTML file has it anyway)
+    #[arg(long)]
+    pub(crate) qr: bool,
+    /// Ask no node about the cluster: leave lines to write on
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 #[derive(Args)]

@@ -6,6 +6,7 @@
 
 mod args;
 mod argv;
+mod ceremony;
 mod commands;
 mod connect;
 mod data;

@@ -33,6 +33,11 @@ impl Printer {
         Ok(Printer { format, field: global.field.clone() })
     }
 
+    /// Whether answers are tables.
+    pub(crate) fn is_for_people(&self) -> bool {
+        self.format == Format::Table
+    }
+
     /// Whether only one field is wanted.
     pub(crate) fn wants_field(&self) -> bool {
         self.field.is_some()

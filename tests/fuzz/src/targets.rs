@@ -5,6 +5,7 @@ mod http;
 mod json;
 mod path;
 mod policy;
+mod recipient;
 mod request;
 mod token;
 
@@ -25,6 +26,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "http", seeds: http::seeds, subject: http::subject },
     Target { name: "json", seeds: json::seeds, subject: json::subject },
     Target { name: "token", seeds: token::seeds, subject: token::subject },
+    Target { name: "recipient", seeds: recipient::seeds, subject: recipient::subject },
     Target { name: "config", seeds: config::seeds, subject: config::subject },
 ];
 

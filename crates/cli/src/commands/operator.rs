@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{Answer, status};
 use crate::args::{Init, Operator, Unseal};
+use crate::ceremony;
 use crate::fault::Fault;
 use crate::input;
 use crate::output::{Printer, shown, table};
@@ -23,6 +24,7 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
             client.sys().seal().await.map_err(|error| Fault::from(error).during("seal"))?;
             printer.done("Success! Every node is sealed.")
         }
+        Operator::ShareSheet(args) => ceremony::run(client, printer, &args).await,
         Operator::Members => members(client, printer).await,
         Operator::Certs(_) => unreachable!("needs no server, and is run elsewhere"),
     }

@@ -1,0 +1,225 @@
+//! `conclave operator share-sheet`: one share on a sheet that says what to do with it, for paper.
+//!
+//! Always: the share is typed unseen or comes on stdin, never on the command line; it is checked before anything is shown; it goes to stdout, or
+//! into a file that only its owner may read, and nowhere else; no file is overwritten. Talks to a node about the cluster only, never about the
+//! share.
+
+mod html;
+mod qr;
+mod sheet;
+
+use std::io::{self, IsTerminal as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use client::{Client, Method};
+use crypto::{Share, Zeroizing};
+use serde_json::{Map, Value, json};
+use types::{Clock as _, SystemClock, Timestamp};
+
+use crate::args::ShareSheet;
+use crate::commands::Answer;
+use crate::fault::Fault;
+use crate::files;
+use crate::input;
+use crate::output::{self, Printer, shown};
+use qr::Code;
+use sheet::{Body, Cluster, Sheet};
+
+/// The longest holder's name, in characters.
+const HOLDER_CHARS_MAX: usize = 60;
+/// The longest encrypted share, in characters: one for an RSA key of 8192 bits has 1560.
+const MESSAGE_CHARS_MAX: usize = 2048;
+/// Who may read a sheet.
+const SHEET_MODE: u32 = 0o600;
+/// Columns of a sheet: more are hard to read, and fewer have no room for a command.
+const COLUMNS_MIN: usize = 34;
+const COLUMNS_MAX: usize = 80;
+
+/// Asks a node about the cluster, then the holder for the share, and makes the sheet.
+pub(crate) async fn run(client: &Client, printer: &Printer, args: &ShareSheet) -> Result<(), Fault> {
+    if args.html.is_none() && (!printer.is_for_people() || printer.wants_field()) {
+        return Err(Fault::local("a sheet is for people").cure("leave -format and -field out, or write it with -html"));
+    }
+    let holder = args.holder.as_deref().map(holder).transpose()?;
+    let cluster = if args.offline { None } else { Some(ask(client).await?) };
+    let body = body(input::secret("Share (not shown): ")?.expose())?;
+    if let (Some(cluster), Body::Share { number, .. }) = (&cluster, &body)
+        && u64::from(*number) > cluster.shares
+    {
+        let Cluster { name, shares, .. } = cluster;
+        return Err(Fault::local(format!("this is share {number}, and {name} has {shares}"))
+            .cure("is it of another cluster, or of an earlier rekey?"));
+    }
+    let sheet = Sheet { cluster, holder, body, made: date(SystemClock.now()) };
+    match &args.html {
+        Some(file) => {
+            let code =
+                Code::fitting(sheet.body.text(), qr::MODULES_MAX).ok_or_else(|| Fault::local("the share is too long for a QR code"))?;
+            files::create(file, html::page(&sheet, &code).as_bytes(), SHEET_MODE)?;
+            let shown = file.display().to_string();
+            let whole = json!({ "file": shown });
+            printer.answer(&whole.as_object().cloned().unwrap_or_default(), &whole, || {
+                format!("Success! The sheet is in {shown}, which only you may read.\nPrint it, look at the print, then destroy the file: shred -u {shown}\n")
+            })
+        }
+        None => show(&sheet, args.qr),
+    }
+}
+
+/// On stdout, as wide as the terminal.
+fn show(sheet: &Sheet, with_code: bool) -> Result<(), Fault> {
+    let columns = columns();
+    let code = if with_code {
+        let code = Code::fitting(sheet.body.text(), columns);
+        Some(code.ok_or_else(|| {
+            Fault::local(format!("the QR code of this share does not fit into {columns} columns"))
+                .cure("widen the terminal, or write the sheet with -html")
+        })?)
+    } else {
+        None
+    };
+    let is_terminal = io::stdout().is_terminal();
+    let code = code.map(|code| code.to_text(is_terminal));
+    output::emit(&sheet.to_text(columns.clamp(COLUMNS_MIN, COLUMNS_MAX), code.as_deref().map(String::as_str)))?;
+    if is_terminal {
+        eprintln!("Note: the share is on this screen. When you have it on paper, clear the screen and what can be scrolled back to.");
+    }
+    Ok(())
+}
+
+/// Of the terminal; of paper, where there is none.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS_MAX)
+}
+
+/// What the sheet says of the cluster.
+async fn ask(client: &Client) -> Result<Cluster, Fault> {
+    let cure = "with -offline nothing is asked, and the cluster is left blank on the sheet";
+    let response = client.request(Method::Get, "sys/seal-status").send().await.map_err(|error| Fault::from(error).cure(cure))?;
+    cluster(&Answer::required(&response)?.data).map_err(|fault| fault.cure(cure))
+}
+
+fn cluster(status: &Map<String, Value>) -> Result<Cluster, Fault> {
+    let text = |name: &str| status.get(name).map(shown).filter(|text| text != "n/a" && text != "<nil>").map(|text| clean(&text));
+    let number = |name: &str| status.get(name).and_then(Value::as_u64).filter(|number| *number > 0);
+    match (number("n"), number("t")) {
+        (Some(shares), Some(threshold)) => {
+            let name = text("cluster_name").unwrap_or_else(|| "this cluster".to_owned());
+            Ok(Cluster { name, id: text("cluster_id"), shares, threshold })
+        }
+        _ => Err(Fault::server("that node has no keys yet, so that it has no shares")),
+    }
+}
+
+/// A share as it is given to people, or one that is encrypted to its holder. Errors hold nothing of it.
+fn body(text: &str) -> Result<Body, Fault> {
+    if let Some(body) = message(text)? {
+        return Ok(body);
+    }
+    let share = Share::parse_text(text).map_err(|error| Fault::local(error.to_string()))?;
+    Ok(Body::Share { number: share.number(), text: share.to_base64() })
+}
+
+/// A text that is no message is none; one that is too long for a sheet is a fault.
+fn message(text: &str) -> Result<Option<Body>, Fault> {
+    let Ok(bytes) = STANDARD.decode(text) else { return Ok(None) };
+    // A public-key encrypted session key, in the old format (with one or two bytes of length) or in the new.
+    let is_openpgp = bytes.len() > 64 && matches!(bytes[0], 0x84 | 0x85 | 0xc1);
+    let is_age = bytes.starts_with(b"age-encryption.org/");
+    if !is_openpgp && !is_age {
+        return Ok(None);
+    }
+    if text.len() > MESSAGE_CHARS_MAX {
+        return Err(Fault::local(format!("the encrypted share has {} characters, more than {MESSAGE_CHARS_MAX}", text.len()))
+            .cure("hand it over as a file: it needs no sheet, since only its holder can read it"));
+    }
+    Ok(Some(Body::Message { is_age, text: Zeroizing::new(text.to_owned()) }))
+}
+
+/// What people are called, in one line.
+fn holder(name: &str) -> Result<String, Fault> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > HOLDER_CHARS_MAX || clean(name) != name {
+        return Err(
+            Fault::local("-holder: that is no name").cure(format!("use 1 to {HOLDER_CHARS_MAX} characters, none of them invisible"))
+        );
+    }
+    Ok(name.to_owned())
+}
+
+/// Without characters that drive a terminal or turn the direction of what follows.
+fn clean(text: &str) -> String {
+    let is_invisible =
+        |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    text.chars().filter(|c| !is_invisible(*c)).collect()
+}
+
+/// The day, in UTC.
+fn date(now: Timestamp) -> String {
+    let time = i64::try_from(now.seconds()).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    time.map_or_else(String::new, |time| time.to_string().chars().take(10).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Share 2, of bytes that count up.
+    pub(super) fn share() -> Share {
+        let bytes: Vec<u8> = [1, 2].into_iter().chain(0..32).collect();
+        Share::from_bytes(&bytes).unwrap()
+    }
+
+    #[test]
+    fn a_share_is_read_in_either_spelling_and_shown_in_one() {
+        for text in [share().to_base64(), share().to_hex()] {
+            let Body::Share { number, text } = body(&text).unwrap() else { panic!("a share") };
+            assert_eq!((number, text.as_str()), (2, share().to_base64().as_str()));
+        }
+    }
+
+    #[test]
+    fn an_encrypted_share_is_told_from_a_plain_one() {
+        let openpgp = STANDARD.encode([&[0xc1, 0x5e, 3][..], &[7; 90]].concat());
+        let age = STANDARD.encode(b"age-encryption.org/v1\n-> X25519 ");
+        for (text, want) in [(&openpgp, false), (&age, true)] {
+            assert!(matches!(body(text), Ok(Body::Message { is_age, .. }) if is_age == want), "{text}");
+        }
+        let long = STANDARD.encode([&[0xc1][..], &[7; 3000]].concat());
+        assert!(body(&long).err().unwrap().to_string().contains("4004 characters"));
+    }
+
+    #[test]
+    fn a_fault_holds_nothing_of_the_share() {
+        let good = share().to_base64();
+        for text in [&good[..47], &format!("{}-{}", &good[..10], &good[11..]), "something else that is secret"] {
+            let fault = body(text).err().unwrap().to_string();
+            assert!(!text.as_bytes().windows(8).any(|part| fault.as_bytes().windows(8).any(|said| said == part)), "{fault}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_says_of_its_cluster_is_taken_or_left_blank() {
+        let status = |value: Value| value.as_object().cloned().unwrap();
+        let whole = cluster(&status(json!({"cluster_name": "prod\u{1b}[2J", "cluster_id": "5c3f", "n": 5, "t": 3}))).unwrap();
+        assert_eq!((whole.name.as_str(), whole.id.as_deref(), whole.shares, whole.threshold), ("prod[2J", Some("5c3f"), 5, 3));
+        let bare = cluster(&status(json!({"cluster_name": "", "n": 1, "t": 1}))).unwrap();
+        assert_eq!((bare.name.as_str(), bare.id), ("this cluster", None));
+        assert!(cluster(&status(json!({"n": 0, "t": 0}))).is_err());
+    }
+
+    #[test]
+    fn names_are_one_visible_line() {
+        assert_eq!(holder(" Ada <Lovelace> & Co ").unwrap(), "Ada <Lovelace> & Co");
+        for name in ["", " ", "Ada\nRoot", "a\u{202e}da", &"a".repeat(HOLDER_CHARS_MAX + 1)] {
+            assert!(holder(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_day_is_that_of_utc() {
+        assert_eq!(date(Timestamp(1_795_564_799_000)), "2026-11-24");
+    }
+}
