@@ -91,7 +91,7 @@ pub(crate) fn status_of_refusal(refusal: &Refusal) -> (StatusCode, String) {
         Refusal::Ask(AskError::Invalid(_)) | Refusal::Refused(_) => (StatusCode::BAD_REQUEST, text),
         Refusal::Ask(AskError::UnsupportedMediaType(_)) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, text),
         Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, text),
-        Refusal::Contended | Refusal::Sealed | Refusal::NoLeader => (StatusCode::SERVICE_UNAVAILABLE, text),
+        Refusal::Contended | Refusal::Sealed | Refusal::NoLeader | Refusal::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, text),
         Refusal::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, text),
         Refusal::Indeterminate | Refusal::Audit | Refusal::Internal => (StatusCode::INTERNAL_SERVER_ERROR, text),
     }
