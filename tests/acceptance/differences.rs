@@ -223,8 +223,15 @@ pub(crate) const MEANT: &[Meant] = &[
     },
     Meant {
         title: "No web UI",
-        reason: "So there are no `sys/config/ui/headers`, which are headers of its pages.",
-        seen: &[seen("sys", "headers of a web UI", "*")],
+        reason: "The headers of its pages (`sys/config/ui/headers`) are those of the answers below `/ui/`, which are 404. Headers that frame an answer\n\
+                 (`Content-Length` and its like) and values that cannot be sent as they are (line breaks) are refused; OpenBao takes them and mends or breaks\n\
+                 its answers.",
+        seen: &[seen("sys", "a header of pages that is the server's", "*")],
+    },
+    Meant {
+        title: "Version history",
+        reason: "Tells Conclave's own versions and since when each has led, where `sys/seal-status` tells the version of the API.",
+        seen: &[],
     },
     Meant {
         title: "CORS",

@@ -72,6 +72,64 @@ async fn a_follower_has_not_led_since_any_time() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_pages_are_those_of_answers_below_ui_at_every_node() {
+    let mut cluster = Cluster::builder().nodes(3).open().await;
+    let token = format!("X-Vault-Token: {}", cluster.keys().root_token);
+    let set = |at: usize, name: &str, body: &str| {
+        let line = format!("POST /v1/sys/config/ui/headers/{name}");
+        raw::request(cluster.nodes[at].api_port, &line, &[&token], body).status
+    };
+    assert_eq!(set(0, "x-frame-options", r#"{"values": ["DENY"]}"#), 200);
+    assert_eq!(set(1, "content-type", r#"{"values": ["text/plain"]}"#), 200);
+    assert_eq!(set(2, "x-two", r#"{"values": ["a", "b, c"]}"#), 200);
+    assert_eq!(set(2, "content-length", r#"{"values": ["1"]}"#), 400);
+    for node in &cluster.nodes {
+        for path in ["/ui", "/ui/", "/ui/vault/auth?with=token", "/ui//../x"] {
+            let answer = get(node, path);
+            assert_eq!(answer.status, 404, "{path}: {answer:?}");
+            assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{path}: {answer:?}");
+            let of =
+                |name: &str| answer.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect::<Vec<_>>();
+            assert_eq!(of("content-type"), ["text/plain"], "in place of the answer's own");
+            assert_eq!(of("x-two"), ["a", "b, c"]);
+        }
+        for path in ["/v1/sys/health", "/v1/secret/data/a", "/uinot", "/", "/v1/ui/"] {
+            let answer = get(node, path);
+            assert_eq!(answer.header("x-frame-options"), None, "{path}: {answer:?}");
+        }
+    }
+    let removed = raw::request(cluster.nodes[0].api_port, "DELETE /v1/sys/config/ui/headers/X-Frame-Options", &[&token], "");
+    assert_eq!(removed.status, 204, "{removed:?}");
+    assert_eq!(get(&cluster.nodes[2], "/ui/").header("x-frame-options"), None, "at once, everywhere");
+    cluster.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_that_leads_is_remembered_with_the_time_since_when() {
+    let mut cluster = Cluster::builder().nodes(1).open().await;
+    let token = format!("X-Vault-Token: {}", cluster.keys().root_token);
+    let history = |cluster: &Cluster| raw::request(cluster.nodes[0].api_port, "LIST /v1/sys/version-history", &[&token], "").json();
+    eventually("the version is noted", TOLD_MAX, async || match history(&cluster)["data"]["keys"].as_array() {
+        Some(keys) if keys.len() == 1 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let before = history(&cluster)["data"].clone();
+    let version = before["keys"][0].as_str().unwrap();
+    assert!(before["key_info"][version]["timestamp_installed"].as_str().is_some_and(|time| time.starts_with("20")), "{before}");
+    assert!(before["key_info"][version]["previous_version"].is_null(), "{before}");
+    cluster.nodes[0].kill();
+    cluster.restart(0).await;
+    cluster.unseal_everywhere().await;
+    eventually("it serves", TOLD_MAX, async || match history(&cluster)["data"].clone() {
+        data if data == before => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
+    cluster.assert_sound();
+}
+
 /// Metrics by name and labels; panics at a line that Prometheus would not read.
 fn parse_prometheus(text: &str) -> Vec<(String, f64)> {
     let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');

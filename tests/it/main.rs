@@ -2,9 +2,11 @@
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "test files need not be durable; a test may unwrap")]
 
+mod abuse;
 mod access;
 mod audit;
 mod bad_input;
+mod bloat;
 mod ceremony;
 mod failures;
 mod full_disk;

@@ -42,6 +42,7 @@ pub struct Builder {
     listener: String,
     tls: bool,
     data_dirs: Vec<(usize, PathBuf)>,
+    files_max: Option<u32>,
 }
 
 impl Builder {
@@ -72,6 +73,12 @@ impl Builder {
     /// TLS for clients, with the peers' certificates.
     pub fn tls(mut self) -> Builder {
         self.tls = true;
+        self
+    }
+
+    /// How many files each node's process may have open, at most.
+    pub fn files_max(mut self, files: u32) -> Builder {
+        self.files_max = Some(files);
         self
     }
 
@@ -147,6 +154,9 @@ impl Cluster {
         self.nodes = ids.iter().zip(ports.chunks_exact(2)).map(node).collect();
         for (at, folder) in &self.builder.data_dirs {
             self.nodes[*at].keep_data_in(folder);
+        }
+        for node in &mut self.nodes {
+            node.files_max = self.builder.files_max;
         }
         for node in &self.nodes {
             make_folder(&node.folder);

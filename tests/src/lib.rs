@@ -9,6 +9,7 @@
 mod binary;
 mod cluster;
 mod command;
+pub mod h2;
 mod load;
 mod node;
 pub mod raw;

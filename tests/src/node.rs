@@ -26,13 +26,15 @@ pub struct Node {
     /// Where it keeps its log and table.
     pub data_dir: PathBuf,
     pub(crate) tls: bool,
+    /// How many files its process may have open; `None`: as many as the test's.
+    pub(crate) files_max: Option<u32>,
     child: Option<Child>,
 }
 
 impl Node {
     pub(crate) fn new(id: String, folder: PathBuf, ports: [u16; 2], tls: bool) -> Node {
         let data_dir = folder.join("data");
-        Node { id, folder, api_port: ports[0], cluster_port: ports[1], data_dir, tls, child: None }
+        Node { id, folder, api_port: ports[0], cluster_port: ports[1], data_dir, tls, files_max: None, child: None }
     }
 
     /// The URL for clients.
@@ -66,7 +68,14 @@ impl Node {
         let path = self.trace_file();
         let trace =
             OpenOptions::new().create(true).append(true).open(&path).unwrap_or_else(|error| panic!("open {}: {error}", path.display()));
-        let mut command = std::process::Command::new(conclave());
+        let mut command = match self.files_max {
+            None => std::process::Command::new(conclave()),
+            Some(files) => {
+                let mut shell = std::process::Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\"")).arg(conclave());
+                shell
+            }
+        };
         command.arg("server").arg("-config").arg(self.config_file());
         // Should this test die without a word, the pipe closes and the node ends.
         command.arg("--stop-on-stdin-close").stdin(Stdio::piped());

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use crypto::rng::generate_bytes;
-use crypto::{RootKey, SecretBytes, Share};
+use crypto::{RootKey, SecretBytes, Share, ShareDigest};
 use prost::Message;
 use proto::peer::purpose;
 use proto::stored;
@@ -18,6 +18,7 @@ use types::{Revision, Timestamp};
 use uuid::Uuid;
 
 use crate::barrier::{AccessError, Barrier, CommitError};
+use crate::journal::{self, Entry};
 use crate::keyring::{Keyring, KeyringError};
 use crate::name::Name;
 use crate::opening::ShareError;
@@ -25,6 +26,7 @@ use crate::plan::Plan;
 use crate::pool::Purpose;
 use crate::records::{self, RecordError, Records};
 use crate::seals::{NewSplit, Seals, Split, SplitStatus, StaticSealStatus, UnsealError};
+use crate::verified::Times;
 use crate::view::{View, ViewError};
 
 /// What the details of an attempt may take, in bytes.
@@ -57,6 +59,14 @@ impl Act {
             Act::Seals => purpose::Act::Seals,
         };
         Purpose::Act(act, nonce)
+    }
+
+    fn journalled(self) -> journal::Attempt {
+        match self {
+            Act::Rekey => journal::Attempt::Rekey,
+            Act::GenerateRoot => journal::Attempt::GenerateRoot,
+            Act::Seals => journal::Attempt::SealChange,
+        }
     }
 }
 
@@ -110,6 +120,14 @@ impl Proof {
     pub fn spend(&self, plan: &mut Plan) {
         plan.expect(self.attempt.act.name(), self.attempt.revision);
         plan.delete(self.attempt.act.name());
+    }
+}
+
+impl Barrier {
+    /// Writes down that the attempt of `proof` has reached its end.
+    pub fn note_completed(&self, proof: &Proof) {
+        let entry = Entry::new(journal::Act::AttemptCompleted { attempt: proof.attempt.act.journalled() });
+        self.journal(entry.nonce(&proof.attempt.nonce.to_string()));
     }
 }
 
@@ -303,13 +321,14 @@ impl Barrier {
         let mut plan = Plan::new();
         attempt.plan(&mut plan);
         attempt.revision = self.change(&state, &plan, Vec::new(), Vec::new()).await?;
-        tracing::info!(?act, nonce = %attempt.nonce, "an act on the keys was started");
+        let entry = Entry::new(journal::Act::AttemptStarted { attempt: act.journalled() });
+        self.journal(entry.nonce(&attempt.nonce.to_string()).actor(started_by));
         self.status_of(attempt, &state.records.seals).await
     }
 
     /// Ends an attempt and throws its shares away; new shares that were given out open nothing any more. Without a nonce, whichever it is.
     /// Who may do so is for the caller to check.
-    pub async fn cancel_attempt(&self, act: Act, nonce: Option<Uuid>) -> Result<(), ActError> {
+    pub async fn cancel_attempt(&self, act: Act, nonce: Option<Uuid>, by: &str) -> Result<(), ActError> {
         let state = self.state().await?;
         let Some(attempt) = read_attempt(&state.view, act)? else { return Ok(()) };
         if nonce.is_some_and(|nonce| nonce != attempt.nonce) {
@@ -330,7 +349,8 @@ impl Barrier {
         if let Some(nonce) = attempt.verification_nonce {
             self.reset_everywhere(Purpose::Act(purpose::Act::Verify, nonce)).await;
         }
-        tracing::info!(?act, nonce = %attempt.nonce, "an act on the keys was cancelled");
+        let entry = Entry::new(journal::Act::AttemptCancelled { attempt: act.journalled() });
+        self.journal(entry.nonce(&attempt.nonce.to_string()).actor(by));
         Ok(())
     }
 
@@ -381,7 +401,10 @@ impl Barrier {
         let mut plan = keep(&shares);
         attempt.plan(&mut plan);
         self.change(&state, &plan, state.records.expectations(), vec![seals_write(&seals)]).await?;
-        tracing::info!(shares = split.quorum().shares(), threshold = split.quorum().threshold(), "new shares were given out");
+        let (shares_count, threshold) = (split.quorum().shares(), split.quorum().threshold());
+        let entry = Entry::new(journal::Act::AttemptStarted { attempt: journal::Attempt::RekeyVerification });
+        let entry = entry.nonce(&verification_nonce.to_string());
+        self.journal(entry.outcome(format!("{shares_count} new shares, of which {threshold} have to come back, were given out")));
         Ok(NewShares { shares, verification_nonce })
     }
 
@@ -445,6 +468,7 @@ impl Barrier {
             }
         }
         tracing::info!("the new shares are in force; the old ones open nothing any more");
+        self.journal(Entry::new(journal::Act::AttemptCompleted { attempt: journal::Attempt::Rekey }));
         Ok(())
     }
 
@@ -455,7 +479,7 @@ impl Barrier {
         proof.spend(&mut plan);
         let seals = self.with_static(&state.records, &proof.root, key_id)?;
         self.change(&state, &plan, state.records.expectations(), vec![seals_write(&seals)]).await?;
-        tracing::info!(key_id, "a static seal was added");
+        self.journal(Entry::new(journal::Act::SealAdded { name: key_id.to_owned() }));
         Ok(())
     }
 
@@ -467,7 +491,7 @@ impl Barrier {
         self.vouched(&state.records)?;
         let seals = state.records.seals.without_static(&proof.root.derive_keyring_key(), key_id);
         self.change(&state, &plan, state.records.expectations(), vec![seals_write(&seals)]).await?;
-        tracing::info!(key_id, "a static seal was removed");
+        self.journal(Entry::new(journal::Act::SealRemoved { name: key_id.to_owned() }));
         Ok(())
     }
 
@@ -496,25 +520,43 @@ impl Barrier {
         let writes = vec![seals_write(&records.seals)];
         self.change(&State { view: state.view, records }, &Plan::new(), expectations, writes).await?;
         tracing::info!("the static seals are as the configuration says");
+        let (added, removed) = (&self.inner.opening.static_keys, &self.inner.opening.disabled_keys);
+        for name in added.iter().map(|key| key.id().to_owned()) {
+            self.journal(Entry::new(journal::Act::SealAdded { name }).outcome("done, by a migration"));
+        }
+        for name in removed.iter().cloned() {
+            self.journal(Entry::new(journal::Act::SealRemoved { name }).outcome("done, by a migration"));
+        }
         Ok(())
     }
 
     /// The seals as they are.
     pub async fn seals(&self) -> Result<SealsStatus, ActError> {
         let records = self.records().await?.ok_or(AccessError::Sealed)?;
-        let seals = &records.seals;
-        let shamir = seals.status_of(Split::InForce).expect("parsed seals have shares");
-        Ok(SealsStatus { shamir, next: seals.status_of(Split::Next), static_seals: seals.static_seals() })
+        let (seals, times) = (&records.seals, self.times().await);
+        let shamir = seals.status_of(Split::InForce).expect("parsed seals have shares").with_times(&times);
+        let next = seals.status_of(Split::Next).map(|next| next.with_times(&times));
+        Ok(SealsStatus { shamir, next, static_seals: seals.static_seals() })
+    }
+
+    /// When which share was last seen; nothing while the node is sealed.
+    async fn times(&self) -> Times {
+        match self.view().await {
+            Ok(view) => crate::verified::read(&view).map(|(_, times)| times).unwrap_or_default(),
+            Err(_) => Times::new(),
+        }
     }
 
     /// Which share it is, if it is one of this cluster's. It is kept nowhere.
     pub async fn know_share(&self, share: &Share) -> Result<KnownShare, ShareError> {
         let records = self.records().await?.ok_or(ShareError::NotInitialized)?;
         let number = share.number();
-        let recognised = records.seals.recognise(share).map_err(|unrecognised| match unrecognised {
-            crate::seals::Unrecognised::OtherCluster => ShareError::OtherCluster { number },
-            crate::seals::Unrecognised::OtherSplit => ShareError::OtherSplit { number },
+        let recognised = records.seals.recognise(share).map_err(|unrecognised| unrecognised.of_share(number)).inspect_err(|error| {
+            self.journal(Entry::new(journal::Act::ShareRefused { reason: error.to_string() }).share(number, None));
         })?;
+        self.note_verified(&records.seals, &recognised);
+        let entry = Entry::new(journal::Act::ShareVerified).share(number, Some(&ShareDigest(recognised.digest)));
+        self.journal(entry.holder(&recognised.holder));
         Ok(KnownShare { number, holder: recognised.holder, is_next: recognised.split == Split::Next, digest: recognised.digest })
     }
 

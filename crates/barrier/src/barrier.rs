@@ -2,6 +2,7 @@
 //!
 //! Opening and sealing are in [`crate::opening`], acts on the keys in [`crate::attempt`], rotation in [`crate::rotation`].
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, MutexGuard};
 
 use crypto::{Quorum, Rng, RootKey, Share};
@@ -14,6 +15,7 @@ use types::{Clock, ClusterId, Index, NodeId};
 
 use crate::attempt::ActError;
 use crate::changes::Changes;
+use crate::journal::{Act, Entry, Journal};
 use crate::keyring::Keyring;
 use crate::keys::Keys;
 use crate::name::Name;
@@ -23,6 +25,7 @@ use crate::pool::{Pools, Purpose};
 use crate::records::{self, RecordError, Records};
 use crate::rotation::commit_error;
 use crate::seals::{NewSplit, Seals, Split, StaticKey};
+use crate::verified::Seen;
 use crate::view::{View, seal_plan};
 
 /// What a node tells of itself, besides what the barrier and Raft know.
@@ -61,6 +64,8 @@ pub struct Parts {
     pub facts: NodeFacts,
     /// How it opens itself.
     pub opening: Opening,
+    /// Where acts on the keys are written down.
+    pub journal: Arc<dyn Journal>,
     /// In place of the rotation policy's count, and with no least value: for tests of rotation.
     pub operations_max: Option<u64>,
 }
@@ -73,9 +78,14 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) facts: NodeFacts,
     pub(crate) opening: Opening,
+    pub(crate) journal: Arc<dyn Journal>,
+    /// Somebody seals from here: the act is written down where it was asked for.
+    pub(crate) sealing: AtomicBool,
     pub(crate) operations_max: Option<u64>,
     /// Held by who sets encryptions aside for this node.
     pub(crate) setting_aside: tokio::sync::Mutex<()>,
+    /// Which shares were seen to be right.
+    pub(crate) seen: Seen,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -187,16 +197,33 @@ impl SealStatus {
 impl Barrier {
     /// A sealed barrier.
     pub fn start(parts: Parts) -> Barrier {
-        let Parts { raft, changes, peers, rng, clock, facts, opening, operations_max } = parts;
+        let Parts { raft, changes, peers, rng, clock, facts, opening, journal, operations_max } = parts;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let setting_aside = tokio::sync::Mutex::new(());
-        let inner = Inner { raft, changes, peers, rng, clock, facts, opening, operations_max, setting_aside, tasks, stop };
+        let inner = Inner {
+            raft,
+            changes,
+            peers,
+            rng,
+            clock,
+            facts,
+            opening,
+            journal,
+            sealing: AtomicBool::new(false),
+            operations_max,
+            setting_aside,
+            seen: Seen::default(),
+            tasks,
+            stop,
+        };
         let barrier = Barrier { inner: Arc::new(inner) };
         let spawn = |task: fn(Barrier) -> futures::future::BoxFuture<'static, ()>| barrier.inner.tasks.spawn(task(barrier.clone()));
         spawn(|barrier| Box::pin(async move { barrier.follow_the_coordinator().await }));
         spawn(|barrier| Box::pin(async move { barrier.lead_open_only().await }));
         spawn(|barrier| Box::pin(async move { barrier.catch_up().await }));
         spawn(|barrier| Box::pin(async move { barrier.rotate_in_time().await }));
+        spawn(|barrier| Box::pin(async move { barrier.record_verified().await }));
+        spawn(|barrier| Box::pin(async move { barrier.journal_seals().await }));
         spawn(|barrier| Box::pin(async move { barrier.open_by_static_key().await }));
         barrier
     }
@@ -317,6 +344,7 @@ impl Barrier {
         }
         let quorum = split.quorum();
         tracing::info!(cluster = %cluster_id, shares = quorum.shares(), threshold = quorum.threshold(), "initialized");
+        self.journal(Entry::new(Act::Initialized { shares: quorum.shares(), threshold: quorum.threshold() }));
         // With a static key nobody needs to come.
         let barrier = self.clone();
         self.inner.tasks.spawn(async move { barrier.open_by_static_key().await });
@@ -369,6 +397,14 @@ impl Barrier {
             });
         let answers = futures::future::join_all(asks).await;
         members.into_iter().zip(answers).collect()
+    }
+
+    /// Writes an act down. One that cannot be written down happens all the same: a cluster that does not open because a disk is full helps
+    /// nobody, and what an open cluster does to its keys is in the audit log as well, without which it is not done.
+    pub(crate) fn journal(&self, entry: Entry) {
+        if let Err(error) = self.inner.journal.record(entry) {
+            tracing::error!(%error, "an act on the keys is NOT in this node's journal");
+        }
     }
 
     pub(crate) fn keys(&self) -> &Arc<Keys> {

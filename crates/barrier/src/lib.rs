@@ -7,6 +7,9 @@ mod attempt;
 mod barrier;
 mod cache;
 mod changes;
+#[cfg(test)]
+mod golden;
+pub mod journal;
 mod key;
 mod keyring;
 mod keys;
@@ -19,12 +22,14 @@ mod records;
 mod rotation;
 mod seals;
 pub mod testing;
+mod verified;
 mod view;
 
 pub use attempt::{Act, ActError, Attempt, AttemptStatus, DETAILS_BYTES_MAX, KnownShare, NewShares, Proof, SealsStatus, Step, Verified};
 pub use barrier::{AccessError, Barrier, CommitError, InitError, Initialized, NodeFacts, Opening, Parts, SealStatus};
 pub use cache::{Cache, Cached};
 pub use changes::Changes;
+pub use journal::{FileJournal, Journal, JournalError, JournalLine, MemoryJournal};
 pub use key::{AREA_CLEAR, AREA_SEALED};
 pub use keyring::{BATCH_TOKEN_FORMAT, BATCH_TOKEN_OVERHEAD_BYTES, KeyStatus, Keyring, KeyringError, VALUE_FORMAT, ValueError};
 pub use name::Name;
@@ -34,6 +39,7 @@ pub use plan::{Plan, SealedKey};
 pub use records::RecordError;
 pub use rotation::{INTERVAL_MIN, NewestKey, OPERATIONS_MAX, OPERATIONS_MIN, PolicyError, RotateError, RotationPolicy};
 pub use seals::{
-    HOLDER_NAME_BYTES_MAX, Holder, NewSplit, STATIC_SEALS_MAX, SplitError, SplitStatus, StaticKey, StaticSealStatus, UnsealError,
+    HOLDER_NAME_BYTES_MAX, Holder, HolderStatus, NewSplit, STATIC_SEALS_MAX, SplitError, SplitStatus, StaticKey, StaticSealStatus,
+    UnsealError,
 };
 pub use view::{CHILDREN_MAX, Child, Found, View, ViewError};

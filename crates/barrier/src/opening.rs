@@ -6,16 +6,18 @@
 
 use std::cmp::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering as AtomicOrdering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crypto::{KeyringKey, RootKey, Share, constant_time_eq};
+use crypto::{KeyringKey, RootKey, Share, ShareDigest, constant_time_eq};
 use proto::peer;
 use raft::{Peer, ProposeError, Role};
 use storage::{Batch, Expectation, Write};
 use types::NodeId;
 
 use crate::barrier::{Barrier, SealStatus};
+use crate::journal::{Act, Entry, OpenedBy, SealScope};
 use crate::keyring::{Keyring, KeyringError};
 use crate::peers::PeerCallError;
 use crate::pool::Purpose;
@@ -31,7 +33,7 @@ const SUBMITTED_SHARES_MAX: usize = 2 * crypto::shamir::SHARES_MAX as usize;
 const CONFIRM_MAX: Duration = Duration::from_secs(3);
 const CONFIRM_PAUSE: Duration = Duration::from_millis(50);
 /// How often a sealed leader looks whether another member could lead, and a node behind asks for the keys again.
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// How long a node that opens itself waits for the cluster's newest records, before it goes by its own.
 const NEWEST_RECORDS_MAX: Duration = Duration::from_secs(10);
 
@@ -158,8 +160,6 @@ pub struct SealedNode {
 /// What a share that was taken has brought.
 pub(crate) struct Entered {
     pub(crate) progress: peer::Progress,
-    /// The share itself.
-    pub(crate) share: Recognised,
     /// Of an act's last share: what the quorum opened.
     pub(crate) root: Option<RootKey>,
 }
@@ -191,20 +191,46 @@ impl Barrier {
         Ok(status)
     }
 
-    /// Takes a share for whatever purpose, and hands it to the coordinator.
+    /// Takes a share for whatever purpose, hands it to the coordinator, and writes down what came of it.
     pub(crate) async fn enter(&self, purpose: Purpose, share: Share, migrate: bool) -> Result<Entered, ShareError> {
         let records = self.records().await?.ok_or(ShareError::NotInitialized)?;
         let number = share.number();
-        let recognised = recognise(&records, &share, purpose)?;
+        let nonce = match purpose {
+            Purpose::Unseal => String::new(),
+            Purpose::Act(_, nonce) => nonce.to_string(),
+        };
+        let recognised = recognise(&records, &share, purpose).inspect_err(|error| {
+            self.journal(Entry::new(Act::ShareRefused { reason: error.to_string() }).share(number, None).nonce(&nonce));
+        })?;
+        self.note_verified(&records.seals, &recognised);
+        let entry = |act| Entry::new(act).share(number, Some(&ShareDigest(recognised.digest))).holder(&recognised.holder).nonce(&nonce);
+        // Before it counts: what a share brings about is written down after it.
+        self.journal(entry(Act::ShareAccepted));
+        let entered = self.hand_in(purpose, &records, share, &recognised, migrate).await;
+        if let Err(error) = &entered {
+            self.journal(entry(Act::ShareRefused { reason: error.to_string() }));
+        }
+        entered
+    }
+
+    async fn hand_in(
+        &self,
+        purpose: Purpose,
+        records: &Records,
+        share: Share,
+        recognised: &Recognised,
+        migrate: bool,
+    ) -> Result<Entered, ShareError> {
+        let number = share.number();
         let repeated = || ShareError::Repeated { number, holder: recognised.holder.clone() };
         match self.coordinator() {
             None if self.leads() => {
                 let is_new = self.pools().add(purpose, recognised.split, share, &*self.inner.rng);
-                let (progress, root) = self.complete(purpose, &records, migrate)?;
+                let (progress, root) = self.complete(purpose, records, migrate)?;
                 if !is_new && !progress.open {
                     return Err(repeated());
                 }
-                Ok(Entered { progress, share: recognised, root })
+                Ok(Entered { progress, root })
             }
             None if purpose == Purpose::Unseal => {
                 self.pools().add(purpose, recognised.split, share, &*self.inner.rng);
@@ -225,7 +251,7 @@ impl Barrier {
                     return Err(repeated());
                 }
                 let root = RootKey::from_slice(&std::mem::take(&mut progress.root_key));
-                Ok(Entered { root, progress, share: recognised })
+                Ok(Entered { progress, root })
             }
         }
     }
@@ -233,8 +259,10 @@ impl Barrier {
     /// Throws the progress away, at every node that can be reached. One share is the proof that a holder wants it; it is not kept.
     pub async fn reset_ceremony(&self, proof: &Share) -> Result<SealStatus, ShareError> {
         let records = self.records().await?.ok_or(ShareError::NotInitialized)?;
-        recognise(&records, proof, Purpose::Unseal)?;
+        let recognised = recognise(&records, proof, Purpose::Unseal)?;
         self.reset_everywhere(Purpose::Unseal).await;
+        let entry = Entry::new(Act::CeremonyReset).share(proof.number(), Some(&ShareDigest(recognised.digest)));
+        self.journal(entry.holder(&recognised.holder));
         Ok(self.status().await?)
     }
 
@@ -275,7 +303,7 @@ impl Barrier {
             let root = if act == peer::purpose::Act::Verify { opened.next_root } else { Some(opened.root) };
             return Ok((self.peer_progress(purpose), root));
         }
-        self.open_by(&opened.root, records, "a quorum of shares")?;
+        self.open_by(&opened.root, records, OpenedBy::Shares)?;
         let barrier = self.clone();
         self.inner.tasks.spawn(async move {
             if migrate && let Err(error) = barrier.migrate(&opened.root).await {
@@ -292,7 +320,7 @@ impl Barrier {
     }
 
     /// Opens this node, and hands the keys to every other one.
-    fn open_by(&self, root: &RootKey, records: &Records, by: &str) -> Result<(), ShareError> {
+    fn open_by(&self, root: &RootKey, records: &Records, by: OpenedBy) -> Result<(), ShareError> {
         let keyring_key = root.derive_keyring_key();
         let cluster = records.seals.cluster_id;
         let keyring = Keyring::open(&keyring_key, cluster, &records.keyring)?;
@@ -300,7 +328,8 @@ impl Barrier {
             if !self.keys().open(keyring, keyring_key, cluster, records.epoch) {
                 return Err(ShareError::SealedMeanwhile);
             }
-            tracing::info!(by, "unsealed");
+            tracing::info!(?by, "unsealed");
+            self.journal(Entry::new(Act::Opened { by }));
         }
         for peer in self.other_members() {
             let (barrier, epoch) = (self.clone(), records.epoch);
@@ -336,8 +365,10 @@ impl Barrier {
     /// Seals this node at once, and then every other, by an entry in the log at which each wipes its keys. Tells which have confirmed it.
     ///
     /// When the call is dropped half-way, the sealing goes on: this node is sealed in any case.
-    pub async fn seal(&self) -> Result<Vec<SealedNode>, SealError> {
+    pub async fn seal(&self, by: &str) -> Result<Vec<SealedNode>, SealError> {
+        self.inner.sealing.store(true, AtomicOrdering::Release);
         self.wipe();
+        self.journal(Entry::new(Act::Sealed { scope: SealScope::Cluster }).actor(by));
         let barrier = self.clone();
         let sealing = self.inner.tasks.spawn(async move { barrier.seal_all().await });
         let sealed = sealing.await.unwrap_or_else(|_| Err(SealError::OnlyThisNode("the node is stopping".into())));
@@ -349,10 +380,29 @@ impl Barrier {
     }
 
     /// Seals this node and no other. It goes on to vote and to replicate; a leader hands leadership to a member that is open.
-    pub async fn seal_this_node(&self) {
+    pub async fn seal_this_node(&self, by: &str) {
+        self.inner.sealing.store(true, AtomicOrdering::Release);
         self.wipe();
+        self.journal(Entry::new(Act::Sealed { scope: SealScope::Node }).actor(by));
         tracing::info!("sealed, this node only");
         self.step_aside().await;
+    }
+
+    /// Writes down that this node was sealed from elsewhere.
+    pub(crate) async fn journal_seals(&self) {
+        let mut open = self.watch_open();
+        loop {
+            for wanted in [true, false] {
+                tokio::select! {
+                    biased;
+                    () = self.inner.stop.cancelled() => return,
+                    waited = open.wait_for(|open| *open == wanted) => if waited.is_err() { return },
+                }
+            }
+            if !self.inner.sealing.swap(false, AtomicOrdering::AcqRel) {
+                self.journal(Entry::new(Act::Sealed { scope: SealScope::Cluster }).outcome("done, as another node was asked"));
+            }
+        }
     }
 
     fn wipe(&self) {
@@ -490,7 +540,7 @@ impl Barrier {
                 return;
             }
             match records.seals.open_static(key) {
-                Ok(Some(root)) => match self.open_by(&root, &records, "a static key") {
+                Ok(Some(root)) => match self.open_by(&root, &records, OpenedBy::StaticSeal { name: key.id().to_owned() }) {
                     Ok(()) => return,
                     Err(error) => tracing::error!(%error, key_id = key.id(), "open by a static key"),
                 },
@@ -590,6 +640,7 @@ impl Barrier {
         if self.is_sealed() {
             self.take_keys(request, false)?;
             tracing::info!(from = %caller, "unsealed by a member");
+            self.journal(Entry::new(Act::Opened { by: OpenedBy::HandOver { from: caller.clone() } }));
         }
         self.pools().reset(Purpose::Unseal);
         Ok(())
@@ -632,13 +683,20 @@ impl Barrier {
     }
 }
 
+impl Unrecognised {
+    /// What the holder of share `number` is told.
+    pub(crate) fn of_share(self, number: u8) -> ShareError {
+        match self {
+            Unrecognised::OtherCluster => ShareError::OtherCluster { number },
+            Unrecognised::OtherSplit => ShareError::OtherSplit { number },
+        }
+    }
+}
+
 /// Whether a share is one of those that are asked for.
 fn recognise(records: &Records, share: &Share, purpose: Purpose) -> Result<Recognised, ShareError> {
     let number = share.number();
-    let recognised = records.seals.recognise(share).map_err(|unrecognised| match unrecognised {
-        Unrecognised::OtherCluster => ShareError::OtherCluster { number },
-        Unrecognised::OtherSplit => ShareError::OtherSplit { number },
-    })?;
+    let recognised = records.seals.recognise(share).map_err(|unrecognised| unrecognised.of_share(number))?;
     let wrong = |given, wanted| ShareError::WrongSplit { number, given, wanted };
     match (purpose, recognised.split) {
         (Purpose::Act(peer::purpose::Act::Verify, _), Split::InForce) => Err(wrong("old", "new")),

@@ -14,6 +14,7 @@ use storage::{Batch, Write};
 use types::Revision;
 
 use crate::barrier::{AccessError, Barrier, CommitError};
+use crate::journal::{Act, Entry};
 use crate::keyring::{KeyStatus, Keyring, KeyringError};
 use crate::name::Name;
 use crate::plan::Plan;
@@ -30,6 +31,10 @@ pub const INTERVAL_MIN: Duration = Duration::from_secs(24 * 60 * 60);
 const BLOCK_MAX: u64 = 65_536;
 /// How often the leader looks whether the time for a rotation has come.
 const LOOK_PAUSE: Duration = Duration::from_secs(30);
+
+/// Who rotates, when nobody asked.
+const BY_COUNT: &str = "the limit of encryptions";
+const BY_TIME: &str = "the interval of rotation";
 
 fn encryptions_name() -> Name {
     Name::new("core/encryptions")
@@ -148,7 +153,7 @@ impl Barrier {
     }
 
     /// Draws a new value key, which encrypts from now on. Of two rotations at once one is done.
-    pub async fn rotate(&self) -> Result<KeyStatus, RotateError> {
+    pub async fn rotate(&self, by: &str) -> Result<KeyStatus, RotateError> {
         let (view, records) = self.view_and_records().await.map_err(|error| match error {
             crate::attempt::ActError::Access(error) => CommitError::from(error),
             error => CommitError::Indeterminate(error.to_string()),
@@ -169,7 +174,8 @@ impl Barrier {
         // The leader's entry may be applied before this node's own.
         self.view().await.map_err(CommitError::from)?;
         let newest = self.with_keyring(Keyring::newest).ok_or(CommitError::Sealed)?;
-        tracing::info!(version = newest.version, "the keyring was rotated");
+        tracing::info!(version = newest.version, by, "the keyring was rotated");
+        self.journal(Entry::new(Act::KeyringRotated { version: newest.version }).actor(by));
         Ok(newest)
     }
 
@@ -196,7 +202,7 @@ impl Barrier {
         let block = count.saturating_add(1).max((limit / 64).clamp(1, BLOCK_MAX));
         let total = reserved.saturating_add(block);
         if total > limit && reserved > 0 {
-            return match self.rotate().await {
+            return match self.rotate(BY_COUNT).await {
                 Ok(_) | Err(RotateError::Commit(CommitError::Conflict)) => Ok(()),
                 Err(RotateError::Commit(error)) => Err(error),
                 Err(RotateError::Keyring(error)) => Err(CommitError::Indeterminate(error.to_string())),
@@ -237,7 +243,7 @@ impl Barrier {
             let age = Duration::from_millis(self.inner.clock.now().0.saturating_sub(newest.created.0));
             if policy.enabled
                 && policy.interval.is_some_and(|interval| age >= interval)
-                && let Err(error) = self.rotate().await
+                && let Err(error) = self.rotate(BY_TIME).await
             {
                 tracing::warn!(%error, "rotate the keyring, whose time has come");
             }

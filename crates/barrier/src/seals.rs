@@ -16,6 +16,7 @@ use types::{ClusterId, Timestamp};
 use uuid::Uuid;
 
 use crate::records::RecordError;
+use crate::verified::Times;
 
 /// The version of the record.
 const VERSION: u32 = 1;
@@ -138,6 +139,7 @@ pub(crate) enum Split {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recognised {
     pub(crate) split: Split,
+    pub(crate) number: u8,
     /// Whose it is; may be empty.
     pub(crate) holder: String,
     /// Its public digest.
@@ -171,7 +173,26 @@ pub struct SplitStatus {
     /// When it was made.
     pub created: Timestamp,
     /// Who has which share, in the order of their numbers, from 1.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<HolderStatus>,
+}
+
+/// Who has a share, and since when nobody has seen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HolderStatus {
+    /// Who.
+    pub holder: Holder,
+    /// When the share was last seen to be right; `None`: never, or the node is sealed.
+    pub last_verified: Option<Timestamp>,
+}
+
+impl SplitStatus {
+    /// Tells when each share was last seen.
+    pub(crate) fn with_times(mut self, times: &Times) -> SplitStatus {
+        for (number, holder) in (1..=u8::MAX).zip(&mut self.holders) {
+            holder.last_verified = times.get(&(self.id.clone(), number)).copied();
+        }
+        self
+    }
 }
 
 /// A static seal as operators see it.
@@ -263,7 +284,10 @@ impl Seals {
     /// The split as operators see it; `None` when there is no such.
     pub(crate) fn status_of(&self, split: Split) -> Option<SplitStatus> {
         let (shamir, quorum) = (self.shamir(split)?, self.quorum_of(split)?);
-        let holder = |holder: &stored::ShareHolder| Holder { name: holder.name.clone(), recipient: holder.recipient.clone() };
+        let holder = |holder: &stored::ShareHolder| HolderStatus {
+            holder: Holder { name: holder.name.clone(), recipient: holder.recipient.clone() },
+            last_verified: None,
+        };
         let holders = shamir.holders.iter().map(holder).collect();
         Some(SplitStatus { id: shamir.id.clone(), quorum, created: Timestamp(shamir.created_ms), holders })
     }
@@ -272,11 +296,6 @@ impl Seals {
     pub(crate) fn static_seals(&self) -> Vec<StaticSealStatus> {
         let status = |seal: &stored::StaticSeal| StaticSealStatus { key_id: seal.key_id.clone(), created: Timestamp(seal.created_ms) };
         self.stored.static_seals.iter().map(status).collect()
-    }
-
-    /// What an unrecognised share's record in the journal shows in place of a digest in these records.
-    pub(crate) fn digest(&self, share: &Share) -> [u8; 32] {
-        self.shamir(Split::InForce).and_then(salt).map_or([0; 32], |salt| share.digest(&salt).0)
     }
 
     /// Which split a share is of, by its digest.
@@ -291,7 +310,7 @@ impl Seals {
             if let Some((holder, known)) = known
                 && digest == ShareDigest(known)
             {
-                return Ok(Recognised { split, holder: holder.name.clone(), digest: digest.0 });
+                return Ok(Recognised { split, number: share.number(), holder: holder.name.clone(), digest: digest.0 });
             }
         }
         let ours = ShareTag::of(self.cluster_id.0.as_bytes());

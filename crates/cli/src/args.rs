@@ -171,6 +171,46 @@ pub(crate) enum Operator {
     Members,
     /// Make an authority and the nodes' certificates
     Certs(Certs),
+    /// What was done with the cluster's keys at a node: show it, check that nobody has changed it
+    #[command(subcommand)]
+    Journal(Journal),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Journal {
+    /// Check the chain of hashes: exit 0 whole, 2 broken, 1 could not be checked. Needs no server
+    Verify(JournalVerify),
+    /// Show the entries, oldest first. Needs no server
+    Show(JournalShow),
+}
+
+/// Where journals are.
+#[derive(Args)]
+pub(crate) struct JournalPlaces {
+    /// Files of one journal, or copies of them; or folders of them
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// A node's data folder; may be given several times
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct JournalVerify {
+    #[command(flatten)]
+    pub(crate) places: JournalPlaces,
+    /// An audit log whose records of the journal must agree with it; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct JournalShow {
+    #[command(flatten)]
+    pub(crate) places: JournalPlaces,
+    /// So many of the newest entries of each journal
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) last: u32,
 }
 
 #[derive(Args)]

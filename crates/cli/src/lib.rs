@@ -2,7 +2,7 @@
 //!
 //! Always: answers go to stdout, errors (with a cure) to stderr; exit codes are 0 done, 1 our own or the caller's fault, 2 the
 //! server's answer, as in Vault's CLI; tokens never come from argv. Knows the API only through `client`, the server only
-//! through `node`.
+//! through `node`, and of what a server leaves on disk only the journal's format, by `storage`.
 
 mod args;
 mod argv;

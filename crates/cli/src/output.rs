@@ -193,7 +193,7 @@ fn duration(seconds: u64) -> String {
 }
 
 /// Line ends and tabs stay; other control characters are escaped.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| match character {
             '\n' | '\t' => vec![character],

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use barrier::{Barrier, CeremonyPeers, CeremonyService, Changes, GrpcCeremonyPeers, NodeFacts};
+use barrier::{Barrier, CeremonyPeers, CeremonyService, Changes, FileJournal, GrpcCeremonyPeers, Journal, NodeFacts};
 use crypto::{OsRng, Rng};
 use raft::grpc::{Admission, Channels, GrpcTransport, PeerTls, PeerTlsError, RaftService};
 use raft::{Flushing, Member, Parts, Raft, Role, Timing, Transport};
@@ -100,6 +100,9 @@ pub enum RunError {
         /// What the configuration says.
         wanted: String,
     },
+    /// The journal can be neither read nor made.
+    #[error("journal")]
+    Journal(#[from] storage::journal::OpenError),
     /// The log is refused.
     #[error("log")]
     Log(#[from] storage::log::OpenError),
@@ -155,7 +158,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     tracing::info!(node = %config.storage.node_id, version = VERSION, "starting");
 
     // Ports first: a taken one must be found before anything is touched.
-    let client_listener = listen("the client listener", config.listener.address).await?;
+    let client_listener = listen("the client listener", config.listener.address)?;
     let client_tls = config.listener.tls.as_ref().map(ListenerTls::load).transpose()?;
     let peer_side = peer_side(&config).await?;
 
@@ -170,6 +173,8 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     };
     let data_dir = Arc::new(DataDir::open(Arc::clone(&disk), folder, &config.storage.node_id, None)?);
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
+    let journal = FileJournal::open(Arc::clone(&disk), &data_dir.journal(), data_dir.node(), data_dir.cluster(), Arc::clone(&clock))?;
+    let journal: Arc<dyn Journal> = Arc::new(journal);
     let log = Log::open(Arc::clone(&disk), &data_dir.log(), LogOptions::default())?;
     let log_watched = log.0.clone();
     let changes = Changes::new();
@@ -196,6 +201,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         clock: Arc::clone(&clock),
         facts: own,
         opening: barrier::Opening::default(),
+        journal: Arc::clone(&journal),
         operations_max: None,
     });
     if let Some((cluster, found)) = barrier.status().await?.cluster {
@@ -227,6 +233,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         barrier: barrier.clone(),
         serving: serving.clone(),
         data_dir: Arc::clone(&data_dir),
+        journal: Arc::clone(&journal),
         clock: Arc::clone(&clock),
         rng: Arc::clone(&rng),
         settings: Settings { lease_ttl_default: config.lease_ttl_default, lease_ttl_max: config.lease_ttl_max },
@@ -239,6 +246,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let (measured, serving_measured, traces_lost) = (raft.clone(), serving.clone(), traces.lost());
     facts.metrics().add_source(move |scrape| {
         let service = serving_measured.service();
+        facts::measure_journal(scrape, &*journal);
         facts::measure_node(scrape, &measured, &log_watched, service.is_some(), traces_lost());
         if let Some(service) = service {
             facts::measure_service(scrape, &service.audit_failures(), service.chore_counts());
@@ -355,8 +363,8 @@ impl Drop for PidFile {
     }
 }
 
-async fn listen(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|source| RunError::Listen { role, address, source })
+fn listen(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    listener::bind(address).map_err(|source| RunError::Listen { role, address, source })
 }
 
 async fn read_file(path: &PathBuf) -> Result<Vec<u8>, RunError> {
@@ -368,7 +376,7 @@ async fn peer_side(config: &Config) -> Result<PeerSide, RunError> {
         return Ok(PeerSide { transport: Arc::new(Alone), ceremony: Arc::new(Alone), listen: None });
     };
     let tls = peer_tls(config, cluster).await?;
-    let listener = listen("the peers' listener", cluster.listen).await?;
+    let listener = listen("the peers' listener", cluster.listen)?;
     let channels = Channels::new(tls.clone());
     Ok(PeerSide {
         transport: Arc::new(GrpcTransport::new(channels.clone())),

@@ -232,6 +232,10 @@ impl service::Node for Facts {
         self.api_version.clone()
     }
 
+    fn software(&self) -> service::Software {
+        service::Software { version: crate::VERSION.to_owned(), source_date: source_date() }
+    }
+
     fn host_info(&self) -> Value {
         self.host_info()
     }
@@ -252,6 +256,16 @@ impl service::Node for Facts {
     fn routes(&self) -> Vec<engine::route::Outline> {
         engine::route::outlines(crate::http::SYSTEM_ROUTES)
     }
+}
+
+/// When the sources of this build are from: seconds since 1970, where the builder says it (reproducible-builds.org). The time of
+/// the build itself is not in it, so that it can be repeated.
+const SOURCE_DATE: Option<&str> = option_env!("SOURCE_DATE_EPOCH");
+
+/// As clients read it; empty when the builder did not say.
+pub(crate) fn source_date() -> String {
+    let seconds = SOURCE_DATE.and_then(|text| text.parse::<u64>().ok());
+    seconds.map_or_else(String::new, |seconds| rfc3339(Timestamp(seconds.saturating_mul(1000))))
 }
 
 /// As Go writes times. A time after the year 9999 shows as the last one in it.
@@ -284,6 +298,13 @@ pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage
     scrape.counter("conclave_log_written_bytes_total", "Bytes written to the log.", &[], stats.bytes_written);
     scrape.counter("conclave_trace_lines_lost_total", "Lines of the trace that nobody read in time.", &[], traces_lost);
     scrape.gauge("conclave_build_info", "1; the labels tell the software's version.", &[("version", crate::VERSION)], 1.0);
+}
+
+/// What there is to say of this node's journal, at each scrape.
+pub(crate) fn measure_journal(scrape: &mut Scrape, journal: &dyn barrier::Journal) {
+    scrape.gauge("conclave_journal_entries", "The number of the journal's last entry.", &[], journal.last() as f64);
+    let help = "Acts on the cluster's keys that could not be written to the journal.";
+    scrape.counter("conclave_journal_failures_total", help, &[], journal.failures());
 }
 
 /// What the service counts since this node was opened, at each scrape.

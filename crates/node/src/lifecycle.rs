@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use barrier::Barrier;
+use barrier::{Barrier, Journal};
 use crypto::Rng;
 use service::{Node, Service, Settings};
 use storage::DataDir;
@@ -27,6 +27,7 @@ pub(crate) struct Follow {
     pub(crate) barrier: Barrier,
     pub(crate) serving: Serving,
     pub(crate) data_dir: Arc<DataDir>,
+    pub(crate) journal: Arc<dyn Journal>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) settings: Settings,
@@ -53,7 +54,10 @@ pub(crate) async fn follow(parts: Follow) {
         }
         let chores = async {
             match &service {
-                Some(service) => service.run_chores().await,
+                Some(service) => {
+                    let joining = service.join_journal(Arc::clone(&parts.journal), parts.data_dir.node());
+                    tokio::join!(service.run_chores(), joining);
+                }
                 None => std::future::pending().await,
             }
         };
@@ -69,10 +73,11 @@ pub(crate) async fn follow(parts: Follow) {
 async fn remember_cluster(parts: &Follow) {
     match parts.barrier.status().await {
         Ok(status) => {
-            if let Some((cluster, _)) = status.cluster
-                && let Err(error) = parts.data_dir.bind_cluster(cluster)
-            {
-                tracing::error!(%error, "bind the data folder to the cluster");
+            if let Some((cluster, _)) = status.cluster {
+                parts.journal.bind_cluster(cluster);
+                if let Err(error) = parts.data_dir.bind_cluster(cluster) {
+                    tracing::error!(%error, "bind the data folder to the cluster");
+                }
             }
         }
         Err(error) => tracing::error!(%error, "read the cluster's id"),

@@ -5,6 +5,7 @@
 //! relies on it must verify it.
 
 mod activity;
+mod files;
 mod tls;
 
 use std::future::Future;
@@ -21,7 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,8 +39,6 @@ use activity::Activity;
 
 pub(crate) use tls::ListenerTls;
 
-/// Connections at once, at most; further ones wait in the system's queue.
-const CONNECTIONS_MAX: usize = 16_384;
 /// How long a TLS handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Streams that one HTTP/2 connection may have open at once.
@@ -50,6 +49,9 @@ const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
 const HEADER_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// How long connections may take to end once the node stops.
 const CLOSE_MAX: Duration = Duration::from_secs(8);
+/// Connections that the system keeps until they are accepted. Beyond them it drops what asks for one, and who asked waits a second
+/// (Linux cuts this to `net.core.somaxconn`, 4096 by default).
+const BACKLOG: u32 = 4_096;
 /// Pause after an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -61,6 +63,14 @@ pub(crate) fn limits(config: &ListenerConfig) -> Limits {
         json: JsonLimits::default(),
         room: Room::default(),
     }
+}
+
+/// Listens. A port that a process before this one used can be used again at once.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until `stop`, then lets requests under way end.
@@ -87,7 +97,7 @@ pub(crate) fn serve<H: Health>(
     let server = Arc::new(builder);
     async move {
         let connections = TaskTracker::new();
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = Arc::new(Semaphore::new(files::connections_max()));
         // Ends the connections that are still there when all should have ended.
         let cut_off = CancellationToken::new();
         loop {

@@ -99,7 +99,8 @@ pub(crate) fn is_auth_method(kind: &str) -> bool {
 }
 
 /// Below these paths of `sys/` names are kept in lower case, as those of userpass and AppRole are.
-const FOLDED: &[&[&str]] = &[&["policy"], &["policies"], &["config", "auditing", "request-headers"], &["locked-users"]];
+const FOLDED: &[&[&str]] =
+    &[&["policy"], &["policies"], &["config", "auditing", "request-headers"], &["config", "ui", "headers"], &["locked-users"]];
 
 /// The path below a mount as its backend keeps it, when that differs from how it was asked for: names of users, roles and policies are in
 /// lower case, whatever the caller writes.
@@ -110,6 +111,13 @@ pub(crate) fn kept_spelling(kind: &str, rest: &Path) -> Option<String> {
         _ => false,
     };
     Some(rest.as_str().to_lowercase()).filter(|kept| is_folded && kept != rest.as_str())
+}
+
+/// The path from the root namespace on, of something at `route`, as its backend keeps it, when that is another.
+pub(crate) fn kept_path(path: &Path, route: &crate::mount::Route) -> Option<Path> {
+    let kept = kept_spelling(&route.mount.kind, &route.rest)?;
+    let above = path.as_str().strip_suffix(route.rest.as_str())?;
+    Path::parse(&format!("{above}{kept}")).ok()
 }
 
 impl Backend<'_> {

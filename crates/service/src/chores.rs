@@ -15,10 +15,12 @@ use types::{Clock, Timestamp};
 
 use crate::due::{self, Due};
 use crate::lease::{self, Undoers};
+use crate::node::Software;
 use crate::outcome::PlanError;
 use crate::purge;
 use crate::records::{self, Caches, Records};
 use crate::store::Store;
+use crate::sys::versions;
 use crate::token;
 
 /// The pause between two looks at what is due.
@@ -90,14 +92,25 @@ pub(crate) struct Reaper<'a> {
     pub(crate) caches: &'a std::sync::Arc<Caches>,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) counters: &'a Counters,
+    /// Told when something may be due before the next look.
+    pub(crate) wake: &'a tokio::sync::Notify,
     pub(crate) undoers: Undoers,
+    /// What this node runs.
+    pub(crate) software: Software,
 }
 
 impl Reaper<'_> {
     /// Does what is due, whenever this node leads, for ever. May be dropped at any time: a chore is done whole or not at all.
     pub(crate) async fn run(&self) {
+        let mut is_noted = false;
         loop {
-            let pause = match self.round().await {
+            let round = async {
+                if !is_noted {
+                    is_noted = self.note_version().await?;
+                }
+                self.round().await
+            };
+            let pause = match round.await {
                 // There may be more.
                 Ok(taken) if taken >= CHORES_MAX => Duration::ZERO,
                 Ok(_) => PAUSE,
@@ -108,7 +121,27 @@ impl Reaper<'_> {
                     PAUSE_AFTER_ERROR
                 }
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    /// Notes that this node's version leads, if it does: whether that is known now.
+    async fn note_version(&self) -> Result<bool, RoundError> {
+        if !self.store.leads() {
+            return Ok(false);
+        }
+        let records = self.records().await?;
+        match versions::note(&records, &self.software, self.clock.now())? {
+            None => Ok(true),
+            Some(plan) => match self.store.commit(&records.view, &plan).await {
+                Ok(_) => Ok(true),
+                // Somebody else has written: it is looked at again.
+                Err(CommitError::Conflict) => Ok(false),
+                Err(error) => Err(error.into()),
+            },
         }
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Denied {
     pub(crate) time: Timestamp,
     /// From the root namespace on.
     pub(crate) path: Path,
+    /// As its backend keeps it, when that is another spelling.
+    pub(crate) kept: Option<Path>,
     pub(crate) verb: Verb,
     /// What a write would have been.
     pub(crate) is_create: bool,
@@ -66,6 +68,7 @@ mod tests {
             id: RequestId::generate(),
             time: Timestamp(0),
             path: Path::root(),
+            kept: None,
             verb: Verb::Read,
             is_create: false,
             is_sudo: false,

@@ -46,6 +46,18 @@ pub(crate) fn put(plan: &mut Plan, at: Timestamp, id: &str, task: Task) {
     plan.put(name(at, id), SecretBytes::from(chore.encode_to_vec()));
 }
 
+/// Plans a chore that is due at once: in the second that has begun, and not in the next one.
+pub(crate) fn put_now(plan: &mut Plan, now: Timestamp, id: &str, task: Task) {
+    put(plan, Timestamp(now.0 - now.0 % 1000), id, task);
+}
+
+/// Whether a plan writes a chore that is due by `now`.
+pub(crate) fn is_due_in(plan: &Plan, now: Timestamp) -> bool {
+    let [all, newest] = [folder(), second_folder(now.0 / 1000)].map(|folder| format!("{}/", folder.as_str()));
+    let is_due = |name: &str| name.starts_with(&all) && (name < newest.as_str() || name.starts_with(&newest));
+    plan.written().any(|name| is_due(name.as_str()))
+}
+
 /// Plans that a chore is not due any more.
 pub(crate) fn remove(plan: &mut Plan, at: Timestamp, id: &str) {
     plan.delete(name(at, id));
@@ -179,6 +191,23 @@ mod tests {
         assert_eq!(at(1_795_510_799), "core/due/020781/08/59/59/x");
         let times = [0, 1, 59, 60, 3599, 3600, 86_399, 86_400, 1_795_510_799, 1_795_510_800];
         assert!(times.windows(2).all(|pair| at(pair[0]) < at(pair[1])));
+    }
+
+    #[test]
+    fn a_plan_tells_whether_something_in_it_is_due() {
+        let now = Timestamp(1_795_510_799_300);
+        let tell = |put: &dyn Fn(&mut Plan)| {
+            let mut plan = Plan::new();
+            plan.put(Name::new("core/duet/000000"), SecretBytes::from(Vec::new()));
+            put(&mut plan);
+            is_due_in(&plan, now)
+        };
+        assert!(!tell(&|_| {}), "other records are none");
+        assert!(tell(&|plan| put_now(plan, now, "a", purge("a"))));
+        assert!(tell(&|plan| put(plan, Timestamp(1_000), "a", purge("a"))));
+        for later in [now.0, now.0 + 1_000, now.0 + 86_400_000] {
+            assert!(!tell(&|plan| put(plan, Timestamp(later), "a", purge("a"))), "{later} is in a second that has not begun");
+        }
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn records_of_version_1() {
         children_are_orphans: true,
     };
     golden!("token-v1.bin", token);
+    golden!("journal-joined-v1.bin", stored::JournalJoined { sequence: 5, hash: vec![7; 32] });
     golden!("token-accessor-v1.bin", stored::TokenAccessor { tag: vec![7; 32] });
     let role = stored::TokenRole {
         allowed_policies: vec!["p".into()],
@@ -93,6 +94,16 @@ fn records_of_version_1() {
     golden!("chore-orphan-children-v1.bin", chore(Task::OrphanChildren(reference())));
     golden!("chore-revoke-lease-v1.bin", chore(Task::RevokeLease(lease())));
     golden!("chore-revoke-prefix-v1.bin", chore(Task::RevokePrefix(lease())));
+}
+
+#[test]
+fn settings_of_version_1() {
+    let cors = stored::Cors { origins: vec!["https://a.example".into()], headers: vec!["X-Vault-Token".into(), "X-Team".into()] };
+    golden!("cors-v1.bin", cors);
+    let header = stored::UiHeader { name: "X-Frame-Options".into(), values: vec!["DENY".into(), "a, b".into()] };
+    golden!("ui-headers-v1.bin", stored::UiHeaders { headers: vec![header] });
+    let version = stored::Version { version: "0.1.0".into(), source_date: "2026-11-24T00:00:00Z".into(), led_ms: 1_795_510_800_000 };
+    golden!("versions-v1.bin", stored::Versions { versions: vec![version] });
 }
 
 #[test]

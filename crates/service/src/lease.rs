@@ -94,7 +94,7 @@ pub(crate) fn revoke(
 fn plan_undoing(reference: &stored::LeaseReference, now: Timestamp, plan: &mut Plan) {
     let kind = if reference.force { "force" } else { "undo" };
     let id = format!("{kind}-{}", due_id(&reference.namespace_id, &reference.lease_id));
-    due::put(plan, now, &id, Task::RevokeLease(stored::LeaseReference { at_once: true, ..reference.clone() }));
+    due::put_now(plan, now, &id, Task::RevokeLease(stored::LeaseReference { at_once: true, ..reference.clone() }));
 }
 
 /// Plans the end of at most `limit` leases below a prefix. With `force`, those that could not be undone yet are forgotten too. True: there

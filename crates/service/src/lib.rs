@@ -16,6 +16,7 @@ mod golden;
 mod help;
 #[cfg(test)]
 mod hostile;
+mod journal;
 mod lease;
 mod mount;
 mod namespace;
@@ -44,7 +45,7 @@ use types::Timestamp;
 pub use audit::{AuditFailures, AuditTable, DEVICES_MAX, DeviceConfig, HEADERS_MAX, RECORD_DURATION_MAX};
 pub use chores::ChoreCounts;
 pub use mount::{MOUNTS_MAX, Mount, MountTable};
-pub use node::Node;
+pub use node::{Node, Software};
 pub use outcome::Settings;
 pub use permit::Permit;
 pub use pipeline::{ATTEMPTS_MAX, Service};
@@ -52,7 +53,7 @@ pub use refused_shares::{REFUSED_SHARES_MAX, RefusedShares, TooManyShares, WINDO
 pub use request::{Answer, Auth, Lease, Raw, Refusal, Request, Response, Wrapped};
 pub use shares::{ShareOrder, ShareRequest, ShareRequestError, ShownShares, encrypt_text};
 pub use store::Store;
-pub use sys::{Cors, takes_share_in_delete};
+pub use sys::{Cors, UiHeaders, takes_share_in_delete};
 pub use token::Caller;
 
 /// The first records of a new cluster, and its root token, which nobody can tell again.

@@ -84,6 +84,23 @@ impl Scope<'_> {
         }
     }
 
+    /// A path below the request's namespace, from the root namespace on; and how its backend keeps it, when that is another spelling.
+    pub(crate) fn full_paths(&self, path: &Path) -> Result<(Path, Option<Path>), PlanError> {
+        let full = if self.namespace.is_root() { Ok(path.clone()) } else { self.namespace.path.join(path) };
+        let full = full.map_err(|error| PlanError::Refused(error.to_string()))?;
+        let (mut namespace, mut rest) = (Arc::clone(&self.namespace), path.clone());
+        loop {
+            if let Some(route) = self.records.mounts(&namespace)?.route(&rest) {
+                let kept = crate::backend::kept_path(&full, &route);
+                return Ok((full, kept));
+            }
+            match self.records.inner_namespace(&namespace, &rest)? {
+                Some((inner, below)) => (namespace, rest) = (inner, below),
+                None => return Ok((full, None)),
+            }
+        }
+    }
+
     /// Whether the caller may do as it likes here: by `root`, or by `sudo` on the request's path.
     pub(crate) fn is_sudo(&self) -> bool {
         let path = if self.namespace.is_root() { Ok(self.request.path.clone()) } else { self.namespace.path.join(&self.request.path) };

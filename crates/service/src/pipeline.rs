@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use barrier::{AccessError, CommitError, Name, Plan, ViewError};
+use barrier::{AccessError, CommitError, Journal, Name, Plan, ViewError};
 use crypto::{Rng, SecretBytes, rng::generate_bytes};
 use engine::route::Access;
 use engine::{Ask, Json, LeaseDuration};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use types::capability::Verb;
-use types::{Clock, Path, Revision};
+use types::{Clock, NodeId, Path, Revision};
 
 use crate::audit::{AuditFailures, AuditTable, Broker, Event, PolicyResults};
 use crate::audited;
@@ -24,6 +24,7 @@ use crate::auth::Logins;
 use crate::backend::{self, Backend, Parsed};
 use crate::chores::{ChoreCounts, Reaper};
 use crate::denials::{Denials, Denied};
+use crate::journal::Joiner;
 use crate::mount::{Mount, Route};
 use crate::namespace::Namespace;
 use crate::node::Node;
@@ -35,9 +36,9 @@ use crate::records::{Caches, Records};
 use crate::refused_shares::RefusedShares;
 use crate::request::{Answer, Lease, Refusal, Request, Response};
 use crate::store::Store;
-use crate::sys::{Cors, keys};
+use crate::sys::{Cors, UiHeaders, keys};
 use crate::token::{self, Caller};
-use crate::{body, chores, cidr, help, lease, records, sys, wrapping};
+use crate::{body, chores, cidr, due, help, lease, records, sys, wrapping};
 
 /// How often a plan is made again when others have written the same records meanwhile.
 pub const ATTEMPTS_MAX: u32 = 64;
@@ -71,6 +72,8 @@ pub struct Service {
     acls: Acls,
     denials: Denials,
     chores: chores::Counters,
+    /// Told when something was written that is due at once.
+    wake: tokio::sync::Notify,
     logins: Logins,
     refused_shares: RefusedShares,
     recording: ArcSwap<Recording>,
@@ -103,6 +106,7 @@ impl Service {
             acls: Acls::default(),
             denials: Denials::default(),
             chores: chores::Counters::default(),
+            wake: tokio::sync::Notify::new(),
             logins,
             refused_shares: RefusedShares::default(),
             recording: ArcSwap::default(),
@@ -132,6 +136,13 @@ impl Service {
         let records = self.fresh().await.ok()?;
         // EXPOSE: the settings are no secret.
         records.view.read(&Cors::name()).ok()?.value.and_then(|value| Cors::decode(value.expose()))
+    }
+
+    /// Headers of the answers below `/ui/`; `None`: none, or nobody can tell now.
+    pub async fn ui_headers(&self) -> Option<UiHeaders> {
+        let records = self.fresh().await.ok()?;
+        // EXPOSE: the settings are no secret.
+        records.view.read(&UiHeaders::name()).ok()?.value.and_then(|value| UiHeaders::decode(value.expose()))
     }
 
     async fn try_handle(&self, mut request: Request, warnings: &mut Vec<String>) -> Result<Answer, Refusal> {
@@ -282,8 +293,27 @@ impl Service {
         self.reaper(lease::undoers).run().await;
     }
 
+    /// Writes the entries of this node's journal to the audit devices, in order; never ends. May be dropped at any time: what was being
+    /// written then may be written once more.
+    pub async fn join_journal(&self, journal: Arc<dyn Journal>, node: &NodeId) {
+        self.joiner(journal, node).run().await;
+    }
+
+    pub(crate) fn joiner<'a>(&'a self, journal: Arc<dyn Journal>, node: &'a NodeId) -> Joiner<'a> {
+        Joiner::new(self, &*self.store, &*self.clock, journal, node)
+    }
+
     pub(crate) fn reaper(&self, undoers: lease::Undoers) -> Reaper<'_> {
-        Reaper { store: &*self.store, clock: &*self.clock, caches: &self.caches, counters: &self.chores, undoers }
+        let software = self.node.software();
+        Reaper {
+            store: &*self.store,
+            clock: &*self.clock,
+            caches: &self.caches,
+            counters: &self.chores,
+            wake: &self.wake,
+            undoers,
+            software,
+        }
     }
 
     /// How the chores of this node went: for metrics.
@@ -292,7 +322,7 @@ impl Service {
     }
 
     /// The records of now.
-    async fn fresh(&self) -> Result<Records, Refusal> {
+    pub(crate) async fn fresh(&self) -> Result<Records, Refusal> {
         let view = self.store.view().await.map_err(|error| match error {
             AccessError::Sealed => Refusal::Sealed,
             AccessError::Read(raft::ReadError::NoLeader) => Refusal::NoLeader,
@@ -302,7 +332,7 @@ impl Service {
     }
 
     /// The devices that are configured at these records, open.
-    fn recording(&self, records: &Records) -> Result<Arc<Broker>, Refusal> {
+    pub(crate) fn recording(&self, records: &Records) -> Result<Arc<Broker>, Refusal> {
         let table = records.audit().map_err(|error| refusal(&error))?;
         let known = self.recording.load();
         let is_known = match (&table, &known.table) {
@@ -447,7 +477,7 @@ impl Service {
             parameters: &parameters,
         };
         // What the backend keeps under another spelling is judged under that too, as far as a rule speaks of it: none escapes by its case.
-        let kept = place.route.as_ref().and_then(|route| kept_path(&path, route));
+        let kept = place.route.as_ref().and_then(|route| backend::kept_path(&path, route));
         let kept = kept.as_ref().map(|path| Question { path, ..question });
         let verdict = authority.permit(&question).and_then(|permit| match kept.as_ref().map(|kept| authority.permit(kept)) {
             Some(Err(denial)) if denial.rule.is_some() => Err(denial),
@@ -456,7 +486,14 @@ impl Service {
         let permit = match verdict {
             Ok(permit) => permit,
             Err(denial) => {
-                self.denials.keep(denied(request, caller, &question, &denial, self.clock.now()));
+                self.denials.keep(denied(
+                    request,
+                    caller,
+                    &question,
+                    kept.as_ref().map(|kept| kept.path.clone()),
+                    &denial,
+                    self.clock.now(),
+                ));
                 return Err(Refusal::Denied);
             }
         };
@@ -644,6 +681,9 @@ impl Service {
             return Ok(None);
         }
         let committed = self.store.commit(&records.view, plan).await;
+        if committed.is_ok() && due::is_due_in(plan, self.clock.now()) {
+            self.wake.notify_one();
+        }
         committed.map(Some).map_err(|error| of_commit(&error))
     }
 
@@ -759,11 +799,19 @@ fn ignored(names: &[String]) -> String {
 }
 
 /// What is kept of a denial, to be explained to who may ask.
-fn denied(request: &Request, caller: &Caller, question: &Question<'_>, denial: &Denial<'_>, time: types::Timestamp) -> Denied {
+fn denied(
+    request: &Request,
+    caller: &Caller,
+    question: &Question<'_>,
+    kept: Option<Path>,
+    denial: &Denial<'_>,
+    time: types::Timestamp,
+) -> Denied {
     Denied {
         id: request.id,
         time,
         path: question.path.clone(),
+        kept,
         verb: question.verb,
         is_create: question.is_create == Some(true),
         is_sudo: question.is_sudo,
@@ -840,13 +888,6 @@ fn full_path(request: &Request, place: &Place) -> Result<Path, Refusal> {
         return Ok(request.path.clone());
     }
     place.namespace.path.join(&request.path).map_err(|error| Refusal::Refused(error.to_string()))
-}
-
-/// The path as the backend keeps it, when that is another.
-fn kept_path(path: &Path, route: &Route) -> Option<Path> {
-    let kept = backend::kept_spelling(&route.mount.kind, &route.rest)?;
-    let above = path.as_str().strip_suffix(route.rest.as_str())?;
-    Path::parse(&format!("{above}{kept}")).ok()
 }
 
 /// A list with those of its keys that the filter's paths may be read or listed at; `None` when none is left.

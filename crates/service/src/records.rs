@@ -14,6 +14,7 @@
 //! | `ns/<id>/cubbyhole/<tag>/…` | a token's own secrets; below a wrapping token `response`, the wrapped answer |
 //! | `ns/<id>/moves` | the last moves of mounts |
 //! | `core/audit` | audit devices |
+//! | `core/journal/<node>` | how much of a node's journal is in the audit log |
 //! | `core/namespace/<path>`, `core/namespace-id/<id>` | namespaces below the root, whose id is `root` |
 //! | `core/due/<day>/<hour>/<minute>/<second>/<id>` | chores, by when they are due (UTC) |
 //! | `core/failing/<id>` | chores that were tried in vain |

@@ -18,8 +18,8 @@ pub trait Store: Send + Sync + 'static {
     /// Whether this node leads the cluster, as far as it knows: for work that one node is enough for.
     fn leads(&self) -> bool;
 
-    /// Seals every node, and says which have confirmed it. An error text for the caller.
-    async fn seal(&self) -> Result<Vec<SealedNode>, String>;
+    /// Seals every node, as `by` asks, and says which have confirmed it. An error text for the caller.
+    async fn seal(&self, by: &str) -> Result<Vec<SealedNode>, String>;
 
     /// The barrier itself, for acts on its keys; `None`: there is none.
     fn keys(&self) -> Option<&Barrier> {
@@ -44,8 +44,8 @@ impl Store for Barrier {
         Barrier::leads(self)
     }
 
-    async fn seal(&self) -> Result<Vec<SealedNode>, String> {
-        Barrier::seal(self).await.map_err(|error| format!("{error}; seal the other nodes once there is a quorum, or stop them"))
+    async fn seal(&self, by: &str) -> Result<Vec<SealedNode>, String> {
+        Barrier::seal(self, by).await.map_err(|error| format!("{error}; seal the other nodes once there is a quorum, or stop them"))
     }
 
     fn keys(&self) -> Option<&Barrier> {

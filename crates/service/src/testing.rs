@@ -11,7 +11,7 @@ use proto::http::HaStatus;
 use serde_json::{Value, json};
 use types::{Clock, Path, RequestId, Revision, Timestamp, Verb};
 
-use crate::node::Node;
+use crate::node::{Node, Software};
 use crate::outcome::Settings;
 use crate::pipeline::Service;
 use crate::request::{Answer, Refusal, Request, Response};
@@ -34,7 +34,7 @@ impl Store for MemoryStore {
         true
     }
 
-    async fn seal(&self) -> Result<Vec<SealedNode>, String> {
+    async fn seal(&self, _by: &str) -> Result<Vec<SealedNode>, String> {
         self.0.seal();
         Ok(Vec::new())
     }
@@ -47,9 +47,17 @@ impl Store for MemoryStore {
 /// A node that tells nothing of itself.
 pub(crate) struct QuietNode;
 
+pub(crate) fn software() -> Software {
+    Software { version: "0.0.0".into(), source_date: String::new() }
+}
+
 impl Node for QuietNode {
     fn version(&self) -> String {
         "0.0.0".into()
+    }
+
+    fn software(&self) -> Software {
+        software()
     }
 
     fn host_info(&self) -> Value {

@@ -144,6 +144,19 @@ impl Cluster {
         Client::new(self.dice.throw(), &self.token, &self.marker)
     }
 
+    /// The shares that open the cluster.
+    pub fn shares(&self) -> Vec<Zeroizing<Vec<u8>>> {
+        self.shares.clone()
+    }
+
+    /// The operators have other shares from now on.
+    pub fn set_shares(&mut self, shares: Vec<Zeroizing<Vec<u8>>>) {
+        for share in &shares {
+            self.canaries.add("a share", share);
+        }
+        self.shares = shares;
+    }
+
     /// Enters shares, each at any sealed node, until every running node is open.
     pub async fn unseal(&mut self) -> Result<(), Violation> {
         let deadline = Instant::now() + CEREMONY_MAX;
@@ -170,7 +183,7 @@ impl Cluster {
     /// Seals every node, by a request at one.
     pub async fn seal(&self, at: usize) {
         let Some(life) = self.nodes[at].life() else { return };
-        let sealed = life.barrier.seal().await;
+        let sealed = life.barrier.seal("the operator").await;
         self.trace.event(&format!("{} seals: {}", self.nodes[at].id, if sealed.is_ok() { "all" } else { "only itself, surely" }));
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use barrier::{Barrier, Changes, NodeFacts};
+use barrier::{Barrier, Changes, FileJournal, NodeFacts};
 use crypto::{Rng, SeededRng};
 use raft::{Flushing, Parts, Raft, Timing};
 use service::{Service, Settings};
@@ -97,6 +97,8 @@ impl Node {
         let clock = Arc::new(self.clock.clone());
         let data_dir = DataDir::open(Arc::clone(&disk), Path::new(DATA_FOLDER), &self.id, None)?;
         let table = Arc::new(WitnessedTable::new(self.id.clone(), witness.clone()));
+        let journal =
+            FileJournal::open(Arc::clone(&disk), &data_dir.journal(), &self.id, None, Arc::clone(&clock) as Arc<dyn types::Clock>)?;
         let log_options = LogOptions { segment_bytes: SEGMENT_BYTES, ..LogOptions::default() };
         let changes = Changes::new();
         let raft = Raft::start(Parts {
@@ -122,6 +124,7 @@ impl Node {
             clock: Arc::clone(&clock) as Arc<dyn types::Clock>,
             facts,
             opening: barrier::Opening::default(),
+            journal: Arc::new(journal),
             operations_max: None,
         });
         if let Some((cluster, _)) = barrier.status().await?.cluster {
@@ -255,6 +258,10 @@ struct QuietNode;
 impl service::Node for QuietNode {
     fn version(&self) -> String {
         env!("CARGO_PKG_VERSION").to_owned()
+    }
+
+    fn software(&self) -> service::Software {
+        service::Software { version: self.version(), source_date: String::new() }
     }
 
     fn host_info(&self) -> serde_json::Value {

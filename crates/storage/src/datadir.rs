@@ -169,6 +169,11 @@ impl DataDir {
         self.path.join("log")
     }
 
+    /// The folder of the journal.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
     /// The table's file.
     pub fn table(&self) -> PathBuf {
         self.path.join("table.redb")

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod datadir;
 pub mod disk;
+pub mod journal;
 pub mod log;
 pub mod snapshot;
 pub mod table;
@@ -20,6 +21,7 @@ pub use batch::{Batch, Expectation, Write};
 pub use datadir::DataDir;
 pub use disk::{Disk, FsDisk, MemoryDisk, RamDisk};
 pub use hash::StateHash;
+pub use journal::Journal;
 pub use log::{Flusher, Log, LogBounds, LogEntry, LogFailure, LogOptions};
 pub use snapshot::{SnapshotInfo, SnapshotReader, SnapshotStore};
 pub use table::{Applied, Cell, Change, Committed, MemoryTable, Outcome, RedbTable, Table, TableView};

@@ -66,7 +66,28 @@ pub(super) const STEPS: &[Step] = &[
     step("cors of none", "write sys/config/cors enable=true", 2).wants(&[Warns("Code: 400")]),
     step("cors off", "delete sys/config/cors", 0),
     step("cors is off", "read -format=json sys/config/cors", 0).wants(&[Json("/data/enabled", "false")]),
-    step("headers of a web UI", "write sys/config/ui/headers/X-Team values=a", 2).wants(&[Warns("Code: 404")]),
+    step("no header of pages", "list sys/config/ui/headers", 2),
+    step("a header of pages", "write sys/config/ui/headers/x-team values=a", 0),
+    step("a header of pages with two values", "write sys/config/ui/headers/X-Two values=a values=b,c", 0),
+    step("headers of pages", "list -format=json sys/config/ui/headers", 0).arbitrary(&["/0", "/1"]).wants(&[Says("X-Team"), Says("X-Two")]),
+    step("it is there", "read -format=json sys/config/ui/headers/X-Team", 0).wants(&[Json("/data/value", r#""a""#)]),
+    step("its first value", "read -format=json sys/config/ui/headers/x-two", 0).wants(&[Json("/data/value", r#""a""#)]),
+    step("all its values", "read -format=json sys/config/ui/headers/x-two multivalue=true", 0)
+        .wants(&[Json("/data/values", r#"["a","b,c"]"#)]),
+    step("pages' own policy", "write -format=json sys/config/ui/headers/Content-Security-Policy values=none", 0)
+        .wants(&[Says("proceed with caution")]),
+    step("a header of pages without a value", "write sys/config/ui/headers/X-None values=", 2).wants(&[Warns("Code: 400")]),
+    step("a header of pages that is Vault's", "write sys/config/ui/headers/X-Vault-A values=a", 2)
+        .wants(&[Warns("X-Vault headers cannot be set")]),
+    step("a header of pages that is the server's", "write sys/config/ui/headers/Content-Length values=1", 2).wants(&[Warns("Code: 400")]),
+    step("a header of pages by no name", "write sys/config/ui/headers/a%b values=a", 2).wants(&[Warns("Code: 404")]),
+    step("a header of pages goes", "delete sys/config/ui/headers/X-TEAM", 0),
+    step("so does what is not there", "delete sys/config/ui/headers/X-Team", 0),
+    step("it is gone", "read sys/config/ui/headers/X-Team", 2).wants(&[Warns("No value found")]),
+    step("all headers of pages go", "delete sys/config/ui/headers/X-Two", 0),
+    step("really all", "delete sys/config/ui/headers/Content-Security-Policy", 0),
+    step("versions", "version-history -format=json", 0).arbitrary(&["", "stdout"]).wants(&[Says("timestamp_installed")]),
+    step("versions as a list", "list -format=json sys/version-history", 0).arbitrary(&["", "stdout"]),
     step("configuration", "read -format=json sys/config/state/sanitized", 0).arbitrary(&["/data", "stdout"]),
     // Tools.
     step("random bytes", "write -format=json sys/tools/random bytes=16", 0)

@@ -2,6 +2,7 @@
 
 mod config;
 mod http;
+mod journal;
 mod json;
 mod path;
 mod policy;
@@ -27,6 +28,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "json", seeds: json::seeds, subject: json::subject },
     Target { name: "token", seeds: token::seeds, subject: token::subject },
     Target { name: "recipient", seeds: recipient::seeds, subject: recipient::subject },
+    Target { name: "journal", seeds: journal::seeds, subject: journal::subject },
     Target { name: "config", seeds: config::seeds, subject: config::subject },
 ];
 

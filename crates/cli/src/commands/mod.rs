@@ -3,6 +3,7 @@
 mod audit;
 mod certs;
 pub(crate) mod completion;
+mod journal;
 mod kv;
 mod login;
 mod operator;
@@ -25,6 +26,7 @@ use crate::output::Printer;
 pub(crate) async fn run(global: &Global, printer: &Printer, command: Command) -> Result<(), Fault> {
     match command {
         Command::Operator(Operator::Certs(args)) => return certs::run(printer, &args),
+        Command::Operator(Operator::Journal(command)) => return journal::run(printer, &command),
         Command::Status => return status::run(global, printer).await,
         _ => {}
     }

@@ -26,7 +26,7 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
         }
         Operator::ShareSheet(args) => ceremony::run(client, printer, &args).await,
         Operator::Members => members(client, printer).await,
-        Operator::Certs(_) => unreachable!("needs no server, and is run elsewhere"),
+        Operator::Certs(_) | Operator::Journal(_) => unreachable!("needs no server, and is run elsewhere"),
     }
 }
 

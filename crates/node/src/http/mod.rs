@@ -16,6 +16,7 @@ use axum::response::Response;
 use barrier::Barrier;
 use crypto::{Rng, SecretBytes};
 use raft::Raft;
+use service::RefusedShares;
 use types::json::JsonLimits;
 use types::{Clock, NodeId, RequestId};
 
@@ -54,6 +55,8 @@ pub(crate) struct Edge {
     pub(crate) cluster_name: String,
     pub(crate) node_id: NodeId,
     pub(crate) facts: Arc<crate::facts::Facts>,
+    /// Who has entered wrong shares.
+    pub(crate) refused_shares: Arc<RefusedShares>,
 }
 
 impl Edge {
@@ -80,18 +83,32 @@ pub(crate) async fn handle(State(edge): State<Arc<Edge>>, Extension(Remote(remot
     let id = RequestId::generate();
     let is_head = request.method() == http::Method::HEAD;
     let namespace = request.headers().get(NAMESPACE_HEADER).cloned();
+    let is_page = is_page(request.uri().path());
     let handled = tokio::time::timeout(edge.limits.duration_max, shared(&edge, id, remote, request)).await;
     let mut response = match handled {
         Ok(Ok(response)) => response,
         Ok(Err(failure)) => render::failure(&failure),
         Err(_) => render::failure(&Failure::TookTooLong),
     };
+    if is_page && let Some(headers) = page_headers(&edge).await {
+        render::add(&mut response, &headers);
+    }
     render::name(&mut response, id);
     if let Some(namespace) = namespace {
         // As it came: clients compare it.
         response.headers_mut().insert(NAMESPACE_HEADER, namespace);
     }
     if is_head { response.map(|_| Body::empty()) } else { response }
+}
+
+/// Whether a path is where Vault has its pages. There are none here, and what answers for them says so with the headers that are set for them.
+fn is_page(path: &str) -> bool {
+    path == "/ui" || path.starts_with("/ui/")
+}
+
+async fn page_headers(edge: &Edge) -> Option<service::UiHeaders> {
+    let service = edge.serving.service()?;
+    tokio::time::timeout(edge.limits.duration_max, service.ui_headers()).await.ok().flatten()
 }
 
 /// Answers, and lets the script of a web page read the answer if its page may call (Fetch standard, CORS protocol).
@@ -122,7 +139,7 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request)
         }
         let bytes_max = SYSTEM_BODY_BYTES_MAX.min(edge.limits.body_bytes_max);
         let (body, _held) = read::body(&head, body, bytes_max, &edge.limits, Box::pin(async { false })).await?;
-        return system::handle(edge, route, &head, &body).await;
+        return system::handle(edge, route, &head, &body, remote).await;
     }
     // Refused before the body is read: a sealed node holds nothing in memory for anybody.
     if edge.serving.service().is_none() {
@@ -137,7 +154,13 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request)
         // A login's body is small.
         None => Box::pin(async { false }),
     };
-    let (body, _held) = match read::body(&head, body, edge.limits.body_bytes_max, &edge.limits, gate).await {
+    let read = if head.method == http::Method::DELETE && service::takes_share_in_delete(&path) {
+        // A share, perhaps.
+        read::any_body(&head, body, SYSTEM_BODY_BYTES_MAX.min(edge.limits.body_bytes_max), &edge.limits, gate).await
+    } else {
+        read::body(&head, body, edge.limits.body_bytes_max, &edge.limits, gate).await
+    };
+    let (body, _held) = match read {
         // Denied as any unknown caller is, and recorded.
         Err(Failure::Upload(BodyError::UnknownCaller)) => (engine::no_body(), Held::default()),
         read => read?,

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use proto::http::{Envelope, Errors};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -16,6 +16,17 @@ use super::error::{Failure, status_of_failure, status_of_refusal};
 pub(super) fn name(response: &mut Response, id: types::RequestId) {
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert("x-conclave-request-id", value);
+    }
+}
+
+/// Headers that an operator has set: in place of the answer's own of these names.
+pub(super) fn add(response: &mut Response, headers: &service::UiHeaders) {
+    for (name, values) in headers.iter() {
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+        response.headers_mut().remove(&name);
+        for value in values.iter().filter_map(|value| HeaderValue::from_str(value).ok()) {
+            response.headers_mut().append(&name, value);
+        }
     }
 }
 
@@ -50,6 +61,9 @@ const TOP_LEVEL: &[&[&str]] = &[
     &["capabilities-self"],
     &["capabilities-accessor"],
     &["key-status"],
+    &["rekey"],
+    &["generate-root"],
+    &["rotate"],
     &["ha-status"],
     &["remount"],
     &["config", "cors"],

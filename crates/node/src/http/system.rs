@@ -15,7 +15,7 @@ use types::capability::Verb;
 
 use super::{Edge, Failure, read, render};
 use crate::VERSION;
-use crate::facts::{WithoutService, rfc3339};
+use crate::facts::{WithoutService, rfc3339, source_date};
 
 /// What a method of this page does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,15 +159,6 @@ fn internal(error: &dyn std::error::Error) -> Failure {
 
 async fn status(edge: &Edge) -> Result<SealStatus, Failure> {
     edge.barrier.status().await.map_err(|error| internal(&error))
-}
-
-/// When the sources of this build are from: seconds since 1970, where the builder says it (reproducible-builds.org). The time of
-/// the build itself is not in it, so that it can be repeated.
-const SOURCE_DATE: Option<&str> = option_env!("SOURCE_DATE_EPOCH");
-
-fn source_date() -> String {
-    let seconds = SOURCE_DATE.and_then(|text| text.parse::<u64>().ok());
-    seconds.map_or_else(String::new, |seconds| rfc3339(types::Timestamp(seconds.saturating_mul(1000))))
 }
 
 fn seal_status(edge: &Edge, status: &SealStatus) -> body::SealStatus {

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::file::Sink;
 use super::options::DeviceOptions;
-use super::record::{AuditedHeaders, Event};
+use super::record::{AuditedHeaders, Event, JournalEvent};
 use super::redact::Redaction;
 
 /// How long a record may wait for a device; then the device counts as failed for it.
@@ -146,7 +146,16 @@ impl FileDevice {
     ///
     /// When the call is dropped, or fails, the record may still be written.
     pub(crate) async fn record(&self, event: &Event<'_>, headers: &AuditedHeaders) -> bool {
-        let written = self.write(event.line(&self.prefix, &self.redaction, headers)).await;
+        self.take(event.line(&self.prefix, &self.redaction, headers)).await
+    }
+
+    /// Takes a record of the journal, as [`FileDevice::record`] does one of a request.
+    pub(crate) async fn record_journal(&self, event: &JournalEvent<'_>) -> bool {
+        self.take(event.line(&self.prefix)).await
+    }
+
+    async fn take(&self, line: Vec<u8>) -> bool {
+        let written = self.write(line).await;
         match &written {
             Ok(()) if self.fails.swap(false, Ordering::Relaxed) => tracing::info!(device = self.path, "an audit device works again"),
             Ok(()) => {}

@@ -23,7 +23,7 @@ use file::Sink;
 
 pub use device::RECORD_DURATION_MAX;
 pub(crate) use options::DeviceOptions;
-pub(crate) use record::{Answered, Asked, AuditedHeaders, Auth, Event, GrantingPolicy, MountShown, PolicyResults, WrapInfo};
+pub(crate) use record::{Answered, Asked, AuditedHeaders, Auth, Event, GrantingPolicy, JournalEvent, MountShown, PolicyResults, WrapInfo};
 pub use table::{AuditTable, DEVICES_MAX, DeviceConfig, HEADERS_MAX};
 
 /// How long a look at a file may take when a device is turned on.
@@ -99,6 +99,17 @@ impl Broker {
         let count = if event.response.is_none() { &self.counts.requests } else { &self.counts.responses };
         count.fetch_add(1, Ordering::Relaxed);
         Err(NotRecorded)
+    }
+
+    /// Whether a device is on.
+    pub(crate) fn is_on(&self) -> bool {
+        !self.devices.is_empty()
+    }
+
+    /// As [`Broker::record`], of the journal: nobody's request depends on it.
+    pub(crate) async fn record_journal(&self, event: &JournalEvent<'_>) -> Result<(), NotRecorded> {
+        let taken = futures::future::join_all(self.devices.iter().map(|(_, device)| device.record_journal(event))).await;
+        if taken.contains(&true) { Ok(()) } else { Err(NotRecorded) }
     }
 
     /// Has every device's file closed and opened anew.

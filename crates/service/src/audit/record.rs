@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use barrier::JournalLine;
 use crypto::SecretBytes;
-use types::{RequestId, Timestamp};
+use types::{NodeId, RequestId, Timestamp};
 
 use super::json::{self, Object};
 use super::redact::{Redaction, Special};
@@ -189,6 +190,46 @@ impl Event<'_> {
             if let Some(response) = &self.response {
                 record.object("response", |part| shown.response(part, response));
             }
+            record.text("error", self.error.unwrap_or_default());
+        });
+        line.push(b'\n');
+        line
+    }
+}
+
+/// A record of the journal: an entry of it, or what is wrong with it.
+#[derive(Clone, Copy)]
+pub(crate) struct JournalEvent<'a> {
+    /// When it is recorded, which may be long after the act.
+    pub(crate) time: Timestamp,
+    /// Whose journal.
+    pub(crate) node: &'a NodeId,
+    /// The entry; `None` when the record is about the journal itself.
+    pub(crate) line: Option<&'a JournalLine>,
+    /// What is wrong: a text without secrets.
+    pub(crate) error: Option<&'a str>,
+}
+
+impl JournalEvent<'_> {
+    /// The record as a line of JSON after `prefix`. All of it shows as it is: a journal holds no secret.
+    pub(crate) fn line(&self, prefix: &str) -> Vec<u8> {
+        let mut line = Vec::with_capacity(RECORD_BYTES);
+        line.extend_from_slice(prefix.as_bytes());
+        json::object(&mut line, |record| {
+            record.text("time", &rfc3339(self.time));
+            record.text("type", "journal");
+            // By way of a map, which escapes names too: those of a journal's fields come from a file.
+            let mut shown = serde_json::Map::new();
+            shown.insert("node".into(), self.node.as_str().into());
+            if let Some(line) = self.line {
+                shown.insert("sequence".into(), line.sequence.into());
+                shown.insert("time".into(), line.time.as_str().into());
+                shown.insert("act".into(), line.act.as_str().into());
+                shown.insert("outcome".into(), line.outcome.as_str().into());
+                shown.extend(line.fields.clone());
+                shown.insert("hash".into(), line.hash.to_string().into());
+            }
+            serde_json::to_writer(record.value("journal"), &shown).expect("a map is written to memory");
             record.text("error", self.error.unwrap_or_default());
         });
         line.push(b'\n');

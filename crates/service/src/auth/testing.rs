@@ -131,7 +131,9 @@ impl Node {
     pub(super) async fn do_chores(&self) {
         let (store, counters) = (MemoryStore(Arc::clone(&self.barrier)), Counters::default());
         let clock = Stopped(Timestamp(self.now.load(Ordering::Relaxed)));
-        let reaper = Reaper { store: &store, caches: &self.caches, clock: &clock, counters: &counters, undoers: crate::lease::undoers };
+        let wake = tokio::sync::Notify::new();
+        let (undoers, software) = (crate::lease::undoers, crate::testing::software());
+        let reaper = Reaper { store: &store, caches: &self.caches, clock: &clock, counters: &counters, wake: &wake, undoers, software };
         while reaper.round().await.unwrap() > 0 {}
     }
 

@@ -14,7 +14,7 @@ use types::{Revision, Verb};
 use super::*;
 use crate::lease::Undo;
 use crate::request::Refusal;
-use crate::testing::World;
+use crate::testing::{World, software};
 
 /// Carries out so many batches; then the node is gone, with whatever it was about to write.
 struct Crashing {
@@ -45,7 +45,7 @@ impl Store for Crashing {
         self.leads
     }
 
-    async fn seal(&self) -> Result<Vec<SealedNode>, String> {
+    async fn seal(&self, _by: &str) -> Result<Vec<SealedNode>, String> {
         Ok(Vec::new())
     }
 
@@ -66,7 +66,9 @@ impl Clock for Now {
 async fn round(world: &World, commits: usize, leads: bool, undoers: Undoers) -> Result<usize, RoundError> {
     let store = Crashing { barrier: Arc::clone(&world.barrier), commits_left: AtomicUsize::new(commits), leads };
     let (caches, clock, counters) = (Arc::default(), Now(world.now()), Counters::default());
-    Reaper { store: &store, caches: &caches, clock: &clock, counters: &counters, undoers }.round().await
+    let wake = tokio::sync::Notify::new();
+    let (counters, software) = (&counters, software());
+    Reaper { store: &store, caches: &caches, clock: &clock, counters, wake: &wake, undoers, software }.round().await
 }
 
 async fn token(world: &World, parent: &str, body: Value) -> String {

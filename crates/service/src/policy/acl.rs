@@ -205,10 +205,18 @@ impl Acl {
 
     /// What `sys/capabilities` answers for `path`: `root`; or what the rule grants, in alphabetical order; or `deny`.
     pub fn capabilities(&self, path: &Path) -> Vec<&'static str> {
+        self.capabilities_as_kept(path, None)
+    }
+
+    /// As [`Acl::capabilities`], of a path that its backend keeps under another spelling: as for requests, a rule that speaks of that one
+    /// takes away what it does not grant.
+    pub fn capabilities_as_kept(&self, path: &Path, kept: Option<&Path>) -> Vec<&'static str> {
         if self.is_root_at(path) {
             return vec![ROOT];
         }
-        let granted = self.find(path.as_str(), true).map_or(Capabilities::NONE, |rule| rule.capabilities);
+        let said = |path: &Path| self.find(path.as_str(), true).map(|rule| rule.capabilities);
+        let asked = said(path).unwrap_or(Capabilities::NONE);
+        let granted = kept.and_then(said).map_or(asked, |kept| asked & kept);
         if granted.is_empty() { vec![Capability::Deny.as_str()] } else { granted.names() }
     }
 

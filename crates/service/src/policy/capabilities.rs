@@ -3,7 +3,7 @@
 //! Knows nothing of paths or policies; that `deny` outweighs the others is for the rules to say.
 
 use std::fmt;
-use std::ops::BitOr;
+use std::ops::{BitAnd, BitOr};
 
 use types::Capability;
 
@@ -60,6 +60,14 @@ impl BitOr for Capabilities {
 
     fn bitor(self, other: Capabilities) -> Capabilities {
         Capabilities(self.0 | other.0)
+    }
+}
+
+impl BitAnd for Capabilities {
+    type Output = Capabilities;
+
+    fn bitand(self, other: Capabilities) -> Capabilities {
+        Capabilities(self.0 & other.0)
     }
 }
 

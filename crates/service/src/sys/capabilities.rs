@@ -96,12 +96,11 @@ fn paths(fields: &Fields) -> Result<Vec<(String, Path)>, AskError> {
 }
 
 /// The answer: by path, and for one path also by a fixed name, which Vault's CLI reads.
-fn answer(acl: &Acl, namespace: &Namespace, paths: &[(String, Path)]) -> Result<Outcome, PlanError> {
+fn answer(scope: &Scope<'_>, acl: &Acl, paths: &[(String, Path)]) -> Result<Outcome, PlanError> {
     let mut shown = Map::new();
     for (text, path) in paths {
-        let path = if namespace.is_root() { Ok(path.clone()) } else { namespace.path.join(path) };
-        let path = path.map_err(|error| PlanError::Refused(error.to_string()))?;
-        let capabilities = json!(acl.capabilities(&path));
+        let (path, kept) = scope.full_paths(path)?;
+        let capabilities = json!(acl.capabilities_as_kept(&path, kept.as_ref()));
         if paths.len() == 1 {
             shown.insert("capabilities".into(), capabilities.clone());
         }
@@ -114,7 +113,7 @@ fn of_self(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let paths = paths(&Fields::of(asked.ask)?)?;
     Ok(planned(move |scope| {
         let authority = scope.authority.as_ref().ok_or(PlanError::Denied)?;
-        answer(authority.acl(), &scope.namespace, &paths)
+        answer(scope, authority.acl(), &paths)
     }))
 }
 
@@ -133,7 +132,7 @@ fn of_token(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
         let found = token::find(&scope.records, &text, scope.now)?.ok_or_else(invalid)?;
         let is_here = scope.namespace.contains(&found.namespace) || found.namespace.contains(&scope.namespace);
         let found = Some(found).filter(|_| is_here).ok_or_else(invalid)?;
-        answer(&*acl_of(scope, &found.namespace, found.policies())?, &scope.namespace, &paths)
+        answer(scope, &*acl_of(scope, &found.namespace, found.policies())?, &paths)
     }))
 }
 
@@ -151,7 +150,7 @@ fn of_accessor(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
         let tag = stored::TokenAccessor::decode(record.expose()).map_err(|_| PlanError::Malformed)?.tag;
         let reference = stored::TokenParent { namespace_id: scope.namespace.id.clone(), tag };
         let found = token::find_reference(&scope.records, &reference, scope.now)?.ok_or_else(invalid)?;
-        answer(&*acl_of(scope, &found.namespace, &found.token.policies)?, &scope.namespace, &paths)
+        answer(scope, &*acl_of(scope, &found.namespace, &found.token.policies)?, &paths)
     }))
 }
 
@@ -179,9 +178,57 @@ fn resultant_acl(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Refusal;
+    use crate::testing::World;
 
     #[test]
     fn the_table_is_well_formed() {
         assert_eq!(engine::route::check(ROUTES), Vec::<String>::new());
+    }
+
+    /// What a token with `rules` is told of `path`, by each route that tells it; they agree with what it may do.
+    async fn told(world: &World, rules: &str, path: &str) -> Value {
+        world.ask(Verb::Write, "sys/policies/acl/p", json!({ "policy": rules })).await.unwrap();
+        let token = world.ask(Verb::Write, "auth/token/create", json!({ "policies": ["p"], "no_default_policy": true })).await.unwrap();
+        let (token, accessor) = (token["auth"]["client_token"].clone(), token["auth"]["accessor"].clone());
+        let by_token = world.ask(Verb::Write, "sys/capabilities", json!({ "token": token, "paths": [path] })).await.unwrap();
+        let by_accessor =
+            world.ask(Verb::Write, "sys/capabilities-accessor", json!({ "accessor": accessor, "paths": [path] })).await.unwrap();
+        assert_eq!(by_token, by_accessor, "{path}");
+        let told = by_token["capabilities"].clone();
+        for capability in ["read", "update", "delete"] {
+            let can = world.ask(Verb::Write, "sys/policies/who-can", json!({ "path": path, "capability": capability })).await.unwrap();
+            let has = told.as_array().unwrap().contains(&json!(capability));
+            let is_named = can["policies"].as_array().unwrap().iter().any(|policy| policy["name"] == "p");
+            let is_shown = can["tokens"].as_array().unwrap().iter().any(|shown| shown["accessor"] == accessor);
+            assert_eq!((is_named, is_shown), (has, has), "{capability} of {path}: {told}");
+        }
+        let reads = world.ask_as(token.as_str().unwrap(), Verb::Read, path, Value::Null).await;
+        assert_eq!(reads != Err(Refusal::Denied), told.as_array().unwrap().contains(&json!("read")), "{path}: {told}, {reads:?}");
+        told
+    }
+
+    #[tokio::test]
+    async fn a_path_is_judged_under_the_spelling_that_is_kept_too() {
+        let world = World::new(1);
+        world.ask(Verb::Write, "sys/auth/up", json!({ "type": "userpass" })).await.unwrap();
+        let all = r#"path "auth/up/users/*" { capabilities = ["read", "update"] }"#;
+        let of_bob = |capabilities: &str| format!("{all}\npath \"auth/up/users/bob\" {{ capabilities = [{capabilities}] }}");
+        for (rules, path, want) in [
+            (all.to_owned(), "auth/up/users/BOB", json!(["read", "update"])),
+            (of_bob(r#""read""#), "auth/up/users/BOB", json!(["read"])),
+            (of_bob(r#""deny""#), "auth/up/users/BOB", json!(["deny"])),
+            (of_bob(r#""deny""#), "auth/up/users/ALICE", json!(["read", "update"])),
+            // What is granted for the kept spelling alone is not granted for others.
+            (r#"path "auth/up/users/bob" { capabilities = ["read"] }"#.to_owned(), "auth/up/users/BOB", json!(["deny"])),
+            // Where names keep their case, so do rules.
+            (
+                r#"path "cubbyhole/*" { capabilities = ["read"] } path "cubbyhole/a" { capabilities = ["deny"] }"#.to_owned(),
+                "cubbyhole/A",
+                json!(["read"]),
+            ),
+        ] {
+            assert_eq!(told(&world, &rules, path).await, want, "{path}: {rules}");
+        }
     }
 }

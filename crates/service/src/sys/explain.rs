@@ -80,6 +80,12 @@ fn explain(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
             wrap_ttl: denied.wrap_ttl,
             parameters: &NoFields,
         };
+        // As when it was asked: what is kept under another spelling is judged under that too, as far as a rule speaks of it.
+        let kept = denied.kept.as_ref().map(|path| Question { path, ..question });
+        let is_kept_denied = |kept: &Question<'_>| matches!(acl.check(kept).into_result(), Err(denial) if denial.rule.is_some());
+        let kept = kept.filter(is_kept_denied);
+        // The one that stands in the way.
+        let in_the_way = if acl.check(&question).is_allowed() { kept.as_ref().unwrap_or(&question) } else { &question };
         let time = i64::try_from(denied.time.0).ok().and_then(|ms| Rfc3339::from_millisecond(ms).ok()).unwrap_or_default();
         let rule = denied.rule.as_ref().map(|(path, policies)| json!({ "path": path, "policies": policies }));
         Ok(Outcome::data(&json!({
@@ -92,15 +98,15 @@ fn explain(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
             "policies": denied.policies,
             "reason": denied.reason,
             "rule": rule,
-            "allowed_now": acl.check(&question).is_allowed(),
-            "smallest_rule": acl.smallest_rule(&question, &namespace.shown_path()),
+            "allowed_now": acl.check(in_the_way).is_allowed(),
+            "smallest_rule": acl.smallest_rule(in_the_way, &namespace.shown_path()),
         })))
     }))
 }
 
 /// Whether these policies, alone, grant the capability.
-fn grants(acl: &Acl, path: &Path, capability: Capability) -> bool {
-    let granted = acl.capabilities(path);
+fn grants(acl: &Acl, (path, kept): &(Path, Option<Path>), capability: Capability) -> bool {
+    let granted = acl.capabilities_as_kept(path, kept.as_ref());
     granted.contains(&ROOT) || granted.contains(&capability.as_str())
 }
 
@@ -110,8 +116,7 @@ fn who_can(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     let capability: Capability =
         fields.text("capability")?.unwrap_or("read").parse().map_err(|error| AskError::Invalid(format!("capability: {error}")))?;
     Ok(planned(move |scope| {
-        let full = if scope.namespace.is_root() { Ok(path.clone()) } else { scope.namespace.path.join(&path) };
-        let full = full.map_err(|error| PlanError::Refused(error.to_string()))?;
+        let full = scope.full_paths(&path)?;
         let policies = granting_policies(scope, &full, capability)?;
         let (tokens, is_whole) = granting_tokens(scope, &full, capability)?;
         let shown: Vec<&Value> = tokens.iter().take(TOKENS_SHOWN_MAX).collect();
@@ -133,7 +138,7 @@ fn who_can(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
 }
 
 /// The namespace's policies that grant it, each with the rule that does.
-fn granting_policies(scope: &Scope<'_>, path: &Path, capability: Capability) -> Result<Vec<Value>, PlanError> {
+fn granting_policies(scope: &Scope<'_>, path: &(Path, Option<Path>), capability: Capability) -> Result<Vec<Value>, PlanError> {
     let mut names: Vec<String> = scope
         .records
         .view
@@ -156,7 +161,7 @@ fn granting_policies(scope: &Scope<'_>, path: &Path, capability: Capability) -> 
 }
 
 /// The namespace's good tokens that can, without their texts; and whether every token was looked at.
-fn granting_tokens(scope: &Scope<'_>, path: &Path, capability: Capability) -> Result<(Vec<Value>, bool), PlanError> {
+fn granting_tokens(scope: &Scope<'_>, path: &(Path, Option<Path>), capability: Capability) -> Result<(Vec<Value>, bool), PlanError> {
     let namespace = &scope.namespace;
     let accessors = scope.records.view.names_below(&records::accessor_name(&namespace.id, ""), LOOKED_AT_MAX)?;
     let is_whole = accessors.len() < LOOKED_AT_MAX;

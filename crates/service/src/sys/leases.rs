@@ -231,7 +231,7 @@ fn revoke_below(scope: &Scope<'_>, prefix: &str, force: bool) -> Result<Outcome,
     let mut outcome = Outcome::written(plan, Answer::Done);
     if is_more {
         let id = format!("prefix-{}-{}", scope.request.id, u8::from(force));
-        due::put(&mut outcome.plan, scope.now, &id, Task::RevokePrefix(reference));
+        due::put_now(&mut outcome.plan, scope.now, &id, Task::RevokePrefix(reference));
         outcome.warnings.push(format!("The first {REVOKED_MAX} leases were revoked; the others are being revoked now."));
     }
     Ok(outcome)

@@ -14,6 +14,8 @@ mod remount;
 mod tools;
 mod transaction;
 mod transfer;
+mod ui_headers;
+pub(crate) mod versions;
 pub(crate) mod wrapping;
 
 use std::sync::LazyLock;
@@ -24,6 +26,7 @@ use types::Path;
 use types::capability::Verb;
 
 pub use cors::Cors;
+pub use ui_headers::UiHeaders;
 
 use crate::auth::locked_users;
 use crate::backend::{Asked, Handler};
@@ -49,6 +52,8 @@ const TABLES: &[&[Route<Handler>]] = &[
     tools::ROUTES,
     transaction::ROUTES,
     transfer::ROUTES,
+    ui_headers::ROUTES,
+    versions::ROUTES,
 ];
 
 /// What is of the whole cluster, and so only in the root namespace: by how its paths begin, segment by segment.

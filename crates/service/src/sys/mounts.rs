@@ -708,8 +708,8 @@ fn disable(path: String) -> Box<dyn Operation> {
                 accessor: mount.accessor.clone(),
                 after: String::new(),
             };
-            due::put(&mut plan, scope.now, &format!("leases-{}", mount.uuid), Task::EndMountLeases(gone));
-            due::put(&mut plan, scope.now, &format!("mount-{}", mount.uuid), Task::PurgeMount(mount.uuid.clone()));
+            due::put_now(&mut plan, scope.now, &format!("leases-{}", mount.uuid), Task::EndMountLeases(gone));
+            due::put_now(&mut plan, scope.now, &format!("mount-{}", mount.uuid), Task::PurgeMount(mount.uuid.clone()));
         }
         Ok(Outcome::written(plan, Answer::Done))
     })
@@ -759,7 +759,7 @@ fn tune_at(asked: &Asked<'_>, path: String) -> Result<Box<dyn Operation>, AskErr
             let mark = engine::kv::upgrade::step(&scope.records.view.below(&mount.root()), scope.now)?;
             plan.append(mark.plan.below(&mount.root()));
             let reference = stored::MountReference { namespace_id: namespace_id.clone(), uuid: mount.uuid.clone() };
-            due::put(&mut plan, scope.now, &format!("upgrade-{}", mount.uuid), Task::UpgradeMount(reference));
+            due::put_now(&mut plan, scope.now, &format!("upgrade-{}", mount.uuid), Task::UpgradeMount(reference));
             warnings.push(
                 "Upgrading mount from version 1 to version 2. This mount will be unavailable for a brief period and will resume service \
                  shortly."

@@ -342,7 +342,7 @@ fn delete(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
 fn taint(scope: &Scope<'_>, namespace: Namespace, revision: types::Revision, plan: &mut Plan) -> Result<(), PlanError> {
     // Whoever is about to write in it depends on its mounts: their record is written anew, so that nothing comes after this.
     MountTable::load(&scope.records.view, &namespace.id)?.store(&namespace.id, plan);
-    due::put(plan, scope.now, &format!("namespace-{}", namespace.id), Task::PurgeNamespace(namespace.id.clone()));
+    due::put_now(plan, scope.now, &format!("namespace-{}", namespace.id), Task::PurgeNamespace(namespace.id.clone()));
     Namespace { tainted: true, ..namespace }.store(revision, plan);
     Ok(())
 }

@@ -263,6 +263,11 @@ fn stricter<T: Default + Ord + Copy>(one: T, other: T) -> T {
 
 #[async_trait::async_trait]
 impl Operation for Create {
+    /// Many make tokens on one path, and each token has records of its own.
+    fn takes_turns(&self) -> bool {
+        false
+    }
+
     async fn plan(&self, scope: &Scope<'_>) -> Result<Outcome, PlanError> {
         let parent = scope.caller()?;
         if parent.token.batch {

@@ -49,7 +49,7 @@ fn revoke_and_orphan(token: &stored::Token, reference: &stored::TokenParent, now
     let mark = stored::Token { children_are_orphans: true, ..Default::default() };
     plan.put(records::token_name(&reference.namespace_id, &reference.tag), SecretBytes::from(mark.encode_to_vec()));
     let id = format!("orphans-{}-{}", reference.namespace_id, hex::encode(&reference.tag));
-    due::put(plan, now, &id, Task::OrphanChildren(reference.clone()));
+    due::put_now(plan, now, &id, Task::OrphanChildren(reference.clone()));
 }
 
 /// Revokes a token that was found; one that was not is revoked already.

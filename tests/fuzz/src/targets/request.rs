@@ -30,7 +30,7 @@ impl Store for MemoryStore {
         true
     }
 
-    async fn seal(&self) -> Result<Vec<SealedNode>, String> {
+    async fn seal(&self, _by: &str) -> Result<Vec<SealedNode>, String> {
         Ok(Vec::new())
     }
 

@@ -164,7 +164,7 @@ pub(super) fn delete_role(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskEr
         // They mean nothing any more; their records go as time permits.
         let folders = [secret_ids_folder(&root, &found.role), accessors_folder(&root, &found.role)];
         let erase = EraseRecords { names: Vec::new(), folders: folders.iter().map(|folder| folder.as_str().to_owned()).collect() };
-        due::put(&mut plan, scope.now, &format!("role-{}", found.role.id), Task::EraseRecords(erase));
+        due::put_now(&mut plan, scope.now, &format!("role-{}", found.role.id), Task::EraseRecords(erase));
         plan.delete(role_id_record(&scope.records, &scope.mount, &found.role.role_id)?);
         plan.delete(found.record);
         Ok(Outcome::written(plan, Answer::Done))

@@ -210,8 +210,8 @@ fn cancel(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     acting(nonce_to_end(&Fields::of(asked.ask)?)?, |nonce, scope| {
         Box::pin(async move {
             let barrier = barrier(scope)?;
-            authorised(scope, barrier).await?;
-            barrier.cancel_attempt(Act::GenerateRoot, *nonce).await.map_err(of_act)?;
+            let who = authorised(scope, barrier).await?;
+            barrier.cancel_attempt(Act::GenerateRoot, *nonce, &who).await.map_err(of_act)?;
             Ok(Outcome::answer(Answer::Done))
         })
     })
@@ -237,7 +237,8 @@ fn update(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
 async fn finish(scope: &Scope<'_>, proof: &Proof) -> Result<Outcome, PlanError> {
     let details = Details::of(proof.attempt())?;
     let recipient = details.recipient(proof.attempt().started)?;
-    let required = barrier(scope)?.seals().await.map_err(of_act)?.shamir.quorum.threshold();
+    let barrier = barrier(scope)?;
+    let required = barrier.seals().await.map_err(of_act)?.shamir.quorum.threshold();
     let grant = Grant {
         policies: vec!["root".into()],
         no_default_policy: true,
@@ -254,6 +255,7 @@ async fn finish(scope: &Scope<'_>, proof: &Proof) -> Result<Outcome, PlanError> 
         CommitError::Conflict => PlanError::Refused("the attempt was cancelled or finished by somebody else meanwhile: start again".into()),
         error => PlanError::Commit(error),
     })?;
+    barrier.note_completed(proof);
     tracing::info!(nonce = %proof.attempt().nonce, accessor = auth.accessor, "a root token was generated");
     // EXPOSE: the token is hidden before it is told.
     let text = auth.client_token.expose();

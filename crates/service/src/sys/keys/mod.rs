@@ -100,12 +100,15 @@ async fn authorised(scope: &Scope<'_>, barrier: &Barrier) -> Result<String, Plan
             let name = if known.holder.is_empty() { String::new() } else { format!(", {}", known.holder) };
             Ok(format!("the holder of share {}{name}", known.number))
         }
-        None if scope.authority.is_some() => {
-            let caller = scope.caller()?;
-            Ok(format!("{} (accessor {})", caller.token.display_name, caller.token.accessor))
-        }
+        None if scope.authority.is_some() => caller_name(scope),
         None => Err(PlanError::Denied),
     }
+}
+
+/// The caller, as the journal and other operators are told.
+fn caller_name(scope: &Scope<'_>) -> Result<String, PlanError> {
+    let token = &scope.caller()?.token;
+    Ok(format!("{} (accessor {})", token.display_name, token.accessor))
 }
 
 /// Reads a share, if its sender may enter one now.
@@ -243,7 +246,7 @@ fn tell_people(shown: &mut Value, status: &AttemptStatus) {
 /// The names of those holders whose number fits; the nameless are left out.
 fn holders(split: &SplitStatus, fits: impl Fn(u8) -> bool) -> Vec<&str> {
     let numbered = (1..=u8::MAX).zip(&split.holders);
-    numbered.filter(|(number, holder)| fits(*number) && !holder.name.is_empty()).map(|(_, holder)| holder.name.as_str()).collect()
+    numbered.filter(|(number, known)| fits(*number) && !known.holder.name.is_empty()).map(|(_, known)| known.holder.name.as_str()).collect()
 }
 
 #[cfg(test)]

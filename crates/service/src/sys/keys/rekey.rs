@@ -230,8 +230,8 @@ fn cancel(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     acting(nonce_to_end(&Fields::of(asked.ask)?)?, |nonce, scope| {
         Box::pin(async move {
             let barrier = barrier(scope)?;
-            authorised(scope, barrier).await?;
-            barrier.cancel_attempt(Act::Rekey, *nonce).await.map_err(of_act)?;
+            let who = authorised(scope, barrier).await?;
+            barrier.cancel_attempt(Act::Rekey, *nonce, &who).await.map_err(of_act)?;
             Ok(Outcome::answer(Answer::Done))
         })
     })

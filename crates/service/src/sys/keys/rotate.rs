@@ -8,7 +8,7 @@ use engine::route::{Access, Field, FieldKind, Method, Route};
 use serde_json::json;
 use types::capability::Verb;
 
-use super::{acting, barrier, internal, method, route};
+use super::{acting, barrier, caller_name, internal, method, route};
 use crate::backend::{Asked, Handler};
 use crate::body::Fields;
 use crate::outcome::{Operation, Outcome, PlanError, Scope};
@@ -61,14 +61,14 @@ fn of_commit(error: CommitError) -> PlanError {
 fn rotate(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     acting((), |(), scope| {
         Box::pin(async move {
-            let barrier = barrier(scope)?;
+            let (barrier, by) = (barrier(scope)?, caller_name(scope)?);
             for _ in 1..ATTEMPTS_MAX {
-                match barrier.rotate().await {
+                match barrier.rotate(&by).await {
                     Err(RotateError::Commit(CommitError::Conflict)) => {}
                     done => return rotated(done.map(drop)),
                 }
             }
-            rotated(barrier.rotate().await.map(drop))
+            rotated(barrier.rotate(&by).await.map(drop))
         })
     })
 }

@@ -1,6 +1,6 @@
 //! `sys/seals/…`: what opens the cluster, and other static seals; `sys/seal`: closing it.
 
-use barrier::{Act, AttemptStatus, SplitStatus, Step};
+use barrier::{Act, AttemptStatus, HolderStatus, SplitStatus, Step};
 use engine::AskError;
 use engine::route::{Access, Field, FieldKind, Method, Route};
 use prost::Message;
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use types::capability::Verb;
 
 use super::{
-    Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, counted, method, nonce_to_end, of_act, route, shown_time,
-    tell_people,
+    Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, caller_name, counted, method, nonce_to_end, of_act, route,
+    shown_time, tell_people,
 };
 use crate::backend::{Asked, Handler};
 use crate::body::Fields;
@@ -91,7 +91,7 @@ impl Seal {
         if let Some(node) = &self.node {
             return seal_one(scope, node).await;
         }
-        let nodes = scope.store.seal().await.map_err(PlanError::Refused)?;
+        let nodes = scope.store.seal(&caller_name(scope)?).await.map_err(PlanError::Refused)?;
         if !self.report {
             return Ok(Outcome::answer(Answer::Done));
         }
@@ -105,7 +105,7 @@ async fn seal_one(scope: &Scope<'_>, node: &str) -> Result<Outcome, PlanError> {
     let barrier = barrier(scope)?;
     let this = barrier.peer_status().node_id;
     if node == this {
-        barrier.seal_this_node().await;
+        barrier.seal_this_node(&caller_name(scope)?).await;
         return Ok(Outcome::answer(Answer::Done));
     }
     let members = scope.store.members(scope.now).await;
@@ -136,8 +136,14 @@ fn seals(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
 }
 
 fn shown_split(split: &SplitStatus) -> Value {
-    let holder =
-        |(number, holder): (usize, &barrier::Holder)| json!({ "number": number, "name": holder.name, "recipient": holder.recipient });
+    let holder = |(number, known): (usize, &HolderStatus)| {
+        json!({
+            "number": number,
+            "name": known.holder.name,
+            "recipient": known.holder.recipient,
+            "last_verified_time": known.last_verified.map(shown_time),
+        })
+    };
     json!({
         "id": split.id,
         "created_time": shown_time(split.created),
@@ -218,8 +224,8 @@ fn cancel(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
     acting(nonce_to_end(&Fields::of(asked.ask)?)?, |nonce, scope| {
         Box::pin(async move {
             let barrier = barrier(scope)?;
-            authorised(scope, barrier).await?;
-            barrier.cancel_attempt(Act::Seals, *nonce).await.map_err(of_act)?;
+            let who = authorised(scope, barrier).await?;
+            barrier.cancel_attempt(Act::Seals, *nonce, &who).await.map_err(of_act)?;
             Ok(Outcome::answer(Answer::Done))
         })
     })
