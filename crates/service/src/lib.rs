@@ -53,7 +53,7 @@ pub use refused_shares::{REFUSED_SHARES_MAX, RefusedShares, TooManyShares, WINDO
 pub use request::{Answer, Auth, Lease, Raw, Refusal, Request, Response, Wrapped};
 pub use shares::{ShareOrder, ShareRequest, ShareRequestError, ShownShares, encrypt_text};
 pub use store::Store;
-pub use sys::{Cors, UiHeaders, takes_share_in_delete};
+pub use sys::{Cors, UiHeaders, is_share_refused, takes_share_in_delete};
 pub use token::Caller;
 
 /// The first records of a new cluster, and its root token, which nobody can tell again.

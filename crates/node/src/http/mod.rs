@@ -137,8 +137,11 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request)
         if !system::is_in_every_namespace(route) && !read::namespace(&head.headers)?.is_root() {
             return Err(Failure::Header("operation unavailable in namespaces".into()));
         }
-        let bytes_max = SYSTEM_BODY_BYTES_MAX.min(edge.limits.body_bytes_max);
-        let (body, _held) = read::body(&head, body, bytes_max, &edge.limits, Box::pin(async { false })).await?;
+        let bytes_max = system::body_bytes_max(route).min(edge.limits.body_bytes_max);
+        // Larger than what anybody may send is only what makes the first keys: there is nobody yet who could be known.
+        let barrier = edge.barrier.clone();
+        let gate: Gate = Box::pin(async move { matches!(barrier.is_initialized().await, Ok(false)) });
+        let (body, _held) = read::body(&head, body, bytes_max, &edge.limits, gate).await?;
         return system::handle(edge, route, &head, &body, remote).await;
     }
     // Refused before the body is read: a sealed node holds nothing in memory for anybody.

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use barrier::View;
 use barrier::testing::MemoryBarrier;
+use barrier::{SealedNode, View};
 use crypto::SecretBytes;
 use proto::http::HaStatus;
 use serde_json::{Value, json};

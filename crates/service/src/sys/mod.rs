@@ -26,6 +26,7 @@ use types::Path;
 use types::capability::Verb;
 
 pub use cors::Cors;
+pub use keys::is_share_refused;
 pub use ui_headers::UiHeaders;
 
 use crate::auth::locked_users;

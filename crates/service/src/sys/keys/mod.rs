@@ -124,15 +124,15 @@ fn parse_share(scope: &Scope<'_>, field: &str, text: &str) -> Result<Share, Plan
 /// Counts a share that was refused.
 fn counted<T>(scope: &Scope<'_>, done: Result<T, ActError>) -> Result<T, PlanError> {
     if let Err(ActError::Share(error)) = &done
-        && is_refusal(error)
+        && is_share_refused(error)
     {
         scope.refused_shares.count(scope.request.remote.map(|remote| remote.ip()), scope.now);
     }
     done.map_err(of_act)
 }
 
-/// Whether it is the share's fault.
-fn is_refusal(error: &ShareError) -> bool {
+/// Whether a share was refused for what it is, so that whoever sends many such is made to wait.
+pub fn is_share_refused(error: &ShareError) -> bool {
     match error {
         ShareError::OtherCluster { .. }
         | ShareError::OtherSplit { .. }
