@@ -10,6 +10,7 @@ mod bloat;
 mod ceremony;
 mod failures;
 mod full_disk;
+mod keys;
 mod listener;
 mod namespaces;
 mod peers;

@@ -161,7 +161,13 @@ pub(super) fn is_in_every_namespace(route: &Route<Act>) -> bool {
 }
 
 /// Answers.
-pub(super) async fn handle(edge: &Edge, route: &Route<Act>, head: &Parts, body: &SecretBytes, remote: SocketAddr) -> Result<Response, Failure> {
+pub(super) async fn handle(
+    edge: &Edge,
+    route: &Route<Act>,
+    head: &Parts,
+    body: &SecretBytes,
+    remote: SocketAddr,
+) -> Result<Response, Failure> {
     let verb = match head.method {
         http::Method::GET | http::Method::HEAD => Verb::Read,
         http::Method::PUT | http::Method::POST => Verb::Write,
@@ -278,12 +284,8 @@ fn parse_init(bytes: &[u8], now: types::Timestamp) -> Result<InitOrder, Failure>
     let root_token = match (&pgp_key, &recipient) {
         (None, None) => None,
         (Some(_), Some(_)) => return Err(refuse("give root_token_pgp_key or root_token_recipient, not both".into())),
-        (Some(key), None) => {
-            Some(Recipient::openpgp(key.as_bytes(), now).map_err(|error| refuse(format!("root_token_pgp_key: {error}")))?)
-        }
-        (None, Some(key)) => {
-            Some(Recipient::parse(key.as_bytes(), now).map_err(|error| refuse(format!("root_token_recipient: {error}")))?)
-        }
+        (Some(key), None) => Some(Recipient::openpgp(key.as_bytes(), now).map_err(|error| refuse(format!("root_token_pgp_key: {error}")))?),
+        (None, Some(key)) => Some(Recipient::parse(key.as_bytes(), now).map_err(|error| refuse(format!("root_token_recipient: {error}")))?),
     };
     Ok(InitOrder { shares, root_token })
 }
@@ -297,13 +299,12 @@ async fn init(edge: &Edge, bytes: &SecretBytes) -> Result<Response, Failure> {
         root_token = Some(token);
         plan
     };
-    let initialized =
-        edge.barrier.initialize(order.shares.split(), &edge.cluster_name, found).await.map_err(|error| match error {
-            InitError::AlreadyInitialized => Failure::Ceremony("Vault is already initialized".into()),
-            InitError::NoLeader => Failure::Unavailable("no leader with a quorum: start the other nodes, then init again".into()),
-            InitError::DiskFull => Failure::Unavailable("the disk is almost full: make room on the nodes' disks, then init again".into()),
-            InitError::Record(_) | InitError::Failed(_) => internal(&error),
-        })?;
+    let initialized = edge.barrier.initialize(order.shares.split(), &edge.cluster_name, found).await.map_err(|error| match error {
+        InitError::AlreadyInitialized => Failure::Ceremony("Vault is already initialized".into()),
+        InitError::NoLeader => Failure::Unavailable("no leader with a quorum: start the other nodes, then init again".into()),
+        InitError::DiskFull => Failure::Unavailable("the disk is almost full: make room on the nodes' disks, then init again".into()),
+        InitError::Record(_) | InitError::Failed(_) => internal(&error),
+    })?;
     let root_token = root_token.expect("an initialized cluster was founded");
     // The answer is the only place that ever shows them; it is not traced.
     let shown = order.shares.show(&initialized.shares, &*edge.rng);
