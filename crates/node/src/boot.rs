@@ -265,6 +265,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         limits: listener::limits(&config.listener),
         cluster_name: config.cluster_name.clone(),
         node_id: config.storage.node_id.clone(),
+        refused_shares: Arc::default(),
     };
     let address = client_listener.local_addr().unwrap_or(config.listener.address);
     tracing::info!(%address, tls = client_tls.is_some(), "serving clients");

@@ -112,6 +112,12 @@ pub struct SealStatus {
     pub recovery_seal: bool,
     /// "raft".
     pub storage_type: String,
+    /// Whose shares have come, by name: told only to who has just entered one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holders_present: Option<Vec<String>>,
+    /// Who is still to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holders_missing: Option<Vec<String>>,
 }
 
 /// `GET sys/health`.

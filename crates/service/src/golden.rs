@@ -173,3 +173,20 @@ fn mounts_namespaces_and_wrapped_answers_of_version_1() {
     let mount = stored::MountReference { namespace_id: "nsAb12".into(), uuid: "uuid".into() };
     golden!("chore-upgrade-mount-v1.bin", chore(Task::UpgradeMount(mount)));
 }
+
+#[test]
+fn acts_on_the_keys_of_version_1() {
+    let recipient = |name: &str, key: &[u8]| stored::ShareRecipient { name: name.into(), key: key.to_vec(), fingerprint: "ab12".into() };
+    let rekey = stored::RekeyDetails {
+        shares: 2,
+        threshold: 2,
+        recipients: vec![recipient("Ada", b"age1ada"), recipient("Grace", b"age1grace")],
+        backup: true,
+    };
+    golden!("rekey-details-v1.bin", rekey);
+    let root = stored::GenerateRootDetails { otp: "password".into(), recipient: b"age1ada".to_vec(), fingerprint: "ab12".into() };
+    golden!("generate-root-details-v1.bin", root);
+    golden!("seal-change-v1.bin", stored::SealChange { key_id: "2026".into(), remove: true });
+    let share = stored::EncryptedShare { fingerprint: "ab12".into(), message: vec![1, 2, 3] };
+    golden!("shares-backup-v1.bin", stored::SharesBackup { nonce: "nonce".into(), shares: vec![share] });
+}

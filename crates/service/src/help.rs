@@ -118,8 +118,11 @@ fn described(part: &Part, route: &Outline, method: &MethodOutline) -> Value {
         operation.insert("requestBody".into(), json!({ "required": !required.is_empty(), "content": { media_type: { "schema": body } } }));
     }
     operation.insert("responses".into(), json!({ "default": { "description": "Vault's envelope, or its errors." } }));
-    if route.access == Access::Anyone {
-        operation.insert("security".into(), json!([]));
+    match route.access {
+        access if access.is_open(method.verb) => drop(operation.insert("security".into(), json!([]))),
+        // With a token, or with a share in the body.
+        Access::SudoOrShare => drop(operation.insert("security".into(), json!([{ "token": [] }, {}]))),
+        _ => {}
     }
     Value::Object(operation)
 }
@@ -154,7 +157,7 @@ pub(crate) fn openapi<'a>(parts: impl IntoIterator<Item = &'a Part>, version: &s
             if !route.parameters.is_empty() {
                 item.insert("parameters".into(), route.parameters.iter().map(|field| parameter(field, "path")).collect());
             }
-            item.insert("x-vault-sudo".into(), json!(route.access == Access::Sudo));
+            item.insert("x-vault-sudo".into(), json!(matches!(route.access, Access::Sudo | Access::SudoOrShare)));
             item.insert("x-vault-unauthenticated".into(), json!(route.access == Access::Anyone));
             for method in &route.methods {
                 for name in http_methods(method.verb) {
@@ -211,6 +214,9 @@ fn route_text(part: &Part, route: &Outline, rest: &Path) -> String {
     match route.access {
         Access::Anyone => text.push_str("\nNo token is needed.\n"),
         Access::Sudo => text.push_str("\nThe token's policies must grant sudo here.\n"),
+        Access::SudoOrShare => text.push_str(
+            "\nReading needs no token. A change needs a token whose policies grant sudo here or, in place of it, one of the cluster's shares.\n",
+        ),
         Access::Token => {}
     }
     if !route.parameters.is_empty() {

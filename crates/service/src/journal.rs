@@ -403,8 +403,8 @@ mod tests {
             false
         }
 
-        async fn seal(&self, _by: &str) -> Result<(), String> {
-            Ok(())
+        async fn seal(&self, _by: &str) -> Result<Vec<barrier::SealedNode>, String> {
+            Ok(Vec::new())
         }
 
         async fn members(&self, _now: types::Timestamp) -> proto::http::HaStatus {

@@ -27,7 +27,9 @@ mod pipeline;
 pub mod policy;
 mod purge;
 mod records;
+mod refused_shares;
 mod request;
+mod shares;
 mod store;
 mod sys;
 #[cfg(test)]
@@ -47,9 +49,11 @@ pub use node::{Node, Software};
 pub use outcome::Settings;
 pub use permit::Permit;
 pub use pipeline::{ATTEMPTS_MAX, Service};
+pub use refused_shares::{REFUSED_SHARES_MAX, RefusedShares, TooManyShares, WINDOW_MS as REFUSED_SHARES_WINDOW_MS};
 pub use request::{Answer, Auth, Lease, Raw, Refusal, Request, Response, Wrapped};
+pub use shares::{ShareOrder, ShareRequest, ShareRequestError, ShownShares, encrypt_text};
 pub use store::Store;
-pub use sys::{Cors, UiHeaders};
+pub use sys::{Cors, UiHeaders, is_share_refused, takes_share_in_delete};
 pub use token::Caller;
 
 /// The first records of a new cluster, and its root token, which nobody can tell again.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barrier::{Plan, ViewError};
+use barrier::{CommitError, Plan, ViewError};
 use crypto::{Rng, SecretBytes};
 use types::{Path, Timestamp, Verb};
 
@@ -18,6 +18,7 @@ use crate::namespace::Namespace;
 use crate::node::Node;
 use crate::permit::{Acls, Authority};
 use crate::records::Records;
+use crate::refused_shares::RefusedShares;
 use crate::request::{Answer, Request};
 use crate::store::Store;
 use crate::token::Caller;
@@ -65,6 +66,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) store: &'a dyn Store,
     /// What this node keeps of logins.
     pub(crate) logins: &'a Logins,
+    /// Who has entered wrong shares at this node.
+    pub(crate) refused_shares: &'a RefusedShares,
 }
 
 impl Scope<'_> {
@@ -129,6 +132,12 @@ pub(crate) enum PlanError {
     /// Too often. (429)
     #[error("{0}")]
     TooMany(String),
+    /// Not now: says what is missing. (503)
+    #[error("{0}")]
+    Unavailable(String),
+    /// An act on the cluster that was not carried out, or nobody knows.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
     /// A record cannot be read.
     #[error(transparent)]
     View(#[from] ViewError),

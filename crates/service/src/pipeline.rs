@@ -34,9 +34,10 @@ use crate::permit::{Acls, Authority, Permit};
 use crate::policy::decision::{Denial, Question};
 use crate::policy::filter::ListFilter;
 use crate::records::{Caches, Records};
+use crate::refused_shares::RefusedShares;
 use crate::request::{Answer, Lease, Refusal, Request, Response};
 use crate::store::Store;
-use crate::sys::{Cors, UiHeaders};
+use crate::sys::{Cors, UiHeaders, keys};
 use crate::token::{self, Caller};
 use crate::{body, chores, cidr, due, help, lease, records, sys, wrapping};
 
@@ -76,6 +77,7 @@ pub struct Service {
     wake: tokio::sync::Notify,
     journal_joined: AtomicU64,
     logins: Logins,
+    refused_shares: RefusedShares,
     recording: ArcSwap<Recording>,
     turns: Vec<tokio::sync::Mutex<()>>,
     /// Drawn, so that nobody outside can tell which paths share a turn.
@@ -109,6 +111,7 @@ impl Service {
             wake: tokio::sync::Notify::new(),
             journal_joined: AtomicU64::new(0),
             logins,
+            refused_shares: RefusedShares::default(),
             recording: ArcSwap::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             turn_salt,
@@ -206,7 +209,7 @@ impl Service {
         let permit = permitted.as_ref().ok().map(|permitted| &*permitted.permit);
         let granting = audited::granting(permit, caller);
         // What is refused for another reason was not denied: its answer's record tells the reason.
-        let is_denied = matches!(permitted, Err(Refusal::Denied));
+        let is_denied = matches!(permitted, Err(Refusal::Denied | Refusal::Forbidden(_)));
         let results = PolicyResults { allowed: !is_denied, granting_policies: &granting };
         let namespace_path = place.namespace.shown_path();
         let event = Event {
@@ -232,7 +235,7 @@ impl Service {
         warnings: &[String],
     ) -> Result<(), Refusal> {
         let granting = audited::granting(permit, caller);
-        let is_denied = permit.is_none() && matches!(outcome, Err(Refusal::Denied));
+        let is_denied = permit.is_none() && matches!(outcome, Err(Refusal::Denied | Refusal::Forbidden(_)));
         let results = PolicyResults { allowed: !is_denied, granting_policies: &granting };
         let namespace_path = place.namespace.shown_path();
         let error = outcome.as_ref().err().map(ToString::to_string);
@@ -387,9 +390,10 @@ impl Service {
 
     /// Whether everybody is served there, whatever token comes along.
     fn is_open(&self, request: &Request, place: &Place) -> bool {
-        place.route.as_ref().is_some_and(|route| {
-            backend::find(&route.mount).is_some_and(|backend| backend.access(request.verb, &route.rest) == Access::Anyone)
-        })
+        place
+            .route
+            .as_ref()
+            .is_some_and(|route| backend::find(&route.mount).is_some_and(|backend| access(&backend, request, route) == Access::Anyone))
     }
 
     /// Spends a use of the caller's token, if its uses are limited, before anything is done for it. Of two requests that spend the last
@@ -413,10 +417,27 @@ impl Service {
 
     /// Finds out what is asked, and whether the caller may. A caller who may not learns nothing else.
     fn permit(&self, request: &Request, caller: Option<&Arc<Caller>>, place: &Place, records: &Records) -> Result<Permitted, Refusal> {
+        let permitted = self.permit_by_policy(request, caller, place, records);
+        match (&permitted, &place.route) {
+            // Who has no token must learn that a share will do.
+            (Err(Refusal::Denied), Some(route)) if place.namespace.is_root() && asks_for_share(request, route) => {
+                Err(Refusal::Forbidden(keys::SUDO_OR_SHARE.into()))
+            }
+            _ => permitted,
+        }
+    }
+
+    fn permit_by_policy(
+        &self,
+        request: &Request,
+        caller: Option<&Arc<Caller>>,
+        place: &Place,
+        records: &Records,
+    ) -> Result<Permitted, Refusal> {
         let is_root_only = place.is_only_in_the_root() && !place.namespace.is_root();
         let backend = place.route.as_ref().and_then(|route| backend_of(&route.mount, caller)).filter(|_| !is_root_only);
         if let (Some(route), Some(backend)) = (&place.route, &backend)
-            && backend.access(request.verb, &route.rest) == Access::Anyone
+            && access(backend, request, route) == Access::Anyone
         {
             let parsed = backend.parse(ask(request, route), &*self.rng)?;
             return Ok(Permitted { permit: Arc::new(Permit::open(request.verb, full_path(request, place)?)), parsed, authority: None });
@@ -436,7 +457,7 @@ impl Service {
         let authority = self.acls.authority(records, caller, self.clock.now()).map_err(|error| refusal(&error))?;
         let parameters = body::Parameters::of(request);
         let is_sudo = match (&place.route, &backend) {
-            (Some(route), Some(backend)) => backend.access(request.verb, &route.rest) == Access::Sudo,
+            (Some(route), Some(backend)) => access(backend, request, route) == Access::Sudo,
             _ => false,
         };
         let parsed = match (&place.route, &backend) {
@@ -511,6 +532,7 @@ impl Service {
             node: &*self.node,
             store: &*self.store,
             logins: &self.logins,
+            refused_shares: &self.refused_shares,
         }
     }
 
@@ -670,18 +692,7 @@ impl Service {
         if committed.is_ok() && due::is_due_in(plan, self.clock.now()) {
             self.wake.notify_one();
         }
-        committed.map(Some).map_err(|error| match error {
-            CommitError::Sealed => Refusal::Sealed,
-            CommitError::Conflict => Refusal::Contended,
-            CommitError::TooLarge(_) => Refusal::TooLarge,
-            CommitError::NoLeader => Refusal::NoLeader,
-            CommitError::DiskFull => Refusal::DiskFull,
-            CommitError::Indeterminate(why) => {
-                tracing::warn!(why, "the fate of a write is unknown");
-                Refusal::Indeterminate
-            }
-            CommitError::Stopped | CommitError::Table(_) => internal(&error),
-        })
+        committed.map(Some).map_err(|error| of_commit(&error))
     }
 
     /// Longer after each attempt, and never the same for two writers.
@@ -843,6 +854,22 @@ impl Place {
     }
 }
 
+/// Who may do this, before policies are asked: a share that came along stands in for a token where it may.
+fn access(backend: &Backend<'_>, request: &Request, route: &Route) -> Access {
+    match backend.access(request.verb, &route.rest) {
+        Access::SudoOrShare if request.verb == Verb::Read || keys::brings_share(&request.body) => Access::Anyone,
+        Access::SudoOrShare => Access::Sudo,
+        access => access,
+    }
+}
+
+/// Whether a share would do, and none came.
+fn asks_for_share(request: &Request, route: &Route) -> bool {
+    backend::find(&route.mount).is_some_and(|backend| {
+        backend.access(request.verb, &route.rest) == Access::SudoOrShare && access(&backend, request, route) == Access::Sudo
+    })
+}
+
 /// What stands behind a mount, for this caller.
 fn backend_of(mount: &Mount, caller: Option<&Arc<Caller>>) -> Option<Backend<'static>> {
     if mount.kind == "cubbyhole" && caller.is_some_and(|caller| wrapping::is_wrapping_token(caller)) {
@@ -931,8 +958,25 @@ fn internal(error: &dyn std::error::Error) -> Refusal {
     Refusal::Internal
 }
 
+fn of_commit(error: &CommitError) -> Refusal {
+    match error {
+        CommitError::Sealed => Refusal::Sealed,
+        CommitError::Conflict => Refusal::Contended,
+        CommitError::TooLarge(_) => Refusal::TooLarge,
+        CommitError::NoLeader => Refusal::NoLeader,
+        CommitError::DiskFull => Refusal::DiskFull,
+        CommitError::Indeterminate(why) => {
+            tracing::warn!(why, "the fate of a write is unknown");
+            Refusal::Indeterminate
+        }
+        CommitError::Stopped | CommitError::Table(_) => internal(error),
+    }
+}
+
 fn refusal(error: &PlanError) -> Refusal {
     match error {
+        PlanError::Commit(error) => of_commit(error),
+        PlanError::Unavailable(text) => Refusal::Unavailable(text.clone()),
         PlanError::Refused(text) => Refusal::Refused(text.clone()),
         PlanError::Denied => Refusal::Denied,
         PlanError::Forbidden(text) => Refusal::Forbidden(text.clone()),

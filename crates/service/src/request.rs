@@ -239,6 +239,9 @@ pub enum Refusal {
     /// The barrier is sealed.
     #[error("Vault is sealed")]
     Sealed,
+    /// Not now: says what is missing.
+    #[error("{0}")]
+    Unavailable(String),
     /// No leader with a quorum; nothing was written. Safe to try again.
     #[error("no leader with a quorum; nothing was written")]
     NoLeader,

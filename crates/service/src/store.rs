@@ -1,7 +1,7 @@
 //! What the service stands on: records at one applied state, and batches that are carried out whole or not at all. In a node it is the
 //! barrier over Raft; in tests one table in memory.
 
-use barrier::{AccessError, Barrier, CommitError, Plan, View};
+use barrier::{AccessError, Barrier, CommitError, Plan, SealedNode, View};
 use proto::http::{HaNode, HaStatus};
 use types::{Revision, Timestamp};
 
@@ -18,8 +18,13 @@ pub trait Store: Send + Sync + 'static {
     /// Whether this node leads the cluster, as far as it knows: for work that one node is enough for.
     fn leads(&self) -> bool;
 
-    /// Seals every node, as `by` asks. An error text for the caller.
-    async fn seal(&self, by: &str) -> Result<(), String>;
+    /// Seals every node, as `by` asks, and says which have confirmed it. An error text for the caller.
+    async fn seal(&self, by: &str) -> Result<Vec<SealedNode>, String>;
+
+    /// The barrier itself, for acts on its keys; `None`: there is none.
+    fn keys(&self) -> Option<&Barrier> {
+        None
+    }
 
     /// What every member tells of itself.
     async fn members(&self, now: Timestamp) -> HaStatus;
@@ -39,11 +44,12 @@ impl Store for Barrier {
         Barrier::leads(self)
     }
 
-    async fn seal(&self, by: &str) -> Result<(), String> {
-        Barrier::seal(self, by)
-            .await
-            .map(drop)
-            .map_err(|error| format!("{error}; seal the other nodes once there is a quorum, or stop them"))
+    async fn seal(&self, by: &str) -> Result<Vec<SealedNode>, String> {
+        Barrier::seal(self, by).await.map_err(|error| format!("{error}; seal the other nodes once there is a quorum, or stop them"))
+    }
+
+    fn keys(&self) -> Option<&Barrier> {
+        Some(self)
     }
 
     async fn members(&self, now: Timestamp) -> HaStatus {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use barrier::testing::MemoryBarrier;
-use barrier::{AccessError, CommitError, Plan, View};
+use barrier::{AccessError, CommitError, Plan, SealedNode, View};
 use crypto::{Rng, SecretBytes, SeededRng};
 use engine::route::Outline;
 use proto::http::HaStatus;
@@ -34,9 +34,9 @@ impl Store for MemoryStore {
         true
     }
 
-    async fn seal(&self, _by: &str) -> Result<(), String> {
+    async fn seal(&self, _by: &str) -> Result<Vec<SealedNode>, String> {
         self.0.seal();
-        Ok(())
+        Ok(Vec::new())
     }
 
     async fn members(&self, _now: Timestamp) -> HaStatus {

@@ -146,9 +146,9 @@ impl Client {
                     panic!("{verb} {path}: this workload deletes nothing and asks for no token")
                 }
                 Err(refusal @ (Refusal::Indeterminate | Refusal::Internal | Refusal::Audit)) => Outcome::Unknown(refusal.to_string()),
-                Err(refusal @ (Refusal::Contended | Refusal::Sealed | Refusal::NoLeader | Refusal::Refused(_))) => {
-                    Outcome::NothingDone(refusal.to_string())
-                }
+                Err(
+                    refusal @ (Refusal::Contended | Refusal::Sealed | Refusal::NoLeader | Refusal::Unavailable(_) | Refusal::Refused(_)),
+                ) => Outcome::NothingDone(refusal.to_string()),
                 Err(
                     refusal @ (Refusal::Denied
                     | Refusal::Forbidden(_)

@@ -10,6 +10,7 @@
 
 mod audit;
 mod auth;
+mod keys;
 mod kv;
 mod kv_v1;
 mod leases;
@@ -56,12 +57,16 @@ async fn run(area: &'static str, steps: &[Step]) {
 }
 
 fn play(area: &'static str, steps: &[Step], ours: &Subject, theirs: &OpenBao, program: &std::path::Path, tally: &mut Tally) {
-    let folder = |path: &std::path::Path| [("folder", path.display().to_string())];
+    let given = |path: &std::path::Path, shares: &[String]| {
+        let names = ["share1", "share2", "share3", "share4", "share5"];
+        let shares = names.into_iter().zip(shares.iter().cloned());
+        shares.chain([("folder", path.display().to_string())]).collect::<Vec<_>>()
+    };
     for folder in [ours.folder(), theirs.folder()] {
         std::fs::write(folder.join(POLICY_FILE), POLICY).unwrap_or_else(|error| panic!("write {POLICY_FILE}: {error}"));
     }
-    let mut our_player = Player::new(ours.bao(program.to_owned()), ours.token(), &folder(ours.folder()));
-    let mut their_player = Player::new(theirs.bao(program.to_owned()), theirs.token(), &folder(theirs.folder()));
+    let mut our_player = Player::new(ours.bao(program.to_owned()), ours.token(), &given(ours.folder(), ours.shares()));
+    let mut their_player = Player::new(theirs.bao(program.to_owned()), theirs.token(), &given(theirs.folder(), theirs.shares()));
     let mut ledger = Ledger::new(area);
     for step in steps {
         let (own, other) = std::thread::scope(|scope| {
@@ -124,5 +129,6 @@ areas! {
     namespaces;
     audit;
     sys;
+    keys;
     path_help;
 }

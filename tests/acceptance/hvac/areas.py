@@ -333,6 +333,29 @@ def sys_area(world, checks):
     checks.raises("write to no path", lambda: world.client().write_data("sys/nosuch", data={"a": "b"}), exceptions.InvalidPath, "unsupported path")
 
 
+def keys(world, checks):
+    """Without shares: hvac's own tests enter them."""
+    sys_ = lambda token=None: world.client(token).sys
+    term = lambda: sys_().get_encryption_key_status()["data"]["term"]
+    before = checks.run("key status", term) or 0
+    checks.equal("rotate_encryption_key", lambda: sys_().rotate_encryption_key().status_code, 204)
+    checks.equal("the next term", term, before + 1)
+    checks.equal("no root generation", lambda: sys_().read_root_generation_progress()["started"], False)
+    started = checks.run("start_root_token_generation", lambda: sys_().start_root_token_generation()) or {}
+    checks.equal("a password of the token's length", lambda: len(started["otp"]), started.get("otp_length"))
+    progress = lambda: {name: sys_().read_root_generation_progress()[name] for name in ("nonce", "started", "progress", "complete")}
+    wants = {"nonce": started.get("nonce"), "started": True, "progress": 0, "complete": False}
+    checks.equal("its progress", progress, wants)
+    checks.raises("a share that is none", lambda: sys_("").generate_root("AAAA", started["nonce"]), exceptions.InvalidRequest)
+    checks.equal("cancel_root_generation", lambda: sys_().cancel_root_generation().status_code, 204)
+    checks.equal("no rekey", lambda: sys_().read_rekey_progress()["started"], False)
+    rekey = checks.run("start_rekey", lambda: sys_().start_rekey(secret_shares=3, secret_threshold=2, require_verification=True)) or {}
+    checks.equal("what was started", lambda: {name: rekey[name] for name in ("started", "n", "t")}, {"started": True, "n": 3, "t": 2})
+    checks.raises("rekey with a share that is none", lambda: sys_("").rekey("AAAA", rekey["nonce"]), exceptions.InvalidRequest)
+    checks.equal("cancel_rekey", lambda: sys_().cancel_rekey().status_code, 204)
+    checks.raises("no backup", lambda: sys_().read_backup_keys(), exceptions.InvalidRequest, "no backed-up keys found")
+
+
 AREAS = {
     "kv": (kv, 18),
     "kv_v1": (kv_v1, 13),
@@ -345,6 +368,7 @@ AREAS = {
     "namespaces": (namespaces, 16),
     "audit": (audit, 7),
     "sys": (sys_area, 10),
+    "keys": (keys, 13),
     "path_help": (lambda world, checks: None, 0),
 }
 

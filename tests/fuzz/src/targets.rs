@@ -27,6 +27,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "http", seeds: http::seeds, subject: http::subject },
     Target { name: "json", seeds: json::seeds, subject: json::subject },
     Target { name: "token", seeds: token::seeds, subject: token::subject },
+    Target { name: "recipient", seeds: recipient::seeds, subject: recipient::subject },
     Target { name: "journal", seeds: journal::seeds, subject: journal::subject },
     Target { name: "recipient", seeds: recipient::seeds, subject: recipient::subject },
     Target { name: "config", seeds: config::seeds, subject: config::subject },

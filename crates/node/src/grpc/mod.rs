@@ -100,7 +100,7 @@ fn status(refusal: &Refusal) -> Status {
         Refusal::Refused(_) => Status::failed_precondition(text),
         Refusal::TooLarge | Refusal::DiskFull | Refusal::TooMany(_) => Status::resource_exhausted(text),
         Refusal::Contended => Status::aborted(text),
-        Refusal::Sealed | Refusal::NoLeader => Status::unavailable(text),
+        Refusal::Sealed | Refusal::NoLeader | Refusal::Unavailable(_) => Status::unavailable(text),
         Refusal::Indeterminate => Status::unknown(text),
         Refusal::Audit | Refusal::Internal => Status::internal(text),
     }

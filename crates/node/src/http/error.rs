@@ -50,6 +50,9 @@ pub(crate) enum Failure {
     /// What the ceremony or init refuses.
     #[error("{0}")]
     Ceremony(String),
+    /// Too often: later.
+    #[error("{0}")]
+    TooMany(String),
     /// No leader.
     #[error("{0}")]
     Unavailable(String),
@@ -72,6 +75,7 @@ pub(crate) fn status_of_failure(failure: &Failure) -> StatusCode {
         Failure::Upload(BodyError::Lost) => StatusCode::BAD_REQUEST,
         Failure::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Failure::Sealed | Failure::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Failure::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         Failure::TookTooLong => StatusCode::GATEWAY_TIMEOUT,
         Failure::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -91,7 +95,7 @@ pub(crate) fn status_of_refusal(refusal: &Refusal) -> (StatusCode, String) {
         Refusal::Ask(AskError::Invalid(_)) | Refusal::Refused(_) => (StatusCode::BAD_REQUEST, text),
         Refusal::Ask(AskError::UnsupportedMediaType(_)) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, text),
         Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, text),
-        Refusal::Contended | Refusal::Sealed | Refusal::NoLeader => (StatusCode::SERVICE_UNAVAILABLE, text),
+        Refusal::Contended | Refusal::Sealed | Refusal::NoLeader | Refusal::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, text),
         Refusal::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, text),
         Refusal::Indeterminate | Refusal::Audit | Refusal::Internal => (StatusCode::INTERNAL_SERVER_ERROR, text),
     }

@@ -16,6 +16,7 @@ use axum::response::Response;
 use barrier::Barrier;
 use crypto::{Rng, SecretBytes};
 use raft::Raft;
+use service::RefusedShares;
 use types::json::JsonLimits;
 use types::{Clock, NodeId, RequestId};
 
@@ -54,6 +55,8 @@ pub(crate) struct Edge {
     pub(crate) cluster_name: String,
     pub(crate) node_id: NodeId,
     pub(crate) facts: Arc<crate::facts::Facts>,
+    /// Who has entered wrong shares.
+    pub(crate) refused_shares: Arc<RefusedShares>,
 }
 
 impl Edge {
@@ -134,9 +137,12 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request)
         if !system::is_in_every_namespace(route) && !read::namespace(&head.headers)?.is_root() {
             return Err(Failure::Header("operation unavailable in namespaces".into()));
         }
-        let bytes_max = SYSTEM_BODY_BYTES_MAX.min(edge.limits.body_bytes_max);
-        let (body, _held) = read::body(&head, body, bytes_max, &edge.limits, Box::pin(async { false })).await?;
-        return system::handle(edge, route, &head, &body).await;
+        let bytes_max = system::body_bytes_max(route).min(edge.limits.body_bytes_max);
+        // Larger than what anybody may send is only what makes the first keys: there is nobody yet who could be known.
+        let barrier = edge.barrier.clone();
+        let gate: Gate = Box::pin(async move { matches!(barrier.is_initialized().await, Ok(false)) });
+        let (body, _held) = read::body(&head, body, bytes_max, &edge.limits, gate).await?;
+        return system::handle(edge, route, &head, &body, remote).await;
     }
     // Refused before the body is read: a sealed node holds nothing in memory for anybody.
     if edge.serving.service().is_none() {
@@ -151,7 +157,13 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request)
         // A login's body is small.
         None => Box::pin(async { false }),
     };
-    let (body, _held) = match read::body(&head, body, edge.limits.body_bytes_max, &edge.limits, gate).await {
+    let read = if head.method == http::Method::DELETE && service::takes_share_in_delete(&path) {
+        // A share, perhaps.
+        read::any_body(&head, body, SYSTEM_BODY_BYTES_MAX.min(edge.limits.body_bytes_max), &edge.limits, gate).await
+    } else {
+        read::body(&head, body, edge.limits.body_bytes_max, &edge.limits, gate).await
+    };
+    let (body, _held) = match read {
         // Denied as any unknown caller is, and recorded.
         Err(Failure::Upload(BodyError::UnknownCaller)) => (engine::no_body(), Held::default()),
         read => read?,

@@ -164,6 +164,17 @@ pub(super) async fn body(head: &Parts, body: Body, bytes_max: usize, limits: &Li
         // Such a body means nothing; it is not read.
         return Ok((engine::no_body(), Held::default()));
     }
+    any_body(head, body, bytes_max, limits, gate).await
+}
+
+/// As [`body`], also where the method seldom has one.
+pub(super) async fn any_body(
+    head: &Parts,
+    body: Body,
+    bytes_max: usize,
+    limits: &Limits,
+    gate: Gate,
+) -> Result<(SecretBytes, Held), Failure> {
     let declared = head.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|declared| declared > bytes_max) {
         return Err(Failure::Upload(BodyError::TooLarge(bytes_max)));

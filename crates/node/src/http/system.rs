@@ -1,15 +1,19 @@
-//! The few routes that work while sealed, without a token: init, unseal, seal status, health, leader.
+//! The few routes that work while sealed, without a token: init, unseal, a test of one share, seal status, health, leader.
+
+use std::net::SocketAddr;
 
 use axum::response::Response;
-use barrier::{InitError, NewSplit, SealStatus, ShareError};
-use crypto::{Quorum, SecretBytes, Share, Zeroizing};
+use barrier::{InitError, KnownShare, SealStatus, ShareError};
+use crypto::{SecretBytes, Share, Zeroizing};
 use engine::route::{Access, Field, FieldKind, Method, Route};
 use http::StatusCode;
 use http::request::Parts;
 use proto::http as body;
 use raft::Role;
+use recipients::Recipient;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use service::ShareRequest;
 use types::Path;
 use types::capability::Verb;
 
@@ -23,6 +27,7 @@ pub(crate) enum Act {
     IsInitialized,
     Init,
     Unseal,
+    VerifyShare,
     SealStatus,
     Health,
     Leader,
@@ -71,6 +76,15 @@ pub(crate) static ROUTES: &[Route<Act>] = &[
                 fields: &[
                     Field::required("secret_shares", FieldKind::Integer, "Into how many shares the seal key is split, 1 to 255."),
                     Field::required("secret_threshold", FieldKind::Integer, "How many shares open the cluster."),
+                    Field::optional("holders", FieldKind::List, "Names of those who are to have the shares, one for each."),
+                    Field::optional("pgp_keys", FieldKind::List, "OpenPGP keys to encrypt the shares to, in base64, one for each."),
+                    Field::optional("recipients", FieldKind::List, "In place of pgp_keys: OpenPGP keys or age recipients, one for each."),
+                    Field::optional("root_token_pgp_key", FieldKind::Text, "An OpenPGP key to encrypt the root token to, in base64."),
+                    Field::optional(
+                        "root_token_recipient",
+                        FieldKind::Text,
+                        "In place of root_token_pgp_key: an OpenPGP key or an age recipient.",
+                    ),
                 ],
                 query: &[],
                 handler: Act::Init,
@@ -113,7 +127,28 @@ pub(crate) static ROUTES: &[Route<Act>] = &[
         }],
         access: Access::Anyone,
     },
+    Route {
+        pattern: "sys/verify-share",
+        about: "A test of one share, without opening anything.",
+        parameters: &[],
+        methods: &[Method {
+            verb: Verb::Write,
+            summary: "Tells whether it is one of this cluster's, and whose.",
+            fields: &[Field::required("key", FieldKind::Text, "The share, hex or base64.")],
+            query: &[],
+            handler: Act::VerifyShare,
+        }],
+        access: Access::Anyone,
+    },
 ];
+
+/// The largest body of `sys/init`: with the keys of all holders.
+const INIT_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// How large the body of a route may be, and whether a large one is taken now.
+pub(super) fn body_bytes_max(route: &Route<Act>) -> usize {
+    if route.pattern == "sys/init" { INIT_BODY_BYTES_MAX } else { super::SYSTEM_BODY_BYTES_MAX }
+}
 
 /// The route at `path`, if it is one of them.
 pub(super) fn find(path: &Path) -> Option<&'static Route<Act>> {
@@ -126,26 +161,33 @@ pub(super) fn is_in_every_namespace(route: &Route<Act>) -> bool {
 }
 
 /// Answers.
-pub(super) async fn handle(edge: &Edge, route: &Route<Act>, head: &Parts, body: &SecretBytes) -> Result<Response, Failure> {
+pub(super) async fn handle(
+    edge: &Edge,
+    route: &Route<Act>,
+    head: &Parts,
+    body: &SecretBytes,
+    remote: SocketAddr,
+) -> Result<Response, Failure> {
     let verb = match head.method {
         http::Method::GET | http::Method::HEAD => Verb::Read,
         http::Method::PUT | http::Method::POST => Verb::Write,
         _ => return Err(Failure::Method),
     };
     let act = route.method(verb).ok_or(Failure::Method)?.handler;
-    let mut response = answer(edge, act, head, body).await?;
+    let mut response = answer(edge, act, head, body, remote).await?;
     response.extensions_mut().insert(WithoutService);
     Ok(response)
 }
 
-async fn answer(edge: &Edge, act: Act, head: &Parts, body: &SecretBytes) -> Result<Response, Failure> {
+async fn answer(edge: &Edge, act: Act, head: &Parts, body: &SecretBytes, remote: SocketAddr) -> Result<Response, Failure> {
     match act {
         Act::IsInitialized => {
             let initialized = edge.barrier.is_initialized().await.map_err(|error| internal(&error))?;
             Ok(render::json(StatusCode::OK, &body::Initialized { initialized }))
         }
         Act::Init => init(edge, body).await,
-        Act::Unseal => unseal(edge, body).await,
+        Act::Unseal => unseal(edge, body, remote).await,
+        Act::VerifyShare => verify_share(edge, body, remote).await,
         Act::SealStatus => Ok(render::json(StatusCode::OK, &seal_status(edge, &status(edge).await?))),
         Act::Health => health(edge, head).await,
         Act::Leader => Ok(render::json(StatusCode::OK, &leader(edge))),
@@ -179,6 +221,8 @@ fn seal_status(edge: &Edge, status: &SealStatus) -> body::SealStatus {
         cluster_id: id,
         recovery_seal: false,
         storage_type: edge.facts.storage_type().into(),
+        holders_present: None,
+        holders_missing: None,
     }
 }
 
@@ -187,8 +231,19 @@ fn seal_status(edge: &Edge, status: &SealStatus) -> body::SealStatus {
 struct InitBody {
     secret_shares: Option<u64>,
     secret_threshold: Option<u64>,
+    holders: Option<Vec<String>>,
+    pgp_keys: Option<Vec<String>>,
+    recipients: Option<Vec<String>>,
+    root_token_pgp_key: Option<String>,
+    root_token_recipient: Option<String>,
     #[serde(flatten)]
     others: serde_json::Map<String, Value>,
+}
+
+/// What `sys/init` is to make.
+struct InitOrder {
+    shares: service::ShareOrder,
+    root_token: Option<Recipient>,
 }
 
 fn asks_for_nothing(value: &Value) -> bool {
@@ -202,7 +257,7 @@ fn asks_for_nothing(value: &Value) -> bool {
     }
 }
 
-fn parse_init(bytes: &[u8]) -> Result<Quorum, Failure> {
+fn parse_init(bytes: &[u8], now: types::Timestamp) -> Result<InitOrder, Failure> {
     let refuse = |text: String| Failure::Ceremony(text);
     let parsed: InitBody = serde_json::from_slice(bytes)
         .map_err(|_| refuse(r#"a JSON object is needed, for example {"secret_shares": 5, "secret_threshold": 3}"#.into()))?;
@@ -216,36 +271,74 @@ fn parse_init(bytes: &[u8]) -> Result<Quorum, Failure> {
             return Err(refuse(format!("{name} is not available (leave it out)")));
         }
     }
-    Quorum::new(shares, threshold).map_err(|error| refuse(error.to_string()))
+    let request = ShareRequest {
+        shares,
+        threshold,
+        holders: parsed.holders.unwrap_or_default(),
+        pgp_keys: parsed.pgp_keys.unwrap_or_default(),
+        recipients: parsed.recipients.unwrap_or_default(),
+    };
+    let shares = request.check(now).map_err(|error| refuse(error.to_string()))?;
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let (pgp_key, recipient) = (given(parsed.root_token_pgp_key), given(parsed.root_token_recipient));
+    let root_token = match (&pgp_key, &recipient) {
+        (None, None) => None,
+        (Some(_), Some(_)) => return Err(refuse("give root_token_pgp_key or root_token_recipient, not both".into())),
+        (Some(key), None) => Some(Recipient::openpgp(key.as_bytes(), now).map_err(|error| refuse(format!("root_token_pgp_key: {error}")))?),
+        (None, Some(key)) => Some(Recipient::parse(key.as_bytes(), now).map_err(|error| refuse(format!("root_token_recipient: {error}")))?),
+    };
+    Ok(InitOrder { shares, root_token })
 }
 
 async fn init(edge: &Edge, bytes: &SecretBytes) -> Result<Response, Failure> {
-    // EXPOSE: the request holds numbers only.
-    let quorum = parse_init(bytes.expose())?;
+    // EXPOSE: the request holds numbers, names and public keys only.
+    let order = parse_init(bytes.expose(), edge.clock.now())?;
     let mut root_token = None;
     let found = |keyring: &barrier::Keyring| {
         let (plan, token) = service::found(keyring, edge.clock.now(), &*edge.rng);
         root_token = Some(token);
         plan
     };
-    let initialized =
-        edge.barrier.initialize(&NewSplit::nameless(quorum), &edge.cluster_name, found).await.map_err(|error| match error {
-            InitError::AlreadyInitialized => Failure::Ceremony("Vault is already initialized".into()),
-            InitError::NoLeader => Failure::Unavailable("no leader with a quorum: start the other nodes, then init again".into()),
-            InitError::DiskFull => Failure::Unavailable("the disk is almost full: make room on the nodes' disks, then init again".into()),
-            InitError::Record(_) | InitError::Failed(_) => internal(&error),
-        })?;
+    let initialized = edge.barrier.initialize(order.shares.split(), &edge.cluster_name, found).await.map_err(|error| match error {
+        InitError::AlreadyInitialized => Failure::Ceremony("Vault is already initialized".into()),
+        InitError::NoLeader => Failure::Unavailable("no leader with a quorum: start the other nodes, then init again".into()),
+        InitError::DiskFull => Failure::Unavailable("the disk is almost full: make room on the nodes' disks, then init again".into()),
+        InitError::Record(_) | InitError::Failed(_) => internal(&error),
+    })?;
     let root_token = root_token.expect("an initialized cluster was founded");
     // The answer is the only place that ever shows them; it is not traced.
+    let shown = order.shares.show(&initialized.shares, &*edge.rng);
     let answer = body::InitResponse {
-        keys: initialized.shares.iter().map(|share| share.to_hex().to_string()).collect(),
-        keys_base64: initialized.shares.iter().map(|share| share.to_base64().to_string()).collect(),
-        root_token: root_token.to_string(),
+        keys: shown.keys.iter().map(|key| key.to_string()).collect(),
+        keys_base64: shown.keys_base64.iter().map(|key| key.to_string()).collect(),
+        root_token: match &order.root_token {
+            Some(recipient) => service::encrypt_text(&root_token, recipient, &*edge.rng),
+            None => root_token.to_string(),
+        },
     };
     Ok(render::json(StatusCode::OK, &answer))
 }
 
-async fn unseal(edge: &Edge, bytes: &SecretBytes) -> Result<Response, Failure> {
+/// Reads a share, if its sender may enter one now.
+fn parse_share(edge: &Edge, text: &str, remote: SocketAddr) -> Result<Share, Failure> {
+    edge.refused_shares.check(Some(remote.ip()), edge.clock.now()).map_err(|error| Failure::TooMany(error.to_string()))?;
+    Share::parse_text(text).map_err(|error| {
+        edge.refused_shares.count(Some(remote.ip()), edge.clock.now());
+        Failure::Ceremony(format!("'key' is no share: {error}"))
+    })
+}
+
+/// Counts a share that was refused.
+fn counted<T>(edge: &Edge, remote: SocketAddr, done: Result<T, ShareError>) -> Result<T, Failure> {
+    done.map_err(|error| {
+        if service::is_share_refused(&error) {
+            edge.refused_shares.count(Some(remote.ip()), edge.clock.now());
+        }
+        share_failure(&error)
+    })
+}
+
+async fn unseal(edge: &Edge, bytes: &SecretBytes, remote: SocketAddr) -> Result<Response, Failure> {
     let refuse = |text: &str| Failure::Ceremony(text.to_owned());
     // EXPOSE: the share is parsed out of the body.
     let request: body::UnsealRequest =
@@ -258,11 +351,53 @@ async fn unseal(edge: &Edge, bytes: &SecretBytes) -> Result<Response, Failure> {
             "'key' must be specified in request body as JSON"
         }));
     }
-    let share = Share::parse_text(&text).map_err(|error| Failure::Ceremony(format!("'key' is no share: {error}")))?;
-    let done =
-        if request.reset { edge.barrier.reset_ceremony(&share).await } else { edge.barrier.enter_share(share, request.migrate).await };
-    let status = done.map_err(|error| share_failure(&error))?;
-    Ok(render::json(StatusCode::OK, &seal_status(edge, &status)))
+    let share = parse_share(edge, &text, remote)?;
+    if request.reset {
+        let status = counted(edge, remote, edge.barrier.reset_ceremony(&share).await)?;
+        return Ok(render::json(StatusCode::OK, &seal_status(edge, &status)));
+    }
+    let number = share.number();
+    let status = counted(edge, remote, edge.barrier.enter_share(share, request.migrate).await)?;
+    let mut answer = seal_status(edge, &status);
+    tell_holders(edge, &status, number, &mut answer).await;
+    Ok(render::json(StatusCode::OK, &answer))
+}
+
+/// Who has entered a share is told who else has, by name, and who is still to come.
+async fn tell_holders(edge: &Edge, status: &SealStatus, number: u8, answer: &mut body::SealStatus) {
+    // At an open node nothing is taken, so nobody has shown that he holds a share.
+    if !status.sealed || !status.entered.contains(&number) {
+        return;
+    }
+    let Ok(seals) = edge.barrier.seals().await else { return };
+    if seals.next.is_some() {
+        // Numbers of two splits: they would name the wrong people.
+        return;
+    }
+    let holders = |is_here: bool| -> Vec<String> {
+        let numbered = (1..=u8::MAX).zip(&seals.shamir.holders);
+        let fitting = numbered.filter(|(number, known)| status.entered.contains(number) == is_here && !known.holder.name.is_empty());
+        fitting.map(|(_, known)| known.holder.name.clone()).collect()
+    };
+    if seals.shamir.holders.iter().any(|known| !known.holder.name.is_empty()) {
+        answer.holders_present = Some(holders(true));
+        answer.holders_missing = Some(holders(false));
+    }
+}
+
+/// A test of one share. The share itself is the proof that its holder asks.
+async fn verify_share(edge: &Edge, bytes: &SecretBytes, remote: SocketAddr) -> Result<Response, Failure> {
+    // EXPOSE: the share is parsed out of the body.
+    let request: Result<body::UnsealRequest, _> = serde_json::from_slice(bytes.expose());
+    let text = Zeroizing::new(request.ok().and_then(|request| request.key).unwrap_or_default());
+    if text.is_empty() {
+        return Err(Failure::Ceremony("'key' must be specified in request body as JSON".into()));
+    }
+    let share = parse_share(edge, &text, remote)?;
+    let KnownShare { number, holder, is_next, .. } = counted(edge, remote, edge.barrier.know_share(&share).await)?;
+    let cluster_name = status(edge).await?.cluster.map(|(_, name)| name).unwrap_or_default();
+    let answer = json!({ "number": number, "holder": holder, "valid": true, "is_next": is_next, "cluster_name": cluster_name });
+    Ok(render::json(StatusCode::OK, &answer))
 }
 
 fn share_failure(error: &ShareError) -> Failure {
@@ -390,7 +525,7 @@ mod tests {
     fn the_routes_without_a_token_are_these() {
         assert_eq!(engine::route::check(ROUTES), Vec::<String>::new());
         let routes: Vec<&str> = ROUTES.iter().map(|route| route.pattern).collect();
-        assert_eq!(routes, ["sys/health", "sys/init", "sys/leader", "sys/seal-status", "sys/unseal"]);
+        assert_eq!(routes, ["sys/health", "sys/init", "sys/leader", "sys/seal-status", "sys/unseal", "sys/verify-share"]);
     }
 
     #[test]
@@ -420,12 +555,19 @@ mod tests {
 
     #[test]
     fn init_refuses_what_it_cannot_do_instead_of_ignoring_it() {
-        let fits = |text: &str| parse_init(text.as_bytes()).map(|quorum| (quorum.shares(), quorum.threshold()));
+        let fits = |text: &str| {
+            let order = parse_init(text.as_bytes(), types::Timestamp(1))?;
+            Ok::<_, Failure>((order.shares.split().quorum().shares(), order.shares.split().quorum().threshold()))
+        };
         assert_eq!(fits(r#"{"secret_shares":5,"secret_threshold":3}"#).unwrap(), (5, 3));
         assert_eq!(fits(r#"{"secret_shares":1,"secret_threshold":1,"pgp_keys":null,"stored_shares":1}"#).unwrap(), (1, 1));
         for (text, names) in [
             (r#"{"secret_shares":5,"secret_threshold":3,"pgp_keys":["k"]}"#, "pgp_keys"),
             (r#"{"secret_shares":5,"secret_threshold":3,"root_token_pgp_key":"k"}"#, "root_token_pgp_key"),
+            (r#"{"secret_shares":1,"secret_threshold":1,"recipients":["nobody"]}"#, "recipients: key 1"),
+            (r#"{"secret_shares":2,"secret_threshold":2,"holders":["Ada"]}"#, "1 holders were named for 2 shares"),
+            (r#"{"secret_shares":1,"secret_threshold":1,"root_token_recipient":"nobody"}"#, "root_token_recipient"),
+            (r#"{"secret_shares":1,"secret_threshold":1,"recovery_pgp_keys":["k"]}"#, "recovery_pgp_keys"),
             (r#"{"secret_shares":5}"#, "secret_threshold"),
             (r#"{"secret_shares":2,"secret_threshold":3}"#, "threshold"),
             (r#"{"secret_shares":256,"secret_threshold":3}"#, "shares"),

@@ -203,12 +203,14 @@ impl Node {
             node: &QuietNode,
             store: &MemoryStore(Arc::clone(&self.barrier)),
             logins: &self.logins,
+            refused_shares: &crate::refused_shares::RefusedShares::default(),
         };
         let outcome = operation.plan(&scope).await.map_err(|error| {
             let status = match &error {
                 PlanError::Denied | PlanError::Forbidden(_) => 403,
                 PlanError::NoSuch(_) => 404,
                 PlanError::TooMany(_) => 429,
+                PlanError::Unavailable(_) | PlanError::Commit(_) => 503,
                 PlanError::View(_) | PlanError::Malformed => 500,
                 _ => 400,
             };

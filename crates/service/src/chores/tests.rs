@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use barrier::View;
 use barrier::testing::MemoryBarrier;
+use barrier::{SealedNode, View};
 use crypto::SecretBytes;
 use proto::http::HaStatus;
 use serde_json::{Value, json};
@@ -45,8 +45,8 @@ impl Store for Crashing {
         self.leads
     }
 
-    async fn seal(&self, _by: &str) -> Result<(), String> {
-        Ok(())
+    async fn seal(&self, _by: &str) -> Result<Vec<SealedNode>, String> {
+        Ok(Vec::new())
     }
 
     async fn members(&self, _now: Timestamp) -> HaStatus {

@@ -4,6 +4,7 @@ mod audit;
 mod capabilities;
 mod cors;
 mod explain;
+pub(crate) mod keys;
 mod leases;
 mod mounts;
 pub(crate) mod namespaces;
@@ -21,21 +22,19 @@ use std::sync::LazyLock;
 
 use engine::AskError;
 use engine::route::{Access, Method, Route};
-use serde_json::json;
 use types::Path;
 use types::capability::Verb;
 
 pub use cors::Cors;
+pub use keys::is_share_refused;
 pub use ui_headers::UiHeaders;
 
 use crate::auth::locked_users;
 use crate::backend::{Asked, Handler};
-use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
-use crate::request::Answer;
-use crate::token;
+use crate::outcome::{Operation, Outcome, PlanError, Scope};
 
 /// What may be asked below `sys/`: the tables of all files.
-pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> = LazyLock::new(|| TABLES.concat());
+pub(crate) static ROUTES: LazyLock<Vec<Route<Handler>>> = LazyLock::new(|| [TABLES, keys::TABLES].concat().concat());
 
 const TABLES: &[&[Route<Handler>]] = &[
     CLUSTER,
@@ -83,9 +82,11 @@ const ROOT_ONLY: &[&str] = &[
     "replication",
     "rotate",
     "seal",
+    "seals",
     "step-down",
     "storage",
     "unseal",
+    "verify-share",
 ];
 
 /// Whether a path of `sys/` is not there in the namespaces below the root.
@@ -93,63 +94,21 @@ pub(crate) fn is_root_only(rest: &Path) -> bool {
     ROOT_ONLY.iter().any(|known| rest.starts_with(known.split('/')))
 }
 
+/// Whether a `DELETE` there may bring a share in its body, in place of a token.
+pub fn takes_share_in_delete(path: &Path) -> bool {
+    let sys = Path::parse("sys").expect("a plain segment is a path");
+    let route = path.strip_prefix(&sys).and_then(|rest| engine::route::find(&ROUTES, &rest).map(|(route, _)| route.access));
+    route == Some(Access::SudoOrShare)
+}
+
 /// The cluster itself.
-const CLUSTER: &[Route<Handler>] = &[
-    Route {
-        pattern: "seal",
-        about: "Whether the cluster is sealed.",
-        parameters: &[],
-        methods: &[Method { verb: Verb::Write, summary: "Seals every node.", fields: &[], query: &[], handler: seal }],
-        access: Access::Sudo,
-    },
-    Route {
-        pattern: "ha-status",
-        about: "The members of the cluster.",
-        parameters: &[],
-        methods: &[Method {
-            verb: Verb::Read,
-            summary: "Shows what each member tells of itself.",
-            fields: &[],
-            query: &[],
-            handler: members,
-        }],
-        access: Access::Token,
-    },
-    Route {
-        pattern: "key-status",
-        about: "The key that encrypts what is written now.",
-        parameters: &[],
-        methods: &[Method {
-            verb: Verb::Read,
-            summary: "Shows its version and since when it is there.",
-            fields: &[],
-            query: &[],
-            handler: key_status,
-        }],
-        access: Access::Token,
-    },
-];
-
-fn key_status(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    Ok(planned(|scope| {
-        let newest = scope.records.view.with_keyring(barrier::Keyring::newest).ok_or(barrier::ViewError::Sealed)?;
-        Ok(Outcome::data(&json!({ "term": newest.version, "install_time": token::time(newest.created.0) })))
-    }))
-}
-
-struct Seal;
-
-#[async_trait::async_trait]
-impl Operation for Seal {
-    async fn plan(&self, scope: &Scope<'_>) -> Result<Outcome, PlanError> {
-        scope.store.seal(&scope.caller()?.token.display_name).await.map_err(PlanError::Refused)?;
-        Ok(Outcome::answer(Answer::Done))
-    }
-}
-
-fn seal(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    Ok(Box::new(Seal))
-}
+const CLUSTER: &[Route<Handler>] = &[Route {
+    pattern: "ha-status",
+    about: "The members of the cluster.",
+    parameters: &[],
+    methods: &[Method { verb: Verb::Read, summary: "Shows what each member tells of itself.", fields: &[], query: &[], handler: members }],
+    access: Access::Token,
+}];
 
 struct Members;
 

@@ -37,6 +37,8 @@ pub(crate) use uses::spend;
 const TOKEN_CHARS: usize = 24;
 /// How service tokens begin, for Vault's clients and for secret scanners.
 const SERVICE_PREFIX: &str = "hvs.";
+/// Characters of a service token of the root namespace.
+pub(crate) const SERVICE_TOKEN_CHARS: usize = SERVICE_PREFIX.len() + TOKEN_CHARS;
 /// A token's ancestors, at most.
 pub(crate) const ANCESTORS_MAX: usize = 32;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use barrier::testing::MemoryBarrier;
-use barrier::{AccessError, CommitError, Plan, View};
+use barrier::{AccessError, CommitError, Plan, SealedNode, View};
 use crypto::{Rng, SecretBytes, SeededRng};
 use engine::route::Outline;
 use proto::http::HaStatus;
@@ -30,8 +30,8 @@ impl Store for MemoryStore {
         true
     }
 
-    async fn seal(&self, _by: &str) -> Result<(), String> {
-        Ok(())
+    async fn seal(&self, _by: &str) -> Result<Vec<SealedNode>, String> {
+        Ok(Vec::new())
     }
 
     async fn members(&self, _now: Timestamp) -> HaStatus {
