@@ -40,6 +40,7 @@ pub struct Builder {
     cluster_name: Option<String>,
     log_level: Option<String>,
     listener: String,
+    more: String,
     tls: bool,
     data_dirs: Vec<(usize, PathBuf)>,
     files_max: Option<u32>,
@@ -67,6 +68,12 @@ impl Builder {
     /// More lines for each `listener` block.
     pub fn listener(mut self, lines: &str) -> Builder {
         lines.clone_into(&mut self.listener);
+        self
+    }
+
+    /// More lines at the end of each configuration.
+    pub fn more(mut self, lines: &str) -> Builder {
+        lines.clone_into(&mut self.more);
         self
     }
 
@@ -184,7 +191,7 @@ impl Cluster {
             "cluster_name = {:?}\napi_addr = {:?}\ncluster_addr = {:?}\nlog_level = {:?}\n\n\
              listener \"tcp\" {{\n  address = \"127.0.0.1:{}\"\n  {tls}\n  {}\n}}\n\n\
              storage \"raft\" {{\n  path = {:?}\n  node_id = {:?}\n}}\n\n\
-             cluster {{\n  tls_ca_file = {ca:?}\n  tls_cert_file = {certificate:?}\n  tls_key_file = {key:?}\n\n{members}}}\n",
+             cluster {{\n  tls_ca_file = {ca:?}\n  tls_cert_file = {certificate:?}\n  tls_key_file = {key:?}\n\n{members}}}\n{}\n",
             self.name,
             node.api_address(),
             node.cluster_address(),
@@ -193,7 +200,16 @@ impl Cluster {
             self.builder.listener,
             node.data_dir,
             node.id,
+            self.builder.more,
         )
+    }
+
+    /// Writes the configuration of the nodes at these places anew, with other lines at the end; they take effect at the next start.
+    pub fn reconfigure(&mut self, nodes: &[usize], more: &str) {
+        more.clone_into(&mut self.builder.more);
+        for &at in nodes {
+            write(&self.nodes[at].config_file(), &self.config(&self.nodes[at]));
+        }
     }
 
     /// Holds everything of this cluster; removed with it, unless the test failed.

@@ -521,8 +521,10 @@ impl Barrier {
         let state = self.state().await?;
         let mut records = state.records;
         let expectations = records.expectations();
+        let mut added = Vec::new();
         for key in self.inner.opening.static_keys.iter().filter(|key| key.gets_seal() && wanted(key.id())) {
             records.seals = self.with_static(&records, root, key.id())?;
+            added.push(key.id().to_owned());
         }
         for key_id in unwanted {
             records.seals = records.seals.without_static(&root.derive_keyring_key(), key_id);
@@ -530,11 +532,10 @@ impl Barrier {
         let writes = vec![seals_write(&records.seals)];
         self.change(&State { view: state.view, records }, &Plan::new(), expectations, writes).await?;
         tracing::info!("the static seals are as the configuration says");
-        let (added, removed) = (&self.inner.opening.static_keys, &self.inner.opening.disabled_keys);
-        for name in added.iter().map(|key| key.id().to_owned()) {
+        for name in added {
             self.journal(Entry::new(journal::Act::SealAdded { name }).outcome("done, by a migration"));
         }
-        for name in removed.iter().cloned() {
+        for name in unwanted.iter().cloned() {
             self.journal(Entry::new(journal::Act::SealRemoved { name }).outcome("done, by a migration"));
         }
         Ok(())
