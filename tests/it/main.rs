@@ -8,10 +8,12 @@ mod audit;
 mod bad_input;
 mod bloat;
 mod ceremony;
+
 mod failures;
 mod full_disk;
 mod listener;
 mod namespaces;
 mod peers;
+mod seals;
 mod secrecy;
 mod startup;

@@ -15,6 +15,7 @@ use proto::{peer, stored};
 use types::{NodeId, Revision, Timestamp};
 
 use crate::barrier::{Barrier, CommitError};
+use crate::journal::{Act, Entry};
 use crate::name::Name;
 use crate::opening::KeyRefusal;
 use crate::peers::PeerCallError;
@@ -225,6 +226,7 @@ impl Barrier {
                     match self.take_keys(&handed, false) {
                         Ok(()) => {
                             tracing::info!(from = %peer.id, "opened by a peer (rejoin)");
+                            self.journal(Entry::new(Act::Rejoined { from: peer.id.clone() }));
                             return Asked::Opened;
                         }
                         Err(error) => tracing::warn!(from = %peer.id, %error, "take the keys that a peer gave (rejoin)"),
@@ -247,11 +249,20 @@ impl Barrier {
     /// A sealed member asks to be opened: gives it the key of the keyring, if it may rejoin.
     pub(crate) async fn grant_rejoin(&self, caller: &NodeId) -> Result<peer::KeyringKeyResponse, KeyRefusal> {
         let given = self.try_grant_rejoin(caller).await;
+        let to = caller.clone();
         match &given {
-            Ok(_) => tracing::warn!(node = %caller, "opened a restarted node (rejoin)"),
-            Err(error @ (KeyRefusal::NotHere | KeyRefusal::NotReached)) => tracing::debug!(node = %caller, %error, "rejoin"),
-            Err(error @ KeyRefusal::IsOpen) => tracing::error!(node = %caller, %error, "refused to open a node (rejoin)"),
-            Err(error) => tracing::warn!(node = %caller, %error, "refused to open a node (rejoin)"),
+            Ok(_) => {
+                tracing::warn!(node = %caller, "opened a restarted node (rejoin)");
+                self.journal(Entry::new(Act::RejoinGranted { to }));
+            }
+            Err(error) if error.is_passing() => tracing::debug!(node = %caller, %error, "rejoin"),
+            Err(error) => {
+                match error {
+                    KeyRefusal::IsOpen => tracing::error!(node = %caller, %error, "refused to open a node (rejoin)"),
+                    _ => tracing::warn!(node = %caller, %error, "refused to open a node (rejoin)"),
+                }
+                self.journal(Entry::new(Act::RejoinRefused { to, reason: error.to_string() }));
+            }
         }
         given
     }

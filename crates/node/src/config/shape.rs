@@ -45,10 +45,9 @@ pub(super) const ROOT_KEYS: Keys = Keys {
         "storage",
         "backend",
         "cluster",
-        "seal",
         "telemetry",
     ],
-    repeatable: &[],
+    repeatable: &["seal"],
     foreign: foreign::ROOT,
 };
 pub(super) const RAFT_KEYS: Keys = Keys { own: &["path", "node_id", "table"], repeatable: &[], foreign: foreign::RAFT };

@@ -229,7 +229,7 @@ fn each_mistake_names_its_place_and_cure() {
         ),
         (
             "adress = 1",
-            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, seal, telemetry)",
+            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         ("clustr_name = \"a\"", "node1.hcl:1: unknown key \"clustr_name\" (did you mean cluster_name?)"),
         ("log_format = \"xml\"", "node1.hcl:1: log_format: \"xml\" is not one of \"text\", \"json\""),
@@ -279,12 +279,12 @@ fn each_mistake_names_its_place_and_cure() {
         (
             "x {",
             "node1.hcl:1: this \"{\" is never closed (add \"}\" where the block ends)\n\
-             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, seal, telemetry)",
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         (
             "x = [",
             "node1.hcl:1: this \"[\" is never closed (add \"]\" where the list ends)\n\
-             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, seal, telemetry)",
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         ("}", "node1.hcl:1: \"}\" closes nothing (remove it)"),
         ("/* open", "node1.hcl:1: this comment is never closed (add \"*/\")"),
@@ -662,9 +662,10 @@ fn the_manuals_examples_load() {
 
 #[test]
 fn the_manual_describes_each_key_where_it_belongs_and_no_other() {
+    let root = [shape::ROOT_KEYS.own, shape::ROOT_KEYS.repeatable].concat();
     let cluster = [shape::CLUSTER_KEYS.own, shape::CLUSTER_KEYS.repeatable].concat();
     for (heading, keys) in [
-        ("At the top", shape::ROOT_KEYS.own),
+        ("At the top", &root),
         ("`listener \"tcp\"`", listener::LISTENER_KEYS.own),
         ("`telemetry` of a listener", listener::LISTENER_TELEMETRY_KEYS.own),
         ("`storage \"raft\"`", shape::RAFT_KEYS.own),
@@ -896,7 +897,11 @@ fn a_static_key_is_named_and_never_kept() {
     assert_eq!(shown["seals"][1], serde_json::json!({ "type": "static", "disabled": false }));
     assert!(!shown.to_string().contains("a.key"), "{shown}");
 
-    let config = sealed(NODE, "seal \"static\" {\n current_key_id = \"1\"\n disabled = \"true\"\n}").unwrap();
+    let disabled = |id: &str| format!("seal \"static\" {{\n current_key_id = {id:?}\n disabled = \"true\"\n}}\n");
+    let config =
+        sealed(NODE, &(disabled("1") + &disabled("2") + text.replace("\"2\"", "\"3\"").replace("\"1\"", "\"4\"").as_str())).unwrap();
+    assert_eq!((config.seal.static_keys.len(), config.seal.disabled_keys.len()), (2, 2));
+    let config = sealed(NODE, &disabled("1")).unwrap();
     assert_eq!((config.seal.static_keys.len(), config.seal.disabled_keys.as_slice()), (0, ["1".to_owned()].as_slice()));
     let folder = folder();
     put(folder.path(), "a.key", INLINE_KEY, 0o600);
