@@ -283,7 +283,7 @@ impl Barrier {
                     // EXPOSE: the share goes to the coordinator, under mutual TLS that ends there.
                     vec![Bytes::copy_from_slice(share.expose())]
                 };
-                let mut progress = self.submit(coordinator, purpose, shares, migrate).await?;
+                let mut progress = self.submit(coordinator, purpose, shares, migrate, records.epoch).await?;
                 if progress.repeated_shares.contains(&number.into()) && !progress.open {
                     return Err(repeated());
                 }
@@ -316,8 +316,15 @@ impl Barrier {
         self.pools().shares(purpose).map(|share| Bytes::copy_from_slice(share.expose())).collect()
     }
 
-    async fn submit(&self, to: Arc<Peer>, purpose: Purpose, shares: Vec<Bytes>, migrate: bool) -> Result<peer::Progress, ShareError> {
-        let request = peer::SubmitRequest { shares, purpose: Some(purpose.message()), migrate };
+    async fn submit(
+        &self,
+        to: Arc<Peer>,
+        purpose: Purpose,
+        shares: Vec<Bytes>,
+        migrate: bool,
+        seal_epoch: u64,
+    ) -> Result<peer::Progress, ShareError> {
+        let request = peer::SubmitRequest { shares, purpose: Some(purpose.message()), migrate, seal_epoch };
         match self.inner.peers.submit(to, request).await {
             Ok(progress) => Ok(progress),
             Err(PeerCallError::Refused(why)) => Err(ShareError::Refused(why)),
@@ -527,37 +534,47 @@ impl Barrier {
         }
     }
 
-    /// When another node comes to lead, the shares that were entered here to open the cluster go to it.
+    /// Sees to it that the shares that were entered here to open the cluster are with whoever coordinates: at once when another node comes
+    /// to lead, and else within [`LOOK_PAUSE`], should the coordinator not have been reached, or have restarted.
     pub(crate) async fn follow_the_coordinator(&self) {
         let mut known = None;
         loop {
-            let leader = tokio::select! {
+            tokio::select! {
                 biased;
                 () = self.inner.stop.cancelled() => return,
-                leader = self.inner.raft.leader_changed(known.as_ref()) => leader,
-            };
-            if leader == known {
-                // Raft has ended: there will be no other leader.
-                return;
+                leader = self.inner.raft.leader_changed(known.as_ref()) => {
+                    if leader == known {
+                        // Raft has ended: there will be no other leader.
+                        return;
+                    }
+                    known = leader;
+                }
+                () = tokio::time::sleep(LOOK_PAUSE) => {}
             }
-            known = leader;
-            let shares = self.pooled(Purpose::Unseal);
-            if !self.is_sealed() || shares.is_empty() {
-                continue;
-            }
-            let handed = match self.coordinator() {
-                Some(coordinator) => self.submit(coordinator, Purpose::Unseal, shares, false).await.map(drop),
-                None if self.leads() => match self.records_here() {
-                    Ok(Some(records)) => self.complete(Purpose::Unseal, &records, false).map(drop),
-                    Ok(None) => Ok(()),
-                    Err(error) => Err(error.into()),
-                },
-                None => Ok(()),
-            };
-            if let Err(error) = handed {
-                tracing::warn!(%error, "hand the entered shares to the new coordinator");
+            if self.is_sealed()
+                && let Err(error) = self.hand_on().await
+            {
+                tracing::warn!(%error, "hand the entered shares on to the coordinator");
             }
         }
+    }
+
+    async fn hand_on(&self) -> Result<(), ShareError> {
+        // Before the shares: a seal that is applied in between throws them away.
+        let Some(records) = self.records_here()? else { return Ok(()) };
+        let entered = self.pools().entered(Purpose::Unseal).1;
+        if entered.is_empty() {
+            return Ok(());
+        }
+        let Some(coordinator) = self.coordinator() else {
+            return if self.leads() { self.complete(Purpose::Unseal, &records, false).map(drop) } else { Ok(()) };
+        };
+        let Ok(there) = self.inner.peers.progress(Arc::clone(&coordinator), Purpose::Unseal.message()).await else { return Ok(()) };
+        // One that is open is about to hand the keys over.
+        if there.open || entered.iter().all(|&number| there.shares.contains(&number.into())) {
+            return Ok(());
+        }
+        self.submit(coordinator, Purpose::Unseal, self.pooled(Purpose::Unseal), false, records.epoch).await.map(drop)
     }
 
     /// Opens this node by a static key of its configuration, if there is a seal of one.
@@ -651,6 +668,9 @@ impl Barrier {
     pub fn peer_submit(&self, request: peer::SubmitRequest) -> Result<peer::Progress, ShareError> {
         let purpose = Purpose::of(request.purpose.as_ref()).ok_or(ShareError::UnknownPurpose)?;
         let records = self.records_here()?.ok_or(ShareError::NotInitialized)?;
+        if request.seal_epoch < records.epoch {
+            return Err(ShareError::SealedMeanwhile);
+        }
         let mut repeated_shares = Vec::new();
         for bytes in request.shares.iter().take(SUBMITTED_SHARES_MAX) {
             let share = Share::from_bytes(bytes)?;
