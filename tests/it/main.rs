@@ -8,9 +8,10 @@ mod audit;
 mod bad_input;
 mod bloat;
 mod ceremony;
-
+mod ceremony_faults;
 mod failures;
 mod full_disk;
+mod keys_faults;
 mod listener;
 mod namespaces;
 mod peers;

@@ -31,8 +31,6 @@ pub struct Node {
     /// How many files its process may have open; `None`: as many as the test's.
     pub(crate) files_max: Option<u32>,
     pub(crate) hosts: Hosts,
-    /// What runs the binary, with its arguments; empty: nothing does.
-    pub wrapper: Vec<String>,
     child: Option<Child>,
 }
 
@@ -53,18 +51,7 @@ impl Default for Hosts {
 impl Node {
     pub(crate) fn new(id: String, folder: PathBuf, ports: [u16; 2], tls: bool, hosts: Hosts) -> Node {
         let data_dir = folder.join("data");
-        Node {
-            id,
-            folder,
-            api_port: ports[0],
-            cluster_port: ports[1],
-            data_dir,
-            tls,
-            files_max: None,
-            hosts,
-            wrapper: Vec::new(),
-            child: None,
-        }
+        Node { id, folder, api_port: ports[0], cluster_port: ports[1], data_dir, tls, files_max: None, hosts, child: None }
     }
 
     /// The URL for clients.
@@ -105,7 +92,6 @@ impl Node {
         if let Some(files) = self.files_max {
             runs.extend(["sh".into(), "-c".into(), format!("ulimit -n {files} && exec \"$0\" \"$@\"").into()]);
         }
-        runs.extend(self.wrapper.iter().map(OsString::from));
         runs.push(conclave().into());
         let mut command = std::process::Command::new(&runs[0]);
         command.args(&runs[1..]);
