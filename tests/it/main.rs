@@ -9,6 +9,7 @@ mod ceremony;
 mod failures;
 mod full_disk;
 mod listener;
+mod memory;
 mod namespaces;
 mod peers;
 mod secrecy;
