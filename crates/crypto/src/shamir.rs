@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::digest::Sha256;
 use crate::rng::{CoreRng, Rng};
-use crate::secret::{SealKey, constant_time_eq};
+use crate::secret::{SealKey, constant_time_eq, wipe_stack};
 
 /// The first byte of a share: the scheme and its encoding.
 pub const SHARE_VERSION: u8 = 2;
@@ -226,11 +226,9 @@ impl Share {
     /// A public digest of this share, by which a node knows a wrong share at once: SHA-256 of a label, `salt` and the share. A share holds
     /// 256 bits of entropy, so that its digest tells nothing.
     pub fn digest(&self, salt: &[u8; 16]) -> ShareDigest {
-        let mut hash = Sha256::new();
-        hash.update(b"conclave share digest v1");
-        hash.update(salt);
-        hash.update(&**self.0);
-        ShareDigest(hash.finish())
+        let digest = hash(&[b"conclave share digest v1", salt, &**self.0]);
+        wipe_stack();
+        ShareDigest(digest)
     }
 
     fn new(number: u8, tag: ShareTag, y: &[u8; SealKey::LEN]) -> Share {
@@ -257,11 +255,17 @@ impl Share {
 
 /// Over a share's bytes before the checksum: the first bytes of a SHA-256.
 fn checksum(share: &[u8; SHARE_BYTES]) -> [u8; CHECKSUM_BYTES] {
-    let mut hash = Sha256::new();
-    hash.update(b"conclave share checksum v1");
-    hash.update(&share[..CHECKSUM_AT]);
-    let [first, second, ..] = hash.finish();
+    let [first, second, ..] = hash(&[b"conclave share checksum v1", &share[..CHECKSUM_AT]]);
+    wipe_stack();
     [first, second]
+}
+
+/// Keeps what it hashes in its frames: the caller wipes them.
+#[inline(never)]
+fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finish()
 }
 
 /// Three bytes by which a share says whose it is: of 16 million clusters no two need look alike. Public.

@@ -85,6 +85,7 @@ pub(crate) async fn handle(
 ) -> Response {
     let id = RequestId::generate();
     let is_head = request.method() == http::Method::HEAD;
+    let is_http1 = request.version() <= http::Version::HTTP_11;
     let namespace = request.headers().get(NAMESPACE_HEADER).cloned();
     let handled = tokio::time::timeout(edge.limits.duration_max, shared(&edge, id, remote, &ending, request)).await;
     let mut response = match handled {
@@ -96,6 +97,10 @@ pub(crate) async fn handle(
     if let Some(namespace) = namespace {
         // As it came: clients compare it.
         response.headers_mut().insert(NAMESPACE_HEADER, namespace);
+    }
+    if is_http1 && ending.is_asked() {
+        // So that the client sends no further request on a connection that is about to close. (HTTP/2 has a frame for that.)
+        response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
     if is_head { response.map(|_| Body::empty()) } else { response }
 }

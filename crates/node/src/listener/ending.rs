@@ -22,6 +22,11 @@ impl Ending {
         EndsConnection(self.clone())
     }
 
+    /// Whether the connection is about to end.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
     pub(super) async fn asked(&self) {
         self.0.cancelled().await;
     }
