@@ -15,6 +15,7 @@
 
 pub mod aead;
 pub mod digest;
+mod gf256;
 pub mod heap;
 pub mod kdf;
 pub mod mac;
