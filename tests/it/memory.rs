@@ -5,7 +5,10 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,10 +19,12 @@ use client::{Client, Method, SecretString};
 use crypto::{Quorum, Rng as _, Share, aead, kdf, shamir};
 use prost::Message as _;
 use proto::stored;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use storage::table::RedbTableOptions;
 use storage::{FsDisk, RedbTable, Table as _};
-use tests::{Cluster, SHARES, THRESHOLD, fields};
+use tests::raw::request;
+use tests::{Cluster, SHARES, THRESHOLD, eventually, fields};
 
 /// How many times each cluster is opened, used, sealed and searched.
 const RUNS_VARIABLE: &str = "CONCLAVE_MEMORY_RUNS";
@@ -29,6 +34,8 @@ const RUNS_OF_A_PROCESS: u32 = 5;
 /// How long what was sealed may take to be gone: connections end, tasks are dropped.
 const GONE_MAX: Duration = Duration::from_secs(3);
 const SEAL_MAX: Duration = Duration::from_secs(10);
+/// A user that owns nothing.
+const NOBODY: u32 = 65_534;
 const STOP_MAX: Duration = Duration::from_secs(30);
 /// A key or text is sought in pieces of this length: so half of it is found, too.
 const PIECE_BYTES: usize = 16;
@@ -47,10 +54,141 @@ async fn three_nodes_keep_no_share_while_open_and_no_key_token_or_secret_once_se
     Trial::of(Cluster::builder().tls().open().await).await.run(runs).await;
 }
 
-fn runs() -> Option<u32> {
-    if !rustix::process::geteuid().is_root() {
+/// A process of the same user can neither read a node's memory nor trace it, and a core file is not written (T25). Where memory cannot be
+/// locked, everybody who looks is told (T26).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_of_the_same_user_reads_nothing_an_abort_leaves_no_core_and_a_low_limit_of_locked_memory_is_told() {
+    if !may_look() {
+        return;
+    }
+    let cluster = Cluster::builder().nodes(1).lay_out();
+    let folder = cluster.folder();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.join("conclave");
+    fs::copy(tests::conclave(), &program).unwrap();
+    let port = cluster.nodes[0].api_port;
+    let config = folder.join("config.json");
+    let settings = json!({
+        "backend": {"inmem": {}},
+        "listener": {"tcp": {
+            "address": format!("127.0.0.1:{port}"),
+            "tls_disable": "true",
+            "telemetry": {"unauthenticated_metrics_access": true},
+        }},
+    });
+    fs::write(&config, settings.to_string()).unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
+    let work = folder.join("work");
+    fs::create_dir(&work).unwrap();
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o777)).unwrap();
+
+    // As a service without privileges: cores are asked for, 8 MiB may be locked.
+    let as_nobody = |program: &Path, args: &[&str]| {
+        let mut command = std::process::Command::new("sh");
+        command.arg("-c").arg("ulimit -c unlimited; ulimit -l 8192; exec \"$0\" \"$@\"").arg(program).args(args);
+        command.uid(NOBODY).gid(NOBODY).current_dir(&work).stdin(Stdio::null());
+        command
+    };
+    let trace_file = folder.join("trace.log");
+    let trace = File::create(&trace_file).unwrap();
+    let config = config.to_str().unwrap();
+    let mut node = Killed(as_nobody(&program, &["server", "-config", config]).stderr(trace).spawn().unwrap());
+    let mut other = Killed(as_nobody(Path::new("sleep"), &["600"]).spawn().unwrap());
+    eventually("the node answers", SEAL_MAX, async || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|error| error.to_string()))
+        .await;
+
+    let reads = |file: &str, pid: u32| {
+        let output = as_nobody(Path::new("head"), &["-c", "1", &format!("/proc/{pid}/{file}")]).output().unwrap();
+        output.status.success()
+    };
+    let (pid, other_pid) = (node.0.id(), other.0.id());
+    assert!(reads("maps", other_pid) && reads("environ", other_pid), "a process without this care can be read by its user");
+    for file in ["maps", "mem", "environ", "auxv", "io", "task"] {
+        assert!(!reads(file, pid), "{file} of a node is read by another process of its user");
+    }
+    assert!(each_piece(pid, |_, _, _| ()) > 0, "root can: that is what the other tests rely on");
+
+    let said = fs::read_to_string(&trace_file).unwrap();
+    assert!(said.contains("MEMORY IS NOT LOCKED") && said.contains("8388608") && said.contains("LimitMEMLOCK"), "{said}");
+    let metrics = request(port, "GET /v1/sys/metrics?format=prometheus", &[], "").body;
+    assert!(metrics.lines().any(|line| line == "conclave_memory_locked 0"), "{metrics}");
+    let check = as_nobody(&program, &["server", "-check", "-config", config]).output().unwrap();
+    let warned = String::from_utf8_lossy(&check.stderr).into_owned();
+    assert!(check.status.success() && warned.contains("Warning: this user may lock 8388608 bytes only"), "{warned}");
+
+    for (process, is_node) in [(&mut other, false), (&mut node, true)] {
+        let id = i32::try_from(process.0.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(id, Signal::ABORT).unwrap();
+        let status = process.0.wait().unwrap();
+        assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()));
+        let files: Vec<_> = fs::read_dir(&work).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        if is_node {
+            assert!(!status.core_dumped(), "a node that aborts leaves a core");
+            assert!(files.is_empty(), "{files:?}");
+        } else {
+            println!("another process that aborts dumps a core here: {}", status.core_dumped());
+            files.iter().for_each(|file| fs::remove_file(work.join(file)).unwrap());
+        }
+    }
+}
+
+/// All that a node can write to is locked (T26), or it says that it is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_writable_page_of_a_node_is_locked_or_a_warning_says_otherwise() {
+    if !may_look() {
+        return;
+    }
+    let cluster = Cluster::builder().nodes(1).open().await;
+    let pid = cluster.nodes[0].pid();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let kilobytes = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} in {status}"));
+        line.split_ascii_whitespace().next().unwrap().parse().unwrap()
+    };
+    if cluster.nodes[0].trace().contains("MEMORY IS NOT LOCKED") {
+        println!("this machine does not let a node lock its memory, and the node says so");
+        assert_eq!(kilobytes("VmLck:"), 0);
+        return;
+    }
+    assert!(kilobytes("VmLck:") >= kilobytes("VmRSS:") / 2, "{status}");
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let (mut writable, mut mapping) = (0, "");
+    for line in smaps.lines() {
+        if line.split_ascii_whitespace().next().is_some_and(|word| word.contains('-')) {
+            mapping = line;
+        } else if let Some(flags) = line.strip_prefix("VmFlags:")
+            && mapping.contains(" rw-p ")
+        {
+            writable += 1;
+            assert!(flags.split_ascii_whitespace().any(|flag| flag == "lo"), "not locked: {mapping}: {flags}");
+        } else if let Some(swapped) = line.strip_prefix("Swap:") {
+            assert_eq!(swapped.split_ascii_whitespace().next(), Some("0"), "{mapping}");
+        }
+    }
+    assert!(writable > 10, "{smaps}");
+}
+
+/// A process that dies with its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn may_look() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
         assert!(std::env::var("CONCLAVE_TEST_NEEDS").as_deref() != Ok("required"), "reading another process's memory needs root");
         eprintln!("SKIPPED: reading another process's memory needs root (run the tests as root, or in .ci/run)");
+    }
+    is_root
+}
+
+fn runs() -> Option<u32> {
+    if !may_look() {
         return None;
     }
     match std::env::var(RUNS_VARIABLE) {

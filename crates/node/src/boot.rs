@@ -151,7 +151,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    harden::process(config.lock_memory);
+    let is_locked = harden::process(config.lock_memory);
     tracing::info!(node = %config.storage.node_id, version = VERSION, "starting");
 
     // Ports first: a taken one must be found before anything is touched.
@@ -239,7 +239,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let (measured, serving_measured, traces_lost) = (raft.clone(), serving.clone(), traces.lost());
     facts.metrics().add_source(move |scrape| {
         let service = serving_measured.service();
-        facts::measure_node(scrape, &measured, &log_watched, service.is_some(), traces_lost());
+        facts::measure_node(scrape, &measured, &log_watched, service.is_some(), is_locked, traces_lost());
         if let Some(service) = service {
             facts::measure_service(scrape, &service.audit_failures(), service.chore_counts());
         }
