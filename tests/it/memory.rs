@@ -201,7 +201,7 @@ fn runs() -> Option<u32> {
 struct Trial {
     cluster: Cluster,
     shares: Search,
-    /// Root key, seal key and all that is in the keyring.
+    /// Seal key, root key, keyring key and all that is in the keyring.
     keys: Search,
     searched_bytes: u64,
     processes: u32,
@@ -286,7 +286,7 @@ impl Trial {
         let used = self.use_it(&clients, &mut kept).await;
         let found = self.find(&self.keys);
         for at in 0..nodes {
-            for key in ["the value key", "the name key"] {
+            for key in ["the keyring key", "the value key", "the name key"] {
                 assert!(found.iter().any(|place| place.node == at && place.what.contains(key)), "run {run}: {key} is in an open node");
             }
         }
@@ -538,16 +538,20 @@ fn keys(cluster: &Cluster) -> Vec<(String, Vec<u8>)> {
     let record = |name: &str| {
         table.view().unwrap().get(&[b"\0", name.as_bytes()].concat()).unwrap().unwrap_or_else(|| panic!("no record {name}")).value
     };
-    let seal = stored::SealRecord::decode(record("seal")).unwrap();
+    let seals = stored::Seals::decode(record("seals")).unwrap();
+    let (cluster_id, shamir_seal) = (&seals.cluster_id, seals.shamir.unwrap());
     let shares: Vec<Share> = cluster.keys().shares[..THRESHOLD as usize].iter().map(|share| Share::parse_text(share).unwrap()).collect();
     let seal_key = shamir::combine(&shares, Quorum::new(SHARES.into(), THRESHOLD.into()).unwrap()).unwrap();
-    let root = aead::open(&seal_key.derive_aead_key(kdf::label::ROOT, b""), &seal.cluster_id, &seal.wrapped_root_key).unwrap();
+    let wrap_key = seal_key.derive_aead_key(kdf::label::ROOT, shamir_seal.id.as_bytes());
+    let root = aead::open(&wrap_key, cluster_id, &shamir_seal.wrapped_root_key).unwrap();
     let root_key = crypto::RootKey::from_slice(root.expose()).unwrap();
-    let keyring = aead::open(&root_key.derive_aead_key(kdf::label::KEYRING, b""), &seal.cluster_id, &record("keyring")).unwrap();
+    let keyring_key = root_key.derive_keyring_key();
+    let keyring = aead::open(&keyring_key.derive_aead_key(kdf::label::KEYRING, b""), cluster_id, &record("keyring")).unwrap();
     let keyring = stored::Keyring::decode(keyring.expose()).unwrap();
     let mut keys = vec![
         ("the seal key".to_owned(), seal_key.expose().to_vec()),
         ("the root key".to_owned(), root_key.expose().to_vec()),
+        ("the keyring key".to_owned(), keyring_key.expose().to_vec()),
         ("the base key".to_owned(), keyring.base_key.clone()),
     ];
     let base: [u8; 32] = keyring.base_key[..].try_into().unwrap();
