@@ -8,7 +8,6 @@ mod checks;
 mod login;
 mod statistics;
 
-use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
 
@@ -33,8 +32,15 @@ struct Check {
     is_control: bool,
     /// How often the operation runs in one measurement: more than the clock's own steps.
     repetitions: u32,
-    /// Does it once with the given class's input of this number.
-    run: Box<dyn FnMut(usize, usize)>,
+    subject: Box<dyn Subject>,
+}
+
+/// An operation and its inputs.
+trait Subject {
+    /// Puts an input of this class and number where the operation finds it.
+    fn prepare(&mut self, class: usize, input: usize);
+    /// Does it once.
+    fn run(&self);
 }
 
 /// Runs every check, prints a line for each.
@@ -72,9 +78,10 @@ fn measure(check: &mut Check, measurements: usize) -> (f64, f64) {
     let mut order = Order::new();
     let mut once = |order: &mut Order| {
         let (class, input) = (order.class(), order.input());
+        check.subject.prepare(class, input);
         let begin = Instant::now();
         for _ in 0..check.repetitions {
-            (check.run)(black_box(class), black_box(input));
+            check.subject.run();
         }
         (class, begin.elapsed().as_nanos() as f64 / f64::from(check.repetitions))
     };
@@ -120,16 +127,25 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
+    use std::hint::black_box;
+
     use super::*;
 
     #[test]
     fn classes_that_differ_are_told_apart_and_others_are_not() {
-        let work = |rounds: usize| (0..rounds).fold(1_u64, |sum, round| black_box(sum.wrapping_mul(3) ^ round as u64));
+        struct Work(usize, usize);
+        impl Subject for Work {
+            fn prepare(&mut self, class: usize, _: usize) {
+                self.1 = 300 + class * self.0;
+            }
+
+            fn run(&self) {
+                black_box((0..self.1).fold(1_u64, |sum, round| black_box(sum.wrapping_mul(3) ^ round as u64)));
+            }
+        }
         let check = |slower: usize| {
-            let run = move |class: usize, _| {
-                black_box(work(300 + class * slower));
-            };
-            let mut check = Check { name: "", classes: ["", ""], is_control: true, repetitions: 1, run: Box::new(run) };
+            let subject = Box::new(Work(slower, 0));
+            let mut check = Check { name: "", classes: ["", ""], is_control: true, repetitions: 1, subject };
             measure(&mut check, 20_000).1
         };
         let (alike, different) = (check(0), check(60));
