@@ -15,6 +15,7 @@ mod journal;
 mod keys;
 mod keys_faults;
 mod listener;
+mod memory;
 mod namespaces;
 mod peers;
 mod seals;
