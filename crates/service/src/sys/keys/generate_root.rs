@@ -263,13 +263,15 @@ async fn finish(scope: &Scope<'_>, proof: &Proof) -> Result<Outcome, PlanError> 
         Some(recipient) => encrypt_text(std::str::from_utf8(text).unwrap_or_default(), &recipient, scope.rng),
         None => hidden(text, details.0.otp.as_bytes()),
     };
+    // OpenBao's newer path does not know the older name.
+    let is_old_path = scope.request.path.starts_with(["sys", "generate-root"]);
     let mut outcome = Outcome::data(&Shown {
         nonce: proof.attempt().nonce.to_string(),
         started: true,
         progress: required.into(),
         complete: true,
         encoded_token: &encoded,
-        encoded_root_token: &encoded,
+        encoded_root_token: if is_old_path { &encoded } else { "" },
         pgp_fingerprint: &details.0.fingerprint,
         ..Shown::none(required)
     });

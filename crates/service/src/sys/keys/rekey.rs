@@ -190,7 +190,7 @@ fn shown(status: &AttemptStatus, is_told: bool) -> Result<Value, PlanError> {
         "t": details.threshold,
         "n": details.shares,
         "progress": status.entered.len(),
-        "required": status.needed,
+        "required": status.split.quorum.threshold(),
         "pgp_fingerprints": if is_told { fingerprints(&details) } else { None },
         "backup": details.backup,
         "verification_required": true,
