@@ -18,16 +18,16 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
 }
 
-/// A channel to `n1`'s peers' port, as whoever has these files; none: as a stranger.
-async fn connect(cluster: &Cluster, identity: Option<(&Path, &str)>) -> Result<Channel, tonic::transport::Error> {
+/// A channel to a node's peers' port, as whoever has these files; none: as a stranger.
+pub(crate) async fn connect(cluster: &Cluster, at: usize, identity: Option<(&Path, &str)>) -> Result<Channel, tonic::transport::Error> {
     let mut tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(read(&cluster.certs().join("ca.pem"))))
-        .domain_name(format!("n1.{}.conclave.internal", cluster.name));
+        .domain_name(format!("{}.{}.conclave.internal", cluster.nodes[at].id, cluster.name));
     if let Some((folder, id)) = identity {
         let (certificate, key) = (read(&folder.join(format!("{id}.pem"))), read(&folder.join(format!("{id}-key.pem"))));
         tls = tls.identity(Identity::from_pem(certificate, key));
     }
-    let endpoint = Channel::from_shared(cluster.nodes[0].cluster_address()).expect("an address is a URI");
+    let endpoint = Channel::from_shared(cluster.nodes[at].cluster_address()).expect("an address is a URI");
     within("connect", ANSWER_MAX, endpoint.tls_config(tls)?.connect()).await
 }
 
@@ -42,7 +42,7 @@ async fn only_members_with_a_certificate_of_this_cluster_are_answered_by_peers()
     };
 
     // The control: a member's certificate is answered.
-    let member = connect(&cluster, Some((&cluster.certs(), "n2"))).await.expect("a member is let in");
+    let member = connect(&cluster, 0, Some((&cluster.certs(), "n2"))).await.expect("a member is let in");
     within("a member's call", ANSWER_MAX, RaftClient::new(member).read_index(ReadIndexRequest {})).await.expect("a member is answered");
 
     // Let in by the authority, refused by name, on every call.
@@ -58,7 +58,7 @@ async fn only_members_with_a_certificate_of_this_cluster_are_answered_by_peers()
     sign("other", "n2");
     sign("conclave", "n9");
     for (what, id, says) in [("of another cluster", "n2", "names no node of cluster"), ("of no member", "n9", "is not a member")] {
-        let channel = connect(&cluster, Some((&same_authority, id))).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let channel = connect(&cluster, 0, Some((&same_authority, id))).await.unwrap_or_else(|error| panic!("{what}: {error}"));
         let (mut raft, mut ceremony) = (RaftClient::new(channel.clone()), CeremonyClient::new(channel));
         for (call, refusal) in [
             ("ReadIndex", within(what, ANSWER_MAX, raft.read_index(ReadIndexRequest {})).await.err()),
@@ -76,7 +76,7 @@ async fn only_members_with_a_certificate_of_this_cluster_are_answered_by_peers()
     // Not even let in. With TLS 1.3 the client learns of it at its first call.
     let foreign = make("foreign", "n2=127.0.0.1");
     for (what, identity) in [("no certificate", None), ("a certificate of another authority", Some((foreign.as_path(), "n2")))] {
-        let answered = match connect(&cluster, identity).await {
+        let answered = match connect(&cluster, 0, identity).await {
             Ok(channel) => within(what, ANSWER_MAX, RaftClient::new(channel).read_index(ReadIndexRequest {})).await.ok(),
             Err(_) => None,
         };

@@ -10,7 +10,8 @@ use client::{Client, Method, SecretData, SecretString};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
-use crate::{Command, Node, Turn, eventually, turn};
+use crate::node::Hosts;
+use crate::{Command, Network, Node, Turn, eventually, turn};
 
 /// Shares that [`Cluster::init`] asks for.
 pub const SHARES: u32 = 5;
@@ -40,6 +41,8 @@ pub struct Builder {
     cluster_name: Option<String>,
     log_level: Option<String>,
     listener: String,
+    more: String,
+    network: Option<Network>,
     tls: bool,
     data_dirs: Vec<(usize, PathBuf)>,
     files_max: Option<u32>,
@@ -67,6 +70,18 @@ impl Builder {
     /// More lines for each `listener` block.
     pub fn listener(mut self, lines: &str) -> Builder {
         lines.clone_into(&mut self.listener);
+        self
+    }
+
+    /// More lines at the end of each configuration.
+    pub fn more(mut self, lines: &str) -> Builder {
+        lines.clone_into(&mut self.more);
+        self
+    }
+
+    /// A network of its own for each node.
+    pub fn network(mut self, network: Network) -> Builder {
+        self.network = Some(network);
         self
     }
 
@@ -140,7 +155,12 @@ impl Cluster {
         let name = builder.cluster_name.clone().unwrap_or_else(|| "conclave".to_owned());
         let ids: Vec<String> = (1..=builder.nodes).map(|number| format!("n{number}")).collect();
         let certs = ids.iter().fold(Command::new("operator certs -out").arg(folder.path().join("certs")), |command, id| {
-            command.arg(format!("{id}=127.0.0.1,localhost"))
+            let mut names = "127.0.0.1,localhost".to_owned();
+            if builder.network.is_some() {
+                let hosts = hosts(&builder, id);
+                names = format!("{names},{},{}", hosts.api, hosts.cluster);
+            }
+            command.arg(format!("{id}={names}"))
         });
         certs.arg(format!("-cluster={name}")).run().expect_code(0);
         let mut cluster = Cluster { nodes: Vec::new(), name, keys: None, builder, folder: Some(folder), _turn: turn };
@@ -150,7 +170,9 @@ impl Cluster {
 
     fn make_nodes(&mut self, ids: &[String]) {
         let ports = free_ports(2 * ids.len());
-        let node = |(id, pair): (&String, &[u16])| Node::new(id.clone(), self.folder().join(id), [pair[0], pair[1]], self.builder.tls);
+        let node = |(id, pair): (&String, &[u16])| {
+            Node::new(id.clone(), self.folder().join(id), [pair[0], pair[1]], self.builder.tls, hosts(&self.builder, id))
+        };
         self.nodes = ids.iter().zip(ports.chunks_exact(2)).map(node).collect();
         for (at, folder) in &self.builder.data_dirs {
             self.nodes[*at].keep_data_in(folder);
@@ -182,18 +204,33 @@ impl Cluster {
         });
         format!(
             "cluster_name = {:?}\napi_addr = {:?}\ncluster_addr = {:?}\nlog_level = {:?}\n\n\
-             listener \"tcp\" {{\n  address = \"127.0.0.1:{}\"\n  {tls}\n  {}\n}}\n\n\
+             listener \"tcp\" {{\n  address = \"{}:{}\"\n  {tls}\n  {}\n}}\n\n\
              storage \"raft\" {{\n  path = {:?}\n  node_id = {:?}\n}}\n\n\
-             cluster {{\n  tls_ca_file = {ca:?}\n  tls_cert_file = {certificate:?}\n  tls_key_file = {key:?}\n\n{members}}}\n",
+             cluster {{\n  tls_ca_file = {ca:?}\n  tls_cert_file = {certificate:?}\n  tls_key_file = {key:?}\n\n{members}}}\n{}\n",
             self.name,
             node.api_address(),
             node.cluster_address(),
             self.builder.log_level.as_deref().unwrap_or("info"),
+            node.hosts.api,
             node.api_port,
             self.builder.listener,
             node.data_dir,
             node.id,
+            self.builder.more,
         )
+    }
+
+    /// Writes the configuration of the nodes at these places anew, with other lines at the end; they take effect at the next start.
+    pub fn reconfigure(&mut self, nodes: &[usize], more: &str) {
+        more.clone_into(&mut self.builder.more);
+        for &at in nodes {
+            write(&self.nodes[at].config_file(), &self.config(&self.nodes[at]));
+        }
+    }
+
+    /// The nodes' network; panics when they have none of their own.
+    pub fn network(&self) -> &Network {
+        self.builder.network.as_ref().expect("the nodes have a network of their own")
     }
 
     /// Holds everything of this cluster; removed with it, unless the test failed.
@@ -277,6 +314,14 @@ impl Cluster {
     /// Asks the node at `at` only.
     pub fn client_at(&self, at: usize) -> Client {
         self.client_of(vec![self.nodes[at].api_address()])
+    }
+
+    /// Asks the node at `at` only, without a token, and gives up after 15 s: for what may have no answer.
+    pub fn impatient_client_at(&self, at: usize) -> Client {
+        let builder = Client::builder().addresses(vec![self.nodes[at].api_address()]).ca_file(self.certs().join("ca.pem"));
+        let builder =
+            builder.timeout(Duration::from_secs(15)).attempt_timeout(Duration::from_secs(15)).connect_timeout(Duration::from_secs(1));
+        builder.build().expect("the settings are right")
     }
 
     fn client_of(&self, addresses: Vec<String>) -> Client {
@@ -403,6 +448,14 @@ impl Drop for Cluster {
             eprintln!("---- kept: {}", folder.keep().display());
         }
     }
+}
+
+/// Where the node of this id is; ids count from `n1`.
+fn hosts(builder: &Builder, id: &str) -> Hosts {
+    let Some(network) = &builder.network else { return Hosts::default() };
+    let at = id.trim_start_matches('n').parse::<usize>().expect("ids are n1, n2, …") - 1;
+    let (api, cluster) = (network.client_address(at), network.peer_address(at));
+    Hosts { api, cluster, namespace: Some(network.namespace(at)) }
 }
 
 /// A secret's fields from JSON; panics when `value` is no object.

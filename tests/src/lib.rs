@@ -7,17 +7,21 @@
 #![allow(clippy::disallowed_methods, reason = "test files need not be durable, and test tasks are joined by their test")]
 
 mod binary;
+mod capture;
 mod cluster;
 mod command;
 pub mod h2;
 mod load;
+mod network;
 mod node;
 pub mod raw;
 mod wait;
 
 pub use binary::{Turn, conclave, turn};
+pub use capture::Capture;
 pub use cluster::{Builder, Cluster, Keys, SHARES, THRESHOLD, fields, seal_status};
 pub use command::{Command, Output};
 pub use load::{Load, Report, Write};
+pub use network::Network;
 pub use node::Node;
 pub use wait::{eventually, within};

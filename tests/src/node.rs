@@ -1,6 +1,8 @@
 //! One node: a `conclave server` process, its folder, its ports and its trace.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -19,32 +21,47 @@ pub struct Node {
     pub id: String,
     /// Holds its configuration, data and trace.
     pub folder: PathBuf,
-    /// Its clients' port, on 127.0.0.1.
+    /// Its clients' port, on 127.0.0.1 unless it has a network of its own.
     pub api_port: u16,
-    /// Its peers' port, on 127.0.0.1.
+    /// Its peers' port, likewise.
     pub cluster_port: u16,
     /// Where it keeps its log and table.
     pub data_dir: PathBuf,
     pub(crate) tls: bool,
     /// How many files its process may have open; `None`: as many as the test's.
     pub(crate) files_max: Option<u32>,
+    pub(crate) hosts: Hosts,
     child: Option<Child>,
 }
 
+/// Where a node is.
+pub(crate) struct Hosts {
+    pub(crate) api: Ipv4Addr,
+    pub(crate) cluster: Ipv4Addr,
+    /// The network namespace that it runs in; `None`: the test's own.
+    pub(crate) namespace: Option<String>,
+}
+
+impl Default for Hosts {
+    fn default() -> Hosts {
+        Hosts { api: Ipv4Addr::LOCALHOST, cluster: Ipv4Addr::LOCALHOST, namespace: None }
+    }
+}
+
 impl Node {
-    pub(crate) fn new(id: String, folder: PathBuf, ports: [u16; 2], tls: bool) -> Node {
+    pub(crate) fn new(id: String, folder: PathBuf, ports: [u16; 2], tls: bool, hosts: Hosts) -> Node {
         let data_dir = folder.join("data");
-        Node { id, folder, api_port: ports[0], cluster_port: ports[1], data_dir, tls, files_max: None, child: None }
+        Node { id, folder, api_port: ports[0], cluster_port: ports[1], data_dir, tls, files_max: None, hosts, child: None }
     }
 
     /// The URL for clients.
     pub fn api_address(&self) -> String {
-        format!("{}://127.0.0.1:{}", if self.tls { "https" } else { "http" }, self.api_port)
+        format!("{}://{}:{}", if self.tls { "https" } else { "http" }, self.hosts.api, self.api_port)
     }
 
     /// The URL for peers.
     pub fn cluster_address(&self) -> String {
-        format!("https://127.0.0.1:{}", self.cluster_port)
+        format!("https://{}:{}", self.hosts.cluster, self.cluster_port)
     }
 
     /// Its configuration file.
@@ -68,14 +85,16 @@ impl Node {
         let path = self.trace_file();
         let trace =
             OpenOptions::new().create(true).append(true).open(&path).unwrap_or_else(|error| panic!("open {}: {error}", path.display()));
-        let mut command = match self.files_max {
-            None => std::process::Command::new(conclave()),
-            Some(files) => {
-                let mut shell = std::process::Command::new("sh");
-                shell.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\"")).arg(conclave());
-                shell
-            }
-        };
+        let mut runs: Vec<OsString> = Vec::new();
+        if let Some(namespace) = &self.hosts.namespace {
+            runs.extend(["ip", "netns", "exec", namespace].map(OsString::from));
+        }
+        if let Some(files) = self.files_max {
+            runs.extend(["sh".into(), "-c".into(), format!("ulimit -n {files} && exec \"$0\" \"$@\"").into()]);
+        }
+        runs.push(conclave().into());
+        let mut command = std::process::Command::new(&runs[0]);
+        command.args(&runs[1..]);
         command.arg("server").arg("-config").arg(self.config_file());
         // Should this test die without a word, the pipe closes and the node ends.
         command.arg("--stop-on-stdin-close").stdin(Stdio::piped());

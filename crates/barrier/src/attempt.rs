@@ -142,7 +142,7 @@ pub enum Step {
 /// What a new share that has come back has brought.
 pub enum Verified {
     /// More are needed.
-    Waiting(AttemptStatus),
+    Waiting(Box<AttemptStatus>),
     /// The new shares are in force, and the old ones open nothing any more.
     InForce,
 }
@@ -423,7 +423,7 @@ impl Barrier {
                 self.promote(&next_root).await?;
                 Ok(Verified::InForce)
             }
-            None => Ok(Verified::Waiting(self.status_of(attempt, &state.records.seals).await?)),
+            None => Ok(Verified::Waiting(Box::new(self.status_of(attempt, &state.records.seals).await?))),
         }
     }
 
@@ -508,23 +508,45 @@ impl Barrier {
 
     /// Makes the static seals those of this node's configuration: adds what is missing, removes what it says is disabled.
     pub(crate) async fn migrate(&self, root: &RootKey) -> Result<(), ActError> {
+        self.change_static(root, |_| true, &self.inner.opening.disabled_keys).await
+    }
+
+    /// Adds a seal of each static key of this node's configuration that has none: who has opened the cluster by the key before it may.
+    pub(crate) async fn add_missing_seals(&self, root: &RootKey) -> Result<(), ActError> {
+        loop {
+            let state = self.state().await?;
+            let there = state.records.seals.static_seals();
+            let is_missing = |id: &str| !there.iter().any(|seal| seal.key_id == id);
+            if !self.inner.opening.static_keys.iter().any(|key| key.gets_seal() && is_missing(key.id())) {
+                return Ok(());
+            }
+            // Another node that has restarted may do the same.
+            match self.change_static(root, is_missing, &[]).await {
+                Err(ActError::Conflict) => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn change_static(&self, root: &RootKey, wanted: impl Fn(&str) -> bool, unwanted: &[String]) -> Result<(), ActError> {
         let state = self.state().await?;
         let mut records = state.records;
         let expectations = records.expectations();
-        for key in &self.inner.opening.static_keys {
+        let mut added = Vec::new();
+        for key in self.inner.opening.static_keys.iter().filter(|key| key.gets_seal() && wanted(key.id())) {
             records.seals = self.with_static(&records, root, key.id())?;
+            added.push(key.id().to_owned());
         }
-        for key_id in &self.inner.opening.disabled_keys {
+        for key_id in unwanted {
             records.seals = records.seals.without_static(&root.derive_keyring_key(), key_id);
         }
         let writes = vec![seals_write(&records.seals)];
         self.change(&State { view: state.view, records }, &Plan::new(), expectations, writes).await?;
         tracing::info!("the static seals are as the configuration says");
-        let (added, removed) = (&self.inner.opening.static_keys, &self.inner.opening.disabled_keys);
-        for name in added.iter().map(|key| key.id().to_owned()) {
+        for name in added {
             self.journal(Entry::new(journal::Act::SealAdded { name }).outcome("done, by a migration"));
         }
-        for name in removed.iter().cloned() {
+        for name in unwanted.iter().cloned() {
             self.journal(Entry::new(journal::Act::SealRemoved { name }).outcome("done, by a migration"));
         }
         Ok(())

@@ -23,6 +23,7 @@ use crate::peers::CeremonyPeers;
 use crate::plan::Plan;
 use crate::pool::{Pools, Purpose};
 use crate::records::{self, RecordError, Records};
+use crate::rejoin::Rejoin;
 use crate::rotation::commit_error;
 use crate::seals::{NewSplit, Seals, Split, StaticKey};
 use crate::verified::Seen;
@@ -46,6 +47,8 @@ pub struct Opening {
     pub static_keys: Vec<StaticKey>,
     /// The ids of static keys whose seals are to go with the next migration.
     pub disabled_keys: Vec<String>,
+    /// Whether open peers open it, and it them; `None`: neither.
+    pub rejoin: Option<Rejoin>,
 }
 
 /// What a barrier is made of.
@@ -225,6 +228,8 @@ impl Barrier {
         spawn(|barrier| Box::pin(async move { barrier.record_verified().await }));
         spawn(|barrier| Box::pin(async move { barrier.journal_seals().await }));
         spawn(|barrier| Box::pin(async move { barrier.open_by_static_key().await }));
+        spawn(|barrier| Box::pin(async move { barrier.mark_open().await }));
+        spawn(|barrier| Box::pin(async move { barrier.rejoin().await }));
         barrier
     }
 
@@ -285,7 +290,7 @@ impl Barrier {
         let there = seals.static_seals();
         let is_there = |id: &str| there.iter().any(|seal| seal.key_id == id);
         let opening = &self.inner.opening;
-        opening.static_keys.iter().any(|key| !is_there(key.id())) || opening.disabled_keys.iter().any(|id| is_there(id))
+        opening.static_keys.iter().any(|key| key.gets_seal() && !is_there(key.id())) || opening.disabled_keys.iter().any(|id| is_there(id))
     }
 
     /// Whether the cluster has keys: asks the leader if there is one, else answers from what this node has. Keys that were

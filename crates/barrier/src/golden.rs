@@ -60,6 +60,8 @@ fn records_of_the_barrier_of_version_1() {
     };
     golden!("attempt-v1.bin", attempt.encode_to_vec());
     let share = stored::ShareVerified { split: "0011223344556677".into(), number: 3, verified_ms: NOW.0 };
+    let rejoin = stored::Rejoin { seen_open_ms: NOW.0, seal_epoch: 3, sealed_on_purpose: true, granted_ms: vec![NOW.0 - 1, NOW.0] };
+    golden!("rejoin-v1.bin", rejoin.encode_to_vec());
     golden!("shares-verified-v1.bin", stored::SharesVerified { shares: vec![share] }.encode_to_vec());
     golden!("encryptions-v1.bin", stored::Encryptions { key_version: 2, reserved: 131_072 }.encode_to_vec());
     golden!("rotation-v1.bin", stored::Rotation { disabled: true, operations_max: 1_000_000, interval_ms: 86_400_000 }.encode_to_vec());

@@ -86,6 +86,18 @@ pub enum Act {
         /// By which.
         from: NodeId,
     },
+    /// This node gave a restarted one the keys.
+    RejoinGranted {
+        /// Which.
+        to: NodeId,
+    },
+    /// This node gave one that asked no keys. Who has a member's certificate can cause this, so the file limits how many are written.
+    RejoinRefused {
+        /// Which.
+        to: NodeId,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What opened a node.
@@ -157,7 +169,13 @@ impl Act {
             Act::SealAdded { .. } => "seal_added",
             Act::SealRemoved { .. } => "seal_removed",
             Act::Rejoined { .. } => "rejoined",
+            Act::RejoinGranted { .. } => "rejoin_granted",
+            Act::RejoinRefused { .. } => "rejoin_refused",
         }
+    }
+
+    fn is_refusal(&self) -> bool {
+        matches!(self, Act::ShareRefused { .. } | Act::RejoinRefused { .. })
     }
 
     fn fields(&self) -> Vec<(&'static str, Field)> {
@@ -178,6 +196,8 @@ impl Act {
             Act::KeyringRotated { version } => vec![("version", Field::Number((*version).into()))],
             Act::SealAdded { name } | Act::SealRemoved { name } => vec![("seal", text(name))],
             Act::Rejoined { from } => vec![("from", text(from.as_str()))],
+            Act::RejoinGranted { to } => vec![("to", text(to.as_str()))],
+            Act::RejoinRefused { to, reason } => vec![("to", text(to.as_str())), ("reason", text(reason))],
             Act::ShareAccepted | Act::CeremonyReset | Act::ShareVerified => Vec::new(),
         }
     }
@@ -209,7 +229,7 @@ pub struct Entry {
 impl Entry {
     /// An act of which nothing else is known, and which was done.
     pub fn new(act: Act) -> Entry {
-        let outcome = if matches!(act, Act::ShareRefused { .. }) { "refused" } else { "done" };
+        let outcome = if act.is_refusal() { "refused" } else { "done" };
         Entry {
             act,
             outcome: outcome.into(),
@@ -286,8 +306,7 @@ impl Entry {
         ];
         fields.extend(self.share.map(|share| ("share", Field::Number(share.into()))));
         fields.extend(texts.into_iter().filter_map(|(name, text)| Some((name, Field::Text(text?)))));
-        let is_refusal = matches!(self.act, Act::ShareRefused { .. });
-        NewEntry { act: self.act.name(), outcome: self.outcome, fields, is_refusal }
+        NewEntry { act: self.act.name(), outcome: self.outcome, fields, is_refusal: self.act.is_refusal() }
     }
 }
 
@@ -463,7 +482,9 @@ mod tests {
             Act::KeyringRotated { version: 2 },
             Act::SealAdded { name: "key-1".into() },
             Act::SealRemoved { name: "key-1".into() },
-            Act::Rejoined { from },
+            Act::Rejoined { from: from.clone() },
+            Act::RejoinGranted { to: from.clone() },
+            Act::RejoinRefused { to: from, reason: "too late".into() },
         ];
         for attempt in attempts {
             acts.extend([Act::AttemptStarted { attempt }, Act::AttemptCancelled { attempt }, Act::AttemptCompleted { attempt }]);
@@ -487,7 +508,7 @@ mod tests {
             journal.record(entry.clone()).unwrap();
             let lines = journal.after(journal.last() - 1, 10).unwrap();
             let [line] = &*lines else { panic!("{act:?}: {lines:?}") };
-            let refused = matches!(act, Act::ShareRefused { .. });
+            let refused = act.is_refusal();
             assert_eq!((&*line.act, &*line.outcome), (act.name(), if refused { "refused" } else { "done" }));
             for (name, want) in [
                 ("holder", "alice"),

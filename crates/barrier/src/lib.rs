@@ -19,6 +19,7 @@ mod peers;
 mod plan;
 mod pool;
 mod records;
+mod rejoin;
 mod rotation;
 mod seals;
 pub mod testing;
@@ -37,6 +38,7 @@ pub use opening::{HandOverError, KeyRefusal, SealError, SealedNode, ShareError};
 pub use peers::{CeremonyPeers, CeremonyService, GrpcCeremonyPeers, PeerCallError};
 pub use plan::{Plan, SealedKey};
 pub use records::RecordError;
+pub use rejoin::{REJOIN_COUNT_MAX, REJOIN_COUNT_PERIOD, REJOIN_WITHIN_MAX, REJOIN_WITHIN_MIN, Rejoin};
 pub use rotation::{INTERVAL_MIN, NewestKey, OPERATIONS_MAX, OPERATIONS_MIN, PolicyError, RotateError, RotationPolicy};
 pub use seals::{
     HOLDER_NAME_BYTES_MAX, Holder, HolderStatus, NewSplit, STATIC_SEALS_MAX, SplitError, SplitStatus, StaticKey, StaticSealStatus,

@@ -132,6 +132,43 @@ pub enum KeyRefusal {
     /// The asker did not prove that it is an open node.
     #[error("only open nodes are given the keys")]
     NotOpen,
+    /// This node's configuration lets nobody rejoin.
+    #[error("no node is opened by its peers here (rejoin is off)")]
+    NotOn,
+    /// The asker is no member.
+    #[error("it is not a member")]
+    NoMember,
+    /// The member of this name is open.
+    #[error("the node of this name is open already: is its certificate used by somebody else?")]
+    IsOpen,
+    /// The member of this name does not answer.
+    #[error("the node of this name does not answer at its address")]
+    NotReached,
+    /// It has never been open with rejoin on.
+    #[error("it was never open while rejoin was on")]
+    NeverOpen,
+    /// It, or the whole cluster, was sealed on purpose.
+    #[error("it was sealed on purpose since it was open")]
+    SealedOnPurpose,
+    /// It was away for too long.
+    #[error("it was not open within the last {within:?} (rejoin_within)")]
+    TooLate {
+        /// The limit.
+        within: Duration,
+    },
+    /// It was opened too often.
+    #[error("its peers have opened it {count} times within a day (rejoin_count)")]
+    TooOften {
+        /// The limit.
+        count: u32,
+    },
+}
+
+impl KeyRefusal {
+    /// Whether another ask, or another node, may have another answer.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, KeyRefusal::NotHere | KeyRefusal::NotReached)
+    }
 }
 
 /// Why the cluster is not sealed as asked. This node is sealed in any case.
@@ -246,7 +283,7 @@ impl Barrier {
                     // EXPOSE: the share goes to the coordinator, under mutual TLS that ends there.
                     vec![Bytes::copy_from_slice(share.expose())]
                 };
-                let mut progress = self.submit(coordinator, purpose, shares, migrate).await?;
+                let mut progress = self.submit(coordinator, purpose, shares, migrate, records.epoch).await?;
                 if progress.repeated_shares.contains(&number.into()) && !progress.open {
                     return Err(repeated());
                 }
@@ -279,8 +316,15 @@ impl Barrier {
         self.pools().shares(purpose).map(|share| Bytes::copy_from_slice(share.expose())).collect()
     }
 
-    async fn submit(&self, to: Arc<Peer>, purpose: Purpose, shares: Vec<Bytes>, migrate: bool) -> Result<peer::Progress, ShareError> {
-        let request = peer::SubmitRequest { shares, purpose: Some(purpose.message()), migrate };
+    async fn submit(
+        &self,
+        to: Arc<Peer>,
+        purpose: Purpose,
+        shares: Vec<Bytes>,
+        migrate: bool,
+        seal_epoch: u64,
+    ) -> Result<peer::Progress, ShareError> {
+        let request = peer::SubmitRequest { shares, purpose: Some(purpose.message()), migrate, seal_epoch };
         match self.inner.peers.submit(to, request).await {
             Ok(progress) => Ok(progress),
             Err(PeerCallError::Refused(why)) => Err(ShareError::Refused(why)),
@@ -380,12 +424,24 @@ impl Barrier {
     }
 
     /// Seals this node and no other. It goes on to vote and to replicate; a leader hands leadership to a member that is open.
+    ///
+    /// When the call is dropped half-way, the sealing goes on.
     pub async fn seal_this_node(&self, by: &str) {
-        self.inner.sealing.store(true, AtomicOrdering::Release);
-        self.wipe();
-        self.journal(Entry::new(Act::Sealed { scope: SealScope::Node }).actor(by));
-        tracing::info!("sealed, this node only");
-        self.step_aside().await;
+        let (barrier, by) = (self.clone(), by.to_owned());
+        let sealing = self.inner.tasks.spawn(async move {
+            let mark = barrier.mark_of_seal().await;
+            barrier.inner.sealing.store(true, AtomicOrdering::Release);
+            barrier.wipe();
+            barrier.journal(Entry::new(Act::Sealed { scope: SealScope::Node }).actor(&by));
+            tracing::info!("sealed, this node only");
+            if let Some(mark) = mark {
+                barrier.write_mark_of_seal(mark).await;
+            }
+            barrier.step_aside().await;
+        });
+        if sealing.await.is_err() {
+            self.wipe();
+        }
     }
 
     /// Writes down that this node was sealed from elsewhere.
@@ -478,37 +534,47 @@ impl Barrier {
         }
     }
 
-    /// When another node comes to lead, the shares that were entered here to open the cluster go to it.
+    /// Sees to it that the shares that were entered here to open the cluster are with whoever coordinates: at once when another node comes
+    /// to lead, and else within [`LOOK_PAUSE`], should the coordinator not have been reached, or have restarted.
     pub(crate) async fn follow_the_coordinator(&self) {
         let mut known = None;
         loop {
-            let leader = tokio::select! {
+            tokio::select! {
                 biased;
                 () = self.inner.stop.cancelled() => return,
-                leader = self.inner.raft.leader_changed(known.as_ref()) => leader,
-            };
-            if leader == known {
-                // Raft has ended: there will be no other leader.
-                return;
+                leader = self.inner.raft.leader_changed(known.as_ref()) => {
+                    if leader == known {
+                        // Raft has ended: there will be no other leader.
+                        return;
+                    }
+                    known = leader;
+                }
+                () = tokio::time::sleep(LOOK_PAUSE) => {}
             }
-            known = leader;
-            let shares = self.pooled(Purpose::Unseal);
-            if !self.is_sealed() || shares.is_empty() {
-                continue;
-            }
-            let handed = match self.coordinator() {
-                Some(coordinator) => self.submit(coordinator, Purpose::Unseal, shares, false).await.map(drop),
-                None if self.leads() => match self.records_here() {
-                    Ok(Some(records)) => self.complete(Purpose::Unseal, &records, false).map(drop),
-                    Ok(None) => Ok(()),
-                    Err(error) => Err(error.into()),
-                },
-                None => Ok(()),
-            };
-            if let Err(error) = handed {
-                tracing::warn!(%error, "hand the entered shares to the new coordinator");
+            if self.is_sealed()
+                && let Err(error) = self.hand_on().await
+            {
+                tracing::warn!(%error, "hand the entered shares on to the coordinator");
             }
         }
+    }
+
+    async fn hand_on(&self) -> Result<(), ShareError> {
+        // Before the shares: a seal that is applied in between throws them away.
+        let Some(records) = self.records_here()? else { return Ok(()) };
+        let entered = self.pools().entered(Purpose::Unseal).1;
+        if entered.is_empty() {
+            return Ok(());
+        }
+        let Some(coordinator) = self.coordinator() else {
+            return if self.leads() { self.complete(Purpose::Unseal, &records, false).map(drop) } else { Ok(()) };
+        };
+        let Ok(there) = self.inner.peers.progress(Arc::clone(&coordinator), Purpose::Unseal.message()).await else { return Ok(()) };
+        // One that is open is about to hand the keys over.
+        if there.open || entered.iter().all(|&number| there.shares.contains(&number.into())) {
+            return Ok(());
+        }
+        self.submit(coordinator, Purpose::Unseal, self.pooled(Purpose::Unseal), false, records.epoch).await.map(drop)
     }
 
     /// Opens this node by a static key of its configuration, if there is a seal of one.
@@ -541,11 +607,21 @@ impl Barrier {
             }
             match records.seals.open_static(key) {
                 Ok(Some(root)) => match self.open_by(&root, &records, OpenedBy::StaticSeal { name: key.id().to_owned() }) {
-                    Ok(()) => return,
+                    Ok(()) => {
+                        // A key that follows the one before it needs no ceremony.
+                        if !key.gets_seal()
+                            && let Err(error) = self.add_missing_seals(&root).await
+                        {
+                            tracing::error!(%error, "opened by the previous key, but there is no seal of the current one yet");
+                        }
+                        return;
+                    }
                     Err(error) => tracing::error!(%error, key_id = key.id(), "open by a static key"),
                 },
-                Ok(None) => tracing::warn!(key_id = key.id(), "there is no seal of this key: unseal with -migrate adds it"),
-                Err(error) => tracing::error!(%error, key_id = key.id(), "open by a static key"),
+                Ok(None) => tracing::warn!(key_id = key.id(), "there is no seal of this key (unseal with -migrate adds it)"),
+                Err(error) => {
+                    tracing::error!(%error, key_id = key.id(), "the static key does not open this cluster (the shares do)");
+                }
             }
         }
     }
@@ -592,6 +668,9 @@ impl Barrier {
     pub fn peer_submit(&self, request: peer::SubmitRequest) -> Result<peer::Progress, ShareError> {
         let purpose = Purpose::of(request.purpose.as_ref()).ok_or(ShareError::UnknownPurpose)?;
         let records = self.records_here()?.ok_or(ShareError::NotInitialized)?;
+        if request.seal_epoch < records.epoch {
+            return Err(ShareError::SealedMeanwhile);
+        }
         let mut repeated_shares = Vec::new();
         for bytes in request.shares.iter().take(SUBMITTED_SHARES_MAX) {
             let share = Share::from_bytes(bytes)?;
@@ -647,7 +726,7 @@ impl Barrier {
     }
 
     /// Takes keys that a member handed over; `is_open`: in place of older ones, and only while the node is open.
-    fn take_keys(&self, request: &peer::HandOverRequest, is_open: bool) -> Result<(), HandOverError> {
+    pub(crate) fn take_keys(&self, request: &peer::HandOverRequest, is_open: bool) -> Result<(), HandOverError> {
         let keyring_key = KeyringKey::from_slice(&request.keyring_key).ok_or(HandOverError::Wrong)?;
         let records = self.records_here()?.ok_or(HandOverError::NotYet)?;
         match request.seal_epoch.cmp(&records.epoch) {
@@ -665,10 +744,18 @@ impl Barrier {
         if self.keys().open(keyring, keyring_key, cluster, request.seal_epoch) { Ok(()) } else { Err(HandOverError::Stale) }
     }
 
-    /// What an open node asks that has not got the key of the newest keyring.
-    pub fn peer_keyring_key(&self, caller: &NodeId, request: &peer::KeyringKeyRequest) -> Result<peer::KeyringKeyResponse, KeyRefusal> {
+    /// What an open node asks that has not got the key of the newest keyring, with a proof that it is open; without one, what a node asks
+    /// that has restarted, and would rejoin.
+    pub async fn peer_keyring_key(
+        &self,
+        caller: &NodeId,
+        request: &peer::KeyringKeyRequest,
+    ) -> Result<peer::KeyringKeyResponse, KeyRefusal> {
         if *self.keys().watch_behind().borrow() {
             return Err(KeyRefusal::NotHere);
+        }
+        if request.proof.is_empty() {
+            return self.grant_rejoin(caller).await;
         }
         let this = self.inner.facts.node_id.as_str();
         let held = self.keys().with_all(|held| {

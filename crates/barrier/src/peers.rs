@@ -17,6 +17,8 @@ use crate::barrier::Barrier;
 
 /// A ceremony call is answered from memory; a peer that needs longer counts as unreachable.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The keys are given only once that is recorded.
+const KEYS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a ceremony call brought no answer. Holds nothing of what was sent.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -63,6 +65,7 @@ impl GrpcCeremonyPeers {
     fn call<R, F>(
         &self,
         to: &Peer,
+        timeout: Duration,
         call: impl FnOnce(CeremonyClient<Channel>) -> F + Send + 'static,
     ) -> BoxFuture<'static, Result<R, PeerCallError>>
     where
@@ -72,13 +75,13 @@ impl GrpcCeremonyPeers {
         let channel = self.channels.to(to);
         async move {
             let client = CeremonyClient::new(channel.map_err(|error| PeerCallError::Lost(error.to_string()))?);
-            match tokio::time::timeout(CALL_TIMEOUT, call(client)).await {
+            match tokio::time::timeout(timeout, call(client)).await {
                 Ok(Ok(response)) => Ok(response.into_inner()),
                 Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
                     Err(PeerCallError::Refused(status.message().to_owned()))
                 }
                 Ok(Err(status)) => Err(PeerCallError::Lost(status.message().to_owned())),
-                Err(_) => Err(PeerCallError::Lost(format!("nothing in {CALL_TIMEOUT:?}"))),
+                Err(_) => Err(PeerCallError::Lost(format!("nothing in {timeout:?}"))),
             }
         }
         .boxed()
@@ -87,15 +90,15 @@ impl GrpcCeremonyPeers {
 
 impl CeremonyPeers for GrpcCeremonyPeers {
     fn submit(&self, to: Arc<Peer>, request: peer::SubmitRequest) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        self.call(&to, |mut client| async move { client.submit(request).await })
+        self.call(&to, CALL_TIMEOUT, |mut client| async move { client.submit(request).await })
     }
 
     fn reset(&self, to: Arc<Peer>, purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        self.call(&to, |mut client| async move { client.reset(peer::ResetRequest { purpose: Some(purpose) }).await })
+        self.call(&to, CALL_TIMEOUT, |mut client| async move { client.reset(peer::ResetRequest { purpose: Some(purpose) }).await })
     }
 
     fn progress(&self, to: Arc<Peer>, purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        self.call(&to, |mut client| async move { client.watch(peer::ProgressRequest { purpose: Some(purpose) }).await })
+        self.call(&to, CALL_TIMEOUT, |mut client| async move { client.watch(peer::ProgressRequest { purpose: Some(purpose) }).await })
     }
 
     fn keyring_key(
@@ -103,16 +106,16 @@ impl CeremonyPeers for GrpcCeremonyPeers {
         to: Arc<Peer>,
         request: peer::KeyringKeyRequest,
     ) -> BoxFuture<'static, Result<peer::KeyringKeyResponse, PeerCallError>> {
-        self.call(&to, |mut client| async move { client.keyring_key(request).await })
+        self.call(&to, KEYS_TIMEOUT, |mut client| async move { client.keyring_key(request).await })
     }
 
     fn hand_over(&self, to: Arc<Peer>, request: peer::HandOverRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {
-        let call = self.call(&to, |mut client| async move { client.hand_over(request).await });
+        let call = self.call(&to, CALL_TIMEOUT, |mut client| async move { client.hand_over(request).await });
         async move { call.await.map(drop) }.boxed()
     }
 
     fn status(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::MemberStatus, PeerCallError>> {
-        self.call(&to, |mut client| async move { client.status(peer::MemberStatusRequest {}).await })
+        self.call(&to, CALL_TIMEOUT, |mut client| async move { client.status(peer::MemberStatusRequest {}).await })
     }
 }
 
@@ -155,8 +158,11 @@ impl Ceremony for CeremonyService {
 
     async fn keyring_key(&self, request: Request<peer::KeyringKeyRequest>) -> Result<Response<peer::KeyringKeyResponse>, Status> {
         let caller = self.admission.admit(&request)?;
-        let given = self.barrier.peer_keyring_key(&caller, request.get_ref());
-        given.map(Response::new).map_err(|error| Status::failed_precondition(error.to_string()))
+        let given = self.barrier.peer_keyring_key(&caller, request.get_ref()).await;
+        given.map(Response::new).map_err(|error| match error.is_passing() {
+            true => Status::unavailable(error.to_string()),
+            false => Status::failed_precondition(error.to_string()),
+        })
     }
 
     async fn status(&self, request: Request<peer::MemberStatusRequest>) -> Result<Response<peer::MemberStatus>, Status> {

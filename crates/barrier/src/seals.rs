@@ -101,12 +101,23 @@ impl NewSplit {
 pub struct StaticKey {
     id: String,
     key: SealKey,
+    is_previous: bool,
 }
 
 impl StaticKey {
     /// The key that the configuration calls `id`.
     pub fn new(id: String, key: SealKey) -> StaticKey {
-        StaticKey { id, key }
+        StaticKey { id, key, is_previous: false }
+    }
+
+    /// One that is being replaced: it opens the seal that there is of it, and gets no new one.
+    pub fn previous(id: String, key: SealKey) -> StaticKey {
+        StaticKey { id, key, is_previous: true }
+    }
+
+    /// Whether there is to be a seal of it.
+    pub(crate) fn gets_seal(&self) -> bool {
+        !self.is_previous
     }
 
     /// What the configuration calls it.
@@ -231,7 +242,11 @@ impl Seals {
             cluster_name: cluster_name.to_owned(),
             root_commitment: root.derive_commitment().to_vec(),
             shamir: Some(shamir),
-            static_seals: static_keys.iter().map(|key| make_static(root, key, cluster_id, now, rng)).collect(),
+            static_seals: static_keys
+                .iter()
+                .filter(|key| key.gets_seal())
+                .map(|key| make_static(root, key, cluster_id, now, rng))
+                .collect(),
             next: None,
             mac: Vec::new(),
         };

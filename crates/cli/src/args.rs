@@ -180,7 +180,7 @@ pub(crate) enum Operator {
 pub(crate) enum Journal {
     /// Check the chain of hashes: exit 0 whole, 2 broken, 1 could not be checked. Needs no server
     Verify(JournalVerify),
-    /// Show the entries, oldest first. Needs no server
+    /// Show the entries, oldest first; of several nodes together by their clocks. Needs no server
     Show(JournalShow),
 }
 

@@ -25,7 +25,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use types::{Clock, NodeId, SystemClock};
 
-use crate::config::{ClusterConfig, Config, StoragePlace, TableKind};
+use crate::config::{ClusterConfig, Config, KeyError, StoragePlace, TableKind};
 use crate::facts::{self, Facts};
 use crate::http::Edge;
 use crate::lifecycle::{Follow, Serving, follow};
@@ -66,6 +66,9 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// A static key cannot be had any more.
+    #[error("seal: {0}")]
+    StaticKey(#[from] KeyError),
     /// The peers' certificate cannot be used.
     #[error("cluster.tls_cert_file")]
     PeerTls(#[from] PeerTlsError),
@@ -157,6 +160,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     harden::process(config.lock_memory);
     tracing::info!(node = %config.storage.node_id, version = VERSION, "starting");
 
+    let opening = config.seal.opening()?;
     // Ports first: a taken one must be found before anything is touched.
     let client_listener = listen("the client listener", config.listener.address)?;
     let client_tls = config.listener.tls.as_ref().map(ListenerTls::load).transpose()?;
@@ -200,7 +204,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         rng: Arc::clone(&rng),
         clock: Arc::clone(&clock),
         facts: own,
-        opening: barrier::Opening::default(),
+        opening,
         journal: Arc::clone(&journal),
         operations_max: None,
     });
@@ -246,7 +250,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let (measured, serving_measured, traces_lost) = (raft.clone(), serving.clone(), traces.lost());
     facts.metrics().add_source(move |scrape| {
         let service = serving_measured.service();
-        facts::measure_journal(scrape, &*journal);
+        facts::measure_journal(scrape, &*journal, service.as_ref().map(|service| service.journal_joined()));
         facts::measure_node(scrape, &measured, &log_watched, service.is_some(), traces_lost());
         if let Some(service) = service {
             facts::measure_service(scrape, &service.audit_failures(), service.chore_counts());

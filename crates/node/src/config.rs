@@ -2,7 +2,7 @@
 //!
 //! Always: every mistake is reported in one go, each with file, line and a cure; a [`Config`] that exists names files that
 //! could be read and settings that agree with each other. A key is a setting, or a warning says that it does nothing, or it is
-//! refused. Holds no secret: private keys are named by file.
+//! refused. Holds no secret: keys are named by file or environment variable.
 //! Knows nothing of what is done with the values. Every key is described in `docs/operate/configuration.md`.
 
 mod address;
@@ -11,6 +11,7 @@ mod foreign;
 mod listener;
 mod load;
 mod mistake;
+mod seal;
 mod section;
 mod shape;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use types::NodeId;
 
 pub use address::{Scheme, Url};
 pub use mistake::{ConfigErrors, MISTAKES_MAX, Mistake};
+pub use seal::{KeyError, KeyPlace, SealConfig, StaticKeyConfig};
 pub use types::hcl::NESTING_MAX;
 
 /// The largest configuration file.
@@ -53,6 +55,11 @@ pub const REQUEST_DURATION_MAX_DEFAULT: Duration = Duration::from_secs(90);
 pub const HEADER_READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// `http_idle_timeout` where none is given: Vault's, 5 min.
 pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(300);
+
+/// `rejoin_within` where none is given: 15 min.
+pub const REJOIN_WITHIN_DEFAULT: Duration = Duration::from_secs(900);
+/// `rejoin_count` where none is given.
+pub const REJOIN_COUNT_DEFAULT: u32 = 3;
 
 /// What one node is told when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +92,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// The peers; `None` for a single node without any.
     pub cluster: Option<ClusterConfig>,
+    /// How it opens, besides by shares.
+    pub seal: SealConfig,
     /// What is allowed but doubtful, for the operator to read.
     pub warnings: Vec<Mistake>,
     /// The files and folders that it was read from, to be read again on SIGHUP; none where it was read from text.
@@ -118,8 +127,22 @@ impl Config {
                 "cluster_addr": self.cluster_addr.as_ref().map(ToString::to_string),
                 "redirect_addr": self.api_addr.to_string(),
             },
-            "seals": [{ "type": "shamir", "disabled": false }],
+            "seals": self.shown_seals(),
         })
+    }
+}
+
+impl Config {
+    fn shown_seals(&self) -> Vec<serde_json::Value> {
+        let seal = |kind: &str, disabled: bool| serde_json::json!({ "type": kind, "disabled": disabled });
+        let mut seals = vec![seal("shamir", false)];
+        if !self.seal.static_keys.is_empty() {
+            seals.push(seal("static", false));
+        }
+        if !self.seal.disabled_keys.is_empty() {
+            seals.push(seal("static", true));
+        }
+        seals
     }
 }
 
@@ -314,6 +337,7 @@ impl Config {
             ("listener", listener(self) != listener(other) || tls_on(self) != tls_on(other)),
             ("storage", self.storage != other.storage),
             ("cluster", self.cluster != other.cluster),
+            ("seal", self.seal != other.seal),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }

@@ -300,11 +300,14 @@ pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage
     scrape.gauge("conclave_build_info", "1; the labels tell the software's version.", &[("version", crate::VERSION)], 1.0);
 }
 
-/// What there is to say of this node's journal, at each scrape.
-pub(crate) fn measure_journal(scrape: &mut Scrape, journal: &dyn barrier::Journal) {
+/// What there is to say of this node's journal, at each scrape. `joined`: the last entry in the audit log, while the node is open.
+pub(crate) fn measure_journal(scrape: &mut Scrape, journal: &dyn barrier::Journal, joined: Option<u64>) {
     scrape.gauge("conclave_journal_entries", "The number of the journal's last entry.", &[], journal.last() as f64);
     let help = "Acts on the cluster's keys that could not be written to the journal.";
     scrape.counter("conclave_journal_failures_total", help, &[], journal.failures());
+    if let Some(joined) = joined {
+        scrape.gauge("conclave_journal_joined", "The last of the journal's entries that is in the audit log.", &[], joined as f64);
+    }
 }
 
 /// What the service counts since this node was opened, at each scrape.

@@ -3,18 +3,23 @@
 //! OpenPGP: RFC 9580, section 6.2, with the checksum that older programs look for. age: RFC 7468, as age-encryption.org/v1 asks.
 
 use base64::Engine as _;
-use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+#[cfg(feature = "openpgp")]
+use base64::{
+    alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 
 /// Characters of a line.
 const LINE_CHARS: usize = 64;
 
 /// Accepts base64 with or without padding.
+#[cfg(feature = "openpgp")]
 pub(crate) const BASE64: GeneralPurpose =
     GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
 /// The packets of an armored OpenPGP public key, which is all of `text`; its checksum, if there is one, must be right.
+#[cfg(feature = "openpgp")]
 pub(crate) fn public_key(text: &str) -> Option<Vec<u8>> {
     let body = text.trim().strip_prefix("-----BEGIN PGP PUBLIC KEY BLOCK-----")?.strip_suffix("-----END PGP PUBLIC KEY BLOCK-----")?;
     // Headers (`Comment: …`) end with an empty line.
@@ -80,6 +85,7 @@ mod tests {
         assert!(age_file(b"x").ends_with("\neA==\n-----END AGE ENCRYPTED FILE-----\n"));
     }
 
+    #[cfg(feature = "openpgp")]
     #[test]
     fn an_armored_key_is_read_with_or_without_its_checksum_and_headers() {
         let armored = |headers: &str, body: &str| {

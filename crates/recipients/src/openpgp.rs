@@ -12,7 +12,7 @@ mod frame;
 use std::borrow::Cow;
 
 use base64::Engine as _;
-use crypto::{Rng, Zeroizing};
+use crypto::{Rng, SeededRng, Zeroizing};
 use pgp::composed::{Deserializable as _, RawSessionKey, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::public_key::PublicKeyAlgorithm;
 use pgp::crypto::sym::SymmetricKeyAlgorithm;
@@ -21,7 +21,7 @@ use pgp::packet::{
     SymEncryptedProtectedData,
 };
 use pgp::ser::Serialize as _;
-use pgp::types::{EcdhPublicParams, EncryptionKey, KeyDetails, KeyVersion, PublicParams, SignedUser, Tag};
+use pgp::types::{EncryptionKey, KeyDetails, KeyVersion, PublicParams, SignedUser, Tag};
 use types::Timestamp;
 
 use crate::armor;
@@ -216,27 +216,21 @@ fn may_encrypt(signature: &Signature, algorithm: PublicKeyAlgorithm) -> bool {
 }
 
 /// Whether we can encrypt to it.
-fn can_encrypt(key: &impl KeyDetails, unfit: &mut UnfitSubkeys) -> bool {
-    match key.public_params() {
-        PublicParams::RSA(modulus_and_exponent) if matches!(key.algorithm(), PublicKeyAlgorithm::RSA | PublicKeyAlgorithm::RSAEncrypt) => {
-            // Two numbers, each behind two bytes of length; no exponent in use is shorter than one byte.
-            let is_strong = modulus_and_exponent.write_len() > 2 + RSA_MODULUS_BYTES_MIN + 2;
-            unfit.weak += usize::from(!is_strong);
-            is_strong
-        }
-        PublicParams::ECDH(
-            EcdhPublicParams::Curve25519Legacy { .. }
-            | EcdhPublicParams::P256 { .. }
-            | EcdhPublicParams::P384 { .. }
-            | EcdhPublicParams::P521 { .. },
-        )
-        | PublicParams::X25519(_)
-        | PublicParams::X448(_) => true,
-        _ => {
-            unfit.unsupported += 1;
-            false
+fn can_encrypt(key: &impl EncryptionKey, unfit: &mut UnfitSubkeys) -> bool {
+    if let PublicParams::RSA(modulus_and_exponent) = key.public_params() {
+        // Two numbers, each behind two bytes of length; no exponent in use is shorter than one byte.
+        if modulus_and_exponent.write_len() <= 2 + RSA_MODULUS_BYTES_MIN + 2 {
+            unfit.weak += 1;
+            return false;
         }
     }
+    // What it depends on is spread over curves, hashes and ciphers that the key itself names; so it is tried, with nothing that is secret.
+    let rng = SeededRng::dangerous_from_seed(0);
+    let is_supported =
+        PublicKeyEncryptedSessionKey::from_session_key_v3(OldRng(&rng), &RawSessionKey::from(&[0; CIPHER_KEY_BYTES][..]), CIPHER, key)
+            .is_ok();
+    unfit.unsupported += usize::from(!is_supported);
+    is_supported
 }
 
 /// The newest signature that is valid and has not ended itself. The newest are tried first, and most keys have no others.
@@ -274,8 +268,8 @@ fn message(key: &impl EncryptionKey, secret: &[u8], rng: &dyn Rng) -> Vec<u8> {
     rng.0.fill(&mut *session_key);
     // Wiped with it, as rPGP says.
     let session_key = RawSessionKey::from(&session_key[..]);
-    let for_recipient = PublicKeyEncryptedSessionKey::from_session_key_v3(&mut rng, &session_key, CIPHER, key)
-        .expect("the algorithm and the size of the key were checked when it was read");
+    let for_recipient =
+        PublicKeyEncryptedSessionKey::from_session_key_v3(&mut rng, &session_key, CIPHER, key).expect("it was tried when the key was read");
     let literal = frame::literal(secret);
     let protected = SymEncryptedProtectedData::encrypt_seipdv1(&mut rng, CIPHER, session_key.as_ref(), &literal)
         .expect("the key is as long as the cipher's, and the secret short");
@@ -312,3 +306,56 @@ impl rand_core_06::RngCore for OldRng<'_> {
 }
 
 impl rand_core_06::CryptoRng for OldRng<'_> {}
+
+#[cfg(test)]
+#[cfg(feature = "age")]
+mod tests {
+    use pgp::composed::{KeyType, SecretKeyParamsBuilder};
+    use pgp::crypto::hash::HashAlgorithm;
+    use pgp::packet::{KeyFlags, PubKeyInner, SignatureConfig, Subpacket};
+    use pgp::types::{EcdhKdfType, EcdhPublicParams, Password};
+
+    use super::*;
+
+    /// A key, made by whoever likes, with a subkey on Curve25519 that wraps by this hash and this cipher.
+    fn wrapping_by(hash: HashAlgorithm, alg_sym: SymmetricKeyAlgorithm) -> Vec<u8> {
+        let rng = SeededRng::dangerous_from_seed(1);
+        let mut params = SecretKeyParamsBuilder::default();
+        params.key_type(KeyType::Ed25519Legacy).can_certify(true).primary_user_id("Mal <mal@example.org>".to_owned());
+        let secret = params.build().unwrap().generate(OldRng(&rng)).unwrap();
+        let mut key = secret.to_public_key();
+        let point = x25519_dalek::PublicKey::from([9; 32]);
+        let params = PublicParams::ECDH(EcdhPublicParams::Curve25519Legacy { p: point, hash, alg_sym, ecdh_kdf_type: EcdhKdfType::Native });
+        let inner = PubKeyInner::new(KeyVersion::V4, PublicKeyAlgorithm::ECDH, key.created_at(), None, params).unwrap();
+        let subkey = PublicSubkey::from_inner(inner).unwrap();
+        let mut flags = KeyFlags::default();
+        flags.set_encrypt_storage(true);
+        let mut config = SignatureConfig::from_key(OldRng(&rng), &secret.primary_key, SignatureType::SubkeyBinding).unwrap();
+        config.hashed_subpackets = vec![
+            Subpacket::regular(SubpacketData::SignatureCreationTime(key.created_at())).unwrap(),
+            Subpacket::regular(SubpacketData::KeyFlags(flags)).unwrap(),
+        ];
+        let binding = config.sign_subkey_binding(&secret.primary_key, &key.primary_key, &Password::empty(), &subkey).unwrap();
+        key.public_subkeys = vec![SignedPublicSubKey::new(subkey, vec![binding])];
+        let mut bytes = Vec::new();
+        key.to_writer(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Such a key is well signed; what it asks for is found out when it is read, not when a share is to be encrypted.
+    #[test]
+    fn a_subkey_that_wraps_in_a_way_that_is_not_supported_is_refused() {
+        let parse = |hash, cipher| Key::parse(&wrapping_by(hash, cipher), Timestamp(u64::from(u32::MAX) * 1000));
+        parse(HashAlgorithm::Sha256, SymmetricKeyAlgorithm::AES128).unwrap().encrypt(b"secret", &SeededRng::dangerous_from_seed(2));
+        for (hash, cipher) in [
+            (HashAlgorithm::Sha1, SymmetricKeyAlgorithm::AES128),
+            (HashAlgorithm::Other(99), SymmetricKeyAlgorithm::AES128),
+            (HashAlgorithm::Sha256, SymmetricKeyAlgorithm::Plaintext),
+            (HashAlgorithm::Sha256, SymmetricKeyAlgorithm::Other(99)),
+        ] {
+            let error = parse(hash, cipher).err().unwrap();
+            let RecipientError::CannotEncrypt { why, .. } = error else { panic!("{error}") };
+            assert_eq!(why, UnfitSubkeys { unsupported: 1, ..UnfitSubkeys::default() }, "{hash:?} {cipher:?}");
+        }
+    }
+}

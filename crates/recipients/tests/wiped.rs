@@ -40,10 +40,11 @@ impl Needle {
                 let wanted = buffer.len().min(end - at);
                 let Ok(read) = memory.read_at(&mut buffer[..wanted], at as u64) else { break };
                 let found = |offset: &usize| {
-                    let window = &buffer[*offset..offset + self.0.len()];
-                    !own.contains(&(at + offset)) && window.iter().zip(&self.0).all(|(byte, masked)| byte ^ MASK == *masked)
+                    let window = buffer[..read].get(*offset..offset + self.0.len());
+                    let is_it = |window: &[u8]| window.iter().zip(&self.0).all(|(byte, masked)| byte ^ MASK == *masked);
+                    !own.contains(&(at + offset)) && window.is_some_and(is_it)
                 };
-                count += (0..(read + 1).saturating_sub(self.0.len())).filter(found).count();
+                count += memchr::memchr_iter(self.0[0] ^ MASK, &buffer[..read]).filter(found).count();
                 buffer[..read].fill(0);
                 // Overlap, lest a needle on the border be missed.
                 at += if read == wanted && at + read < end { read - self.0.len() + 1 } else { wanted };
@@ -63,11 +64,11 @@ fn secret(seed: u64) -> Box<[u8]> {
     bytes
 }
 
-/// The first bytes that a seed draws: either format draws the message's key first.
+/// The last of the first bytes that a seed draws: either format draws the message's key first.
 fn first_drawn(seed: u64, length: usize) -> Needle {
     let mut bytes = crypto::Zeroizing::new(vec![0; length]);
     SeededRng::dangerous_from_seed(seed).fill(&mut bytes);
-    Needle::of(&bytes)
+    Needle::of(&bytes[length - 16..])
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! No request waits for it. Knows no act.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use barrier::journal::JournalHash;
@@ -66,6 +67,8 @@ pub(crate) struct Joiner<'a> {
     clock: &'a dyn Clock,
     journal: Arc<dyn Journal>,
     node: &'a NodeId,
+    /// The last entry that is recorded and remembered as such, for metrics.
+    joined: &'a AtomicU64,
     /// The last entry that is known to be recorded and remembered as such; `None` before the first round.
     known: Option<u64>,
     /// The last entry that was recorded here. While it cannot be remembered (a full disk), it is not recorded again and again.
@@ -81,23 +84,30 @@ impl<'a> Joiner<'a> {
         clock: &'a dyn Clock,
         journal: Arc<dyn Journal>,
         node: &'a NodeId,
+        joined: &'a AtomicU64,
     ) -> Joiner<'a> {
-        Joiner { service, store, clock, journal, node, known: None, recorded: Joined::default(), is_told: false }
+        Joiner { service, store, clock, journal, node, joined, known: None, recorded: Joined::default(), is_told: false }
     }
 
     /// Joins what there is and what comes, for ever.
     pub(crate) async fn run(&mut self) {
+        let mut fails = false;
         loop {
-            let pause = match self.round().await {
+            let round = self.round().await;
+            let pause = match &round {
                 Ok(Round::Joined(_)) => Duration::ZERO,
-                Ok(Round::Idle)
-                | Err(JoinError::Records(Refusal::Sealed) | JoinError::Commit(CommitError::Sealed | CommitError::Conflict)) => PAUSE,
+                Ok(Round::Idle) | Err(JoinError::Commit(CommitError::Conflict)) => PAUSE,
+                Err(JoinError::Records(Refusal::Sealed) | JoinError::Commit(CommitError::Sealed)) => PAUSE,
                 Err(error) => {
-                    let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    tracing::warn!(%error, source, "the journal waits to be joined into the audit log");
+                    // Once, not for each attempt.
+                    if !fails {
+                        let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                        tracing::warn!(%error, source, "the journal waits to be joined into the audit log");
+                    }
                     PAUSE_AFTER_ERROR
                 }
             };
+            fails = round.is_err();
             tokio::time::sleep(pause).await;
         }
     }
@@ -116,17 +126,15 @@ impl<'a> Joiner<'a> {
         // EXPOSE: a number and a public hash. What is no record of this kind counts as none: better twice than not at all.
         let joined = found.value.and_then(|value| decode(value.expose())).unwrap_or_default();
         let mut lines = self.read(joined.sequence.saturating_sub(1)).await?;
-        if joined.sequence > 0 {
-            if let Some(error) = changed(&joined, lines.first()) {
-                if !self.is_told {
-                    tracing::error!(sequence = joined.sequence, "THE JOURNAL IS NOT WHAT IT WAS: {error}");
-                    self.record(&broker, None, Some(&error)).await?;
-                    self.is_told = true;
-                }
-                self.commit(&records.view, Joined::default(), found.revision).await?;
-                (self.known, self.recorded, self.is_told) = (None, Joined::default(), false);
-                return Ok(Round::Joined(0));
+        if let Some(error) = changed(&joined, lines.first()) {
+            if !self.is_told {
+                tracing::error!(sequence = joined.sequence, "THE JOURNAL IS NOT WHAT IT WAS: {error}");
+                self.record(&broker, None, Some(&error)).await?;
+                self.is_told = true;
             }
+            self.commit(&records.view, Joined::default(), found.revision).await?;
+            (self.known, self.recorded, self.is_told) = (None, Joined::default(), false);
+            return Ok(Round::Joined(0));
         }
         let mut last = if self.recorded.sequence > joined.sequence { self.recorded } else { joined };
         lines.retain(|line| line.sequence > last.sequence);
@@ -143,6 +151,7 @@ impl<'a> Joiner<'a> {
         if count > 0 {
             self.commit(&records.view, last, found.revision).await?;
         }
+        self.joined.store(last.sequence, Ordering::Relaxed);
         match failed {
             Some(error) => Err(error),
             None if count > 0 => Ok(Round::Joined(count)),
@@ -277,7 +286,7 @@ mod tests {
         fixture.enable().await;
         assert_eq!(fixture.join(&mut joiner).await, 3);
         write(&journal, 2);
-        assert_eq!(fixture.join(&mut joiner).await, 2);
+        assert_eq!((fixture.join(&mut joiner).await, fixture.world.service.journal_joined()), (2, 5));
         // After a restart of the node, or at another start of the service.
         let mut joiner = fixture.world.service.joiner(Arc::clone(&journal) as _, &fixture.node);
         assert_eq!(fixture.join(&mut joiner).await, 0);

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -74,6 +75,7 @@ pub struct Service {
     chores: chores::Counters,
     /// Told when something was written that is due at once.
     wake: tokio::sync::Notify,
+    journal_joined: AtomicU64,
     logins: Logins,
     refused_shares: RefusedShares,
     recording: ArcSwap<Recording>,
@@ -107,6 +109,7 @@ impl Service {
             denials: Denials::default(),
             chores: chores::Counters::default(),
             wake: tokio::sync::Notify::new(),
+            journal_joined: AtomicU64::new(0),
             logins,
             refused_shares: RefusedShares::default(),
             recording: ArcSwap::default(),
@@ -299,8 +302,13 @@ impl Service {
         self.joiner(journal, node).run().await;
     }
 
+    /// The last entry of this node's journal that is in the audit log, as far as is known since this node was opened: for metrics.
+    pub fn journal_joined(&self) -> u64 {
+        self.journal_joined.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn joiner<'a>(&'a self, journal: Arc<dyn Journal>, node: &'a NodeId) -> Joiner<'a> {
-        Joiner::new(self, &*self.store, &*self.clock, journal, node)
+        Joiner::new(self, &*self.store, &*self.clock, journal, node, &self.journal_joined)
     }
 
     pub(crate) fn reaper(&self, undoers: lease::Undoers) -> Reaper<'_> {

@@ -37,11 +37,11 @@ fn barrier(cluster: &Cluster, at: usize) -> Barrier {
 }
 
 fn split(shares: u64, threshold: u64) -> NewSplit {
-    NewSplit::nameless(Quorum::new(shares, threshold).unwrap())
+    NewSplit::nameless(Quorum::new(shares, threshold).expect("a quorum"))
 }
 
 fn share(bytes: &[u8]) -> Share {
-    Share::from_bytes(bytes).unwrap()
+    Share::from_bytes(bytes).expect("a share")
 }
 
 /// Again and again until it is done, as an operator would.
@@ -91,10 +91,10 @@ async fn verified(cluster: &Cluster, new: &Texts, nonce: Uuid, needed: usize) {
 
 async fn restart_all(cluster: &mut Cluster) {
     for at in 0..3 {
-        cluster.crash(at).await.unwrap();
+        cluster.crash(at).await.expect("it ran");
     }
     for at in 0..3 {
-        cluster.restart(at).await.unwrap();
+        cluster.restart(at).await.expect("it starts");
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "token", seeds: token::seeds, subject: token::subject },
     Target { name: "recipient", seeds: recipient::seeds, subject: recipient::subject },
     Target { name: "journal", seeds: journal::seeds, subject: journal::subject },
+    Target { name: "recipient", seeds: recipient::seeds, subject: recipient::subject },
     Target { name: "config", seeds: config::seeds, subject: config::subject },
 ];
 

@@ -8,7 +8,7 @@ use crypto::Zeroizing;
 use super::qr::Code;
 use super::sheet::{Part, Sheet};
 
-/// A share has 48 characters, and a hand cannot tell all of them apart in every font.
+/// A share has 52 characters, and a hand cannot tell all of them apart in every font.
 const STYLE: &str = "\
 @page { margin: 18mm; }
 body { font: 11pt/1.4 serif; color: black; background: white; max-width: 174mm; margin: 1em auto; padding: 0 1em; }

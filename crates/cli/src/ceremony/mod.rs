@@ -13,9 +13,10 @@ use std::io::{self, IsTerminal as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use client::{Client, Method};
-use crypto::{Share, Zeroizing};
+use crypto::{Share, ShareTag, Zeroizing};
 use serde_json::{Map, Value, json};
 use types::{Clock as _, SystemClock, Timestamp};
+use uuid::Uuid;
 
 use crate::args::ShareSheet;
 use crate::commands::Answer;
@@ -43,14 +44,7 @@ pub(crate) async fn run(client: &Client, printer: &Printer, args: &ShareSheet) -
     }
     let holder = args.holder.as_deref().map(holder).transpose()?;
     let cluster = if args.offline { None } else { Some(ask(client).await?) };
-    let body = body(input::secret("Share (not shown): ")?.expose())?;
-    if let (Some(cluster), Body::Share { number, .. }) = (&cluster, &body)
-        && u64::from(*number) > cluster.shares
-    {
-        let Cluster { name, shares, .. } = cluster;
-        return Err(Fault::local(format!("this is share {number}, and {name} has {shares}"))
-            .cure("is it of another cluster, or of an earlier rekey?"));
-    }
+    let body = body(input::secret("Share (not shown): ")?.expose(), cluster.as_ref())?;
     let sheet = Sheet { cluster, holder, body, made: date(SystemClock.now()) };
     match &args.html {
         Some(file) => {
@@ -113,13 +107,25 @@ fn cluster(status: &Map<String, Value>) -> Result<Cluster, Fault> {
     }
 }
 
-/// A share as it is given to people, or one that is encrypted to its holder. Errors hold nothing of it.
-fn body(text: &str) -> Result<Body, Fault> {
+/// A share as it is given to people, or one that is encrypted to its holder. A share that `cluster` cannot have is refused. Errors hold nothing
+/// of it.
+fn body(text: &str, cluster: Option<&Cluster>) -> Result<Body, Fault> {
     if let Some(body) = message(text)? {
         return Ok(body);
     }
     let share = Share::parse_text(text).map_err(|error| Fault::local(error.to_string()))?;
-    Ok(Body::Share { number: share.number(), text: share.to_base64() })
+    let number = share.number();
+    if let Some(Cluster { name, id, shares, .. }) = cluster {
+        let id = id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
+        if id.is_some_and(|id| share.tag() != ShareTag::of(id.as_bytes())) {
+            return Err(Fault::local(format!("this share is of another cluster than {name}"))
+                .cure("ask a node of its own cluster (-address), or nobody (-offline)"));
+        }
+        if u64::from(number) > *shares {
+            return Err(Fault::local(format!("this is share {number}, and {name} has {shares}")).cure("is it from before the last rekey?"));
+        }
+    }
+    Ok(Body::Share { number, text: share.to_base64() })
 }
 
 /// A text that is no message is none; one that is too long for a sheet is a fault.
@@ -164,19 +170,28 @@ fn date(now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crypto::{Quorum, SealKey, SeededRng};
+
     use super::*;
 
-    /// Share 2, of bytes that count up.
-    pub(super) fn share() -> Share {
-        let bytes: Vec<u8> = [1, 2].into_iter().chain(0..32).collect();
-        Share::from_bytes(&bytes).unwrap()
+    pub(super) const CLUSTER: &str = "5c3f0d9e-4a52-4a77-9f3c-0f8e6f3d2b1a";
+
+    /// One of the shares of a key that counts up; the same in each run.
+    pub(super) fn share(number: usize) -> Share {
+        let key = SealKey::with_bytes(|bytes| *bytes = std::array::from_fn(|at| at as u8));
+        let tag = ShareTag::of(Uuid::try_parse(CLUSTER).unwrap().as_bytes());
+        crypto::shamir::split(&key, Quorum::new(5, 3).unwrap(), tag, &SeededRng::dangerous_from_seed(1)).swap_remove(number - 1)
+    }
+
+    fn cluster_with(id: &str, shares: u64) -> Cluster {
+        Cluster { name: "production".to_owned(), id: Some(id.to_owned()), shares, threshold: 2 }
     }
 
     #[test]
     fn a_share_is_read_in_either_spelling_and_shown_in_one() {
-        for text in [share().to_base64(), share().to_hex()] {
-            let Body::Share { number, text } = body(&text).unwrap() else { panic!("a share") };
-            assert_eq!((number, text.as_str()), (2, share().to_base64().as_str()));
+        for text in [share(2).to_base64(), share(2).to_hex()] {
+            let Body::Share { number, text } = body(&text, Some(&cluster_with(CLUSTER, 5))).unwrap() else { panic!("a share") };
+            assert_eq!((number, text.as_str()), (2, share(2).to_base64().as_str()));
         }
     }
 
@@ -185,19 +200,28 @@ mod tests {
         let openpgp = STANDARD.encode([&[0xc1, 0x5e, 3][..], &[7; 90]].concat());
         let age = STANDARD.encode(b"age-encryption.org/v1\n-> X25519 ");
         for (text, want) in [(&openpgp, false), (&age, true)] {
-            assert!(matches!(body(text), Ok(Body::Message { is_age, .. }) if is_age == want), "{text}");
+            assert!(matches!(body(text, None), Ok(Body::Message { is_age, .. }) if is_age == want), "{text}");
         }
         let long = STANDARD.encode([&[0xc1][..], &[7; 3000]].concat());
-        assert!(body(&long).err().unwrap().to_string().contains("4004 characters"));
+        assert!(body(&long, None).err().unwrap().to_string().contains("4004 characters"));
     }
 
     #[test]
     fn a_fault_holds_nothing_of_the_share() {
-        let good = share().to_base64();
-        for text in [&good[..47], &format!("{}-{}", &good[..10], &good[11..]), "something else that is secret"] {
-            let fault = body(text).err().unwrap().to_string();
+        let good = share(2).to_base64();
+        for text in [&good[..51], &format!("{}-{}", &good[..10], &good[11..]), "something else that is secret"] {
+            let fault = body(text, None).err().unwrap().to_string();
             assert!(!text.as_bytes().windows(8).any(|part| fault.as_bytes().windows(8).any(|said| said == part)), "{fault}");
         }
+    }
+
+    #[test]
+    fn a_share_that_the_cluster_cannot_have_is_refused() {
+        let refused = |number: usize, cluster| body(&share(number).to_base64(), Some(&cluster)).err().map(|fault| fault.to_string());
+        assert!(refused(3, cluster_with(CLUSTER, 2)).unwrap().contains("this is share 3, and production has 2"));
+        assert!(refused(1, cluster_with("00000000-4a52-4a77-9f3c-0f8e6f3d2b1a", 5)).unwrap().contains("of another cluster"));
+        // What cannot be compared is not.
+        assert_eq!(refused(1, cluster_with("vault-cluster-1", 5)), None);
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Code {
 mod tests {
     use super::*;
 
-    const SHARE: &str = "AQIAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHw==";
+    const SHARE: &str = "AgHyBskAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eH29H";
 
     /// What a reader of codes sees, eight pixels a module.
     fn read(side: usize, is_dark: impl Fn(usize, usize) -> bool) -> String {

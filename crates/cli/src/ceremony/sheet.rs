@@ -264,11 +264,11 @@ pub(super) mod tests {
 
     /// As far as a node told, and a person said.
     pub(in super::super) fn known() -> Sheet {
-        let share = super::super::tests::share();
+        let share = super::super::tests::share(2);
         Sheet {
             cluster: Some(Cluster {
                 name: "production".to_owned(),
-                id: Some("5c3f0d9e-4a52-4a77-9f3c-0f8e6f3d2b1a".to_owned()),
+                id: Some(super::super::tests::CLUSTER.to_owned()),
                 shares: 5,
                 threshold: 3,
             }),

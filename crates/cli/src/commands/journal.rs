@@ -214,7 +214,7 @@ fn journal_record(line: &[u8]) -> Option<Value> {
 
 fn show(printer: &Printer, args: &JournalShow) -> Result<(), Fault> {
     let last = usize::try_from(args.last).unwrap_or(usize::MAX);
-    let (mut shown, mut is_whole) = (Vec::new(), true);
+    let (mut shown, mut is_whole, mut journals) = (Vec::new(), true, 0);
     for place in places(&args.places)? {
         let (mut lines, mut left_out) = (VecDeque::new(), 0_u64);
         read(&place, |_, read| {
@@ -231,6 +231,11 @@ fn show(printer: &Printer, args: &JournalShow) -> Result<(), Fault> {
             eprintln!("{left_out} older entries are not shown (-last=N shows more).");
         }
         shown.extend(lines);
+        journals += 1;
+    }
+    if journals > 1 {
+        // One ceremony at several nodes, as far as their clocks agree. RFC 3339 in one form sorts as text.
+        shown.sort_by(|a: &Line, b: &Line| a.time.cmp(&b.time));
     }
     let whole = Value::Array(shown.iter().map(entry).collect());
     if printer.wants_field() {

@@ -30,12 +30,21 @@ pub(super) fn named(section: &Section<'_>, key: &str, secrecy: Secrecy) -> Optio
         section.warning(key, text);
         path = std::path::absolute(from_here).unwrap_or_else(|_| from_here.to_owned());
     }
-    match problem(&path, secrecy) {
-        Ok(()) => {}
-        Err(Problem::Unusable(text)) => section.mistake(key, text),
-        Err(Problem::Doubtful(text)) => section.warning(key, text),
-    }
+    usable(section, key, &path, secrecy);
     Some(path)
+}
+
+/// Whether the file at `path` can be used; reports it when it cannot.
+pub(super) fn usable(section: &Section<'_>, key: &str, path: &Path, secrecy: Secrecy) -> bool {
+    match problem(path, secrecy) {
+        Ok(()) => return true,
+        Err(Problem::Unusable(text)) => section.mistake(key, text),
+        Err(Problem::Doubtful(text)) => {
+            section.warning(key, text);
+            return true;
+        }
+    }
+    false
 }
 
 enum Problem {

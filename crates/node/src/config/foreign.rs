@@ -27,7 +27,6 @@ pub(super) const ROOT: &[(&str, Foreign)] = &[
     ("plugin_file_permissions", Refused("engines are built in, and no other program is ever run (remove this line)")),
     ("raw_storage_endpoint", Refused("what lies below the barrier is never served (remove this line)")),
     ("introspection_endpoint", Refused("what lies below the barrier is never served (remove this line)")),
-    ("seal", Refused("the seal is Shamir's: shares of the key are entered at start (remove this block)")),
     ("ha_storage", Refused("storage \"raft\" is highly available by itself (remove this block)")),
     ("service_registration", Refused("probe sys/health instead (remove this block)")),
     ("default_max_request_duration", Refused("write max_request_duration into the listener block")),

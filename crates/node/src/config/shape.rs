@@ -18,7 +18,7 @@ use super::section::{Keys, Section};
 use super::{
     CLUSTER_NAME_DEFAULT, ClusterConfig, Config, LEASE_TTL_DEFAULT, LEASE_TTL_MAX, LOG_FILTER_DEFAULT, ListenerConfig, LogConfig,
     LogFormat, MEMBERS_MAX, MEMORY_NODE_ID_DEFAULT, Member, NodeHeaders, PeerTlsFiles, StorageConfig, StoragePlace, TableKind,
-    TelemetryConfig, foreign,
+    TelemetryConfig, foreign, seal,
 };
 use crate::API_VERSION;
 
@@ -47,7 +47,7 @@ pub(super) const ROOT_KEYS: Keys = Keys {
         "cluster",
         "telemetry",
     ],
-    repeatable: &[],
+    repeatable: &["seal"],
     foreign: foreign::ROOT,
 };
 pub(super) const RAFT_KEYS: Keys = Keys { own: &["path", "node_id", "table"], repeatable: &[], foreign: foreign::RAFT };
@@ -103,6 +103,10 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
         None => (!root.has("cluster")).then_some(None),
         Some(section) => cluster(section, cluster_addr.as_ref(), listener_section.as_ref().zip(listener.as_ref()), members).map(Some),
     };
+    let seal = seal::seals(&root);
+    if let Some(seal) = &seal {
+        seal::fits_cluster(&root, seal, root.has("cluster"));
+    }
     if let (Some(StorageConfig { place: StoragePlace::Memory, .. }), Some(section)) = (&storage, &cluster_section) {
         section.wrong("a node in memory forgets its votes, so it cannot have peers (write storage \"raft\", or remove this block)");
     }
@@ -123,6 +127,7 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
         listener: listener?,
         storage: storage?,
         cluster: cluster?,
+        seal: seal?,
         warnings: Vec::new(),
         sources: Vec::new(),
     })

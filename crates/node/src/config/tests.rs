@@ -111,6 +111,7 @@ fn a_single_node_has_vaults_defaults() {
                 place: StoragePlace::Folder { path: folder.path().join("data"), table: TableKind::Redb },
             },
             cluster: None,
+            seal: SealConfig::default(),
             warnings: Vec::new(),
             sources: Vec::new(),
         }
@@ -228,7 +229,7 @@ fn each_mistake_names_its_place_and_cure() {
         ),
         (
             "adress = 1",
-            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry)",
+            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         ("clustr_name = \"a\"", "node1.hcl:1: unknown key \"clustr_name\" (did you mean cluster_name?)"),
         ("log_format = \"xml\"", "node1.hcl:1: log_format: \"xml\" is not one of \"text\", \"json\""),
@@ -278,12 +279,12 @@ fn each_mistake_names_its_place_and_cure() {
         (
             "x {",
             "node1.hcl:1: this \"{\" is never closed (add \"}\" where the block ends)\n\
-             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry)",
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         (
             "x = [",
             "node1.hcl:1: this \"[\" is never closed (add \"]\" where the list ends)\n\
-             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry)",
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         ("}", "node1.hcl:1: \"}\" closes nothing (remove it)"),
         ("/* open", "node1.hcl:1: this comment is never closed (add \"*/\")"),
@@ -661,14 +662,17 @@ fn the_manuals_examples_load() {
 
 #[test]
 fn the_manual_describes_each_key_where_it_belongs_and_no_other() {
+    let root = [shape::ROOT_KEYS.own, shape::ROOT_KEYS.repeatable].concat();
     let cluster = [shape::CLUSTER_KEYS.own, shape::CLUSTER_KEYS.repeatable].concat();
     for (heading, keys) in [
-        ("At the top", shape::ROOT_KEYS.own),
+        ("At the top", &root),
         ("`listener \"tcp\"`", listener::LISTENER_KEYS.own),
         ("`telemetry` of a listener", listener::LISTENER_TELEMETRY_KEYS.own),
         ("`storage \"raft\"`", shape::RAFT_KEYS.own),
         ("`storage \"inmem\"`", shape::MEMORY_KEYS.own),
         ("`cluster`", &cluster),
+        ("`seal \"static\"`", seal::STATIC_KEYS.own),
+        ("`seal \"shamir\"`", seal::SHAMIR_KEYS.own),
         ("`member \"ID\"`", shape::MEMBER_KEYS.own),
         ("`telemetry`", shape::TELEMETRY_KEYS.own),
     ] {
@@ -860,9 +864,123 @@ fn the_manuals_defaults_are_ours() {
         ("At the top", "max_lease_ttl", format!("\"{}h\"", LEASE_TTL_DEFAULT.as_secs() / 3600)),
         ("At the top", "api_version", format!("{:?}", crate::API_VERSION)),
         ("`storage \"inmem\"`", "node_id", format!("{MEMORY_NODE_ID_DEFAULT:?}")),
+        ("`seal \"shamir\"`", "rejoin_within", format!("\"{}m\"", REJOIN_WITHIN_DEFAULT.as_secs() / 60)),
+        ("`seal \"shamir\"`", "rejoin_count", REJOIN_COUNT_DEFAULT.to_string()),
     ] {
         assert!(part(heading).contains(&format!("| `{key}` | `{default}` |")), "{key}");
     }
+}
+
+/// A key as a slip of the pen would put it into the file.
+const INLINE_KEY: &str = "8f0e3d5c7b9a1f2e4d6c8b0a9f8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c";
+
+/// `NODE` or `CLUSTER` with seals, in a folder with keys.
+fn sealed(base: &str, seals: &str) -> Result<Config, ConfigErrors> {
+    let folder = folder();
+    put(folder.path(), "a.key", INLINE_KEY, 0o600);
+    put(folder.path(), "b.key", &format!("{INLINE_KEY}\n"), 0o600);
+    put(folder.path(), "open.key", INLINE_KEY, 0o644);
+    put(folder.path(), "short.key", &INLINE_KEY[2..], 0o600);
+    Config::parse(&format!("{}{seals}", base.trim_start()), "node1.hcl", folder.path())
+}
+
+#[test]
+fn a_static_key_is_named_and_never_kept() {
+    assert_eq!(sealed(NODE, "").unwrap().seal, SealConfig::default());
+    assert_eq!(sealed(NODE, "seal \"shamir\" {}").unwrap().seal, SealConfig::default());
+    let text = "seal \"static\" {\n current_key_id = \"2\"\n current_key = \"file://a.key\"\n previous_key_id = \"1\"\n previous_key = \"file://b.key\"\n}";
+    let config = sealed(NODE, text).unwrap();
+    let known: Vec<_> = config.seal.static_keys.iter().map(|key| (key.id.as_str(), key.is_previous)).collect();
+    assert_eq!(known, [("2", false), ("1", true)]);
+    assert!(!format!("{config:?}").contains(INLINE_KEY));
+    let shown = config.shown();
+    assert_eq!(shown["seals"][1], serde_json::json!({ "type": "static", "disabled": false }));
+    assert!(!shown.to_string().contains("a.key"), "{shown}");
+
+    let disabled = |id: &str| format!("seal \"static\" {{\n current_key_id = {id:?}\n disabled = \"true\"\n}}\n");
+    let config =
+        sealed(NODE, &(disabled("1") + &disabled("2") + text.replace("\"2\"", "\"3\"").replace("\"1\"", "\"4\"").as_str())).unwrap();
+    assert_eq!((config.seal.static_keys.len(), config.seal.disabled_keys.len()), (2, 2));
+    let config = sealed(NODE, &disabled("1")).unwrap();
+    assert_eq!((config.seal.static_keys.len(), config.seal.disabled_keys.as_slice()), (0, ["1".to_owned()].as_slice()));
+    let folder = folder();
+    put(folder.path(), "a.key", INLINE_KEY, 0o600);
+    let text = format!("{NODE}seal \"static\" {{ current_key_id = \"1\" current_key = \"file://a.key\" }}");
+    let config = Config::parse(&text, "node1.hcl", folder.path()).unwrap();
+    assert_eq!(config.seal.opening().unwrap().static_keys.len(), 1);
+    drop(folder);
+    assert!(config.seal.opening().is_err_and(|error| error.to_string().contains("a.key") && error.to_string().contains("cannot be read")));
+}
+
+#[test]
+fn what_is_wrong_with_a_seal_is_said_and_its_key_is_not() {
+    let inline = format!("seal \"static\" {{\n current_key_id = \"1\"\n current_key = \"{INLINE_KEY}\"\n}}");
+    let disabled = format!("seal \"static\" {{\n current_key_id = \"1\"\n current_key = \"{INLINE_KEY}\"\n disabled = true\n}}");
+    let block = |lines: &str| format!("seal \"static\" {{\n{lines}\n}}");
+    for (seals, want) in [
+        (
+            inline,
+            "node1.hcl:11: seal.current_key: must say where the key is, not hold it (write \"file:///etc/conclave/seal.key\" or \"env://NAME\")",
+        ),
+        (disabled, "must say where the key is, not hold it"),
+        (
+            block("current_key = \"file://a.key\""),
+            "node1.hcl:9: seal: current_key_id is missing (add current_key_id = \"2026-1\" to this block)",
+        ),
+        (
+            block("current_key_id = \"1\""),
+            "seal: current_key is missing (add current_key = \"file:///etc/conclave/seal.key\" or \"env://NAME\" to this block)",
+        ),
+        (block("current_key_id = \"1\"\ncurrent_key = \"file://none.key\""), "none.key\" cannot be read: No such file"),
+        (
+            block("current_key_id = \"1\"\ncurrent_key = \"file://open.key\""),
+            "open.key\" is a private key that everyone can use (chmod 600 it)",
+        ),
+        (
+            block("current_key_id = \"1\"\ncurrent_key = \"file://short.key\""),
+            "short.key\" holds no key of 32 bytes in hex or base64 (make one: openssl rand -hex 32)",
+        ),
+        (
+            block("current_key_id = \"1\"\ncurrent_key = \"env://CONCLAVE_TEST_NO_SUCH_KEY\""),
+            "the environment variable CONCLAVE_TEST_NO_SUCH_KEY is not set",
+        ),
+        (block("current_key_id = \"1\"\ncurrent_key = \"env://a b\""), "names no environment variable"),
+        (block("current_key_id = \"\"\ncurrent_key = \"file://a.key\""), "must be 1 to 128 bytes"),
+        (
+            block("current_key_id = \"1\"\ncurrent_key = \"file://a.key\"\nprevious_key_id = \"1\"\nprevious_key = \"file://b.key\""),
+            "names another key already",
+        ),
+        (block("current_key_id = \"1\"\ncurrent_key = \"file://a.key\"\nprevious_key = \"file://b.key\""), "previous_key_id is missing"),
+        (block("current_key_id = \"1\"\nkey = \"x\""), "unknown key \"key\""),
+        ("seal \"shamir\" {}\nseal \"shamir\" {}".to_owned(), "is given twice (first in line 9; keep one)"),
+        ("seal \"awskms\" { region = \"x\" }".to_owned(), "\"awskms\" is not supported (write seal \"static\""),
+        (
+            "seal \"shamir\" {\n rejoin = \"peers\"\n}".to_owned(),
+            "rejoin = \"peers\" takes peers (add a cluster block, or remove that line)",
+        ),
+        ("seal \"shamir\" {\n rejoin = \"yes\"\n}".to_owned(), "\"yes\" is not one of \"off\", \"peers\""),
+        ("seal \"shamir\" {\n rejoin_within = \"1s\"\n}".to_owned(), "\"1s\" is out of range"),
+        ("seal \"shamir\" {\n rejoin_count = 0\n}".to_owned(), "0 is out of range (write 1 to 100)"),
+        ("seal = 1".to_owned(), "write a block in braces"),
+        ("seal {}".to_owned(), "the block has no label"),
+    ] {
+        let errors = sealed(NODE, &seals).expect_err(&seals).to_string();
+        assert!(errors.contains(want), "{seals}: {errors}");
+        assert!(!errors.contains(INLINE_KEY) && !errors.contains(&INLINE_KEY[2..]), "an error repeats a key: {errors}");
+    }
+}
+
+#[test]
+fn rejoin_is_off_unless_it_is_asked_for() {
+    let rejoin = |lines: &str| sealed(CLUSTER, &format!("seal \"shamir\" {{\n{lines}\n}}")).unwrap();
+    assert_eq!(rejoin("").seal.rejoin, None);
+    let defaults = barrier::Rejoin { within: REJOIN_WITHIN_DEFAULT, count: REJOIN_COUNT_DEFAULT };
+    assert_eq!(rejoin("rejoin = \"peers\"").seal.rejoin, Some(defaults));
+    let config = rejoin("rejoin = \"peers\"\nrejoin_within = \"1h\"\nrejoin_count = 9");
+    assert_eq!(config.seal.rejoin, Some(barrier::Rejoin { within: Duration::from_secs(3600), count: 9 }));
+    let config = rejoin("rejoin_count = 9");
+    assert_eq!(config.seal.rejoin, None);
+    assert!(warnings(&config).iter().any(|warning| warning.contains("rejoin is off")), "{:?}", config.warnings);
 }
 
 /// Text made of what a configuration is made of.
@@ -875,6 +993,13 @@ fn pieces() -> impl Strategy<Value = String> {
         "backend",
         "\"inmem\"",
         "telemetry",
+        "seal",
+        "\"static\"",
+        "\"shamir\"",
+        "current_key",
+        "current_key_id",
+        "\"env://PATH\"",
+        "rejoin",
         "ui",
         "retry_join",
         "\"tcp\"",

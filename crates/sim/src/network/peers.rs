@@ -86,14 +86,7 @@ impl SimPeers {
         E: std::fmt::Display + Send + 'static,
     {
         let called = self.call(to, call, CEREMONY_TIMEOUT, question, |endpoint, question| async move { serve(endpoint, question) });
-        let lost = |why: &str| PeerCallError::Lost(why.to_owned());
-        async move {
-            called.await.map_err(|error| match error {
-                CallError::Unreachable(why) | CallError::Lost(why) => lost(why),
-                CallError::Refused(why) => PeerCallError::Refused(why),
-            })
-        }
-        .boxed()
+        async move { called.await.map_err(peer_call_error) }.boxed()
     }
 }
 
@@ -107,6 +100,13 @@ async fn within_life<A>(
         biased;
         () = down.cancelled() => Err(CallError::Lost("this node is down")),
         answer = timeout(patience, call) => answer.unwrap_or(Err(CallError::Lost("timed out"))),
+    }
+}
+
+fn peer_call_error(error: CallError) -> PeerCallError {
+    match error {
+        CallError::Unreachable(why) | CallError::Lost(why) => PeerCallError::Lost(why.to_owned()),
+        CallError::Refused(why) => PeerCallError::Refused(why),
     }
 }
 
@@ -237,7 +237,10 @@ impl CeremonyPeers for SimPeers {
         request: peer::KeyringKeyRequest,
     ) -> BoxFuture<'static, Result<peer::KeyringKeyResponse, PeerCallError>> {
         let caller = self.from.clone();
-        self.ceremony(&to, "keyring_key", request, move |endpoint, request| endpoint.barrier.peer_keyring_key(&caller, &request))
+        let called = self.call(&to, "keyring_key", CEREMONY_TIMEOUT, request, move |endpoint, request| async move {
+            endpoint.barrier.peer_keyring_key(&caller, &request).await
+        });
+        async move { called.await.map_err(peer_call_error) }.boxed()
     }
 
     fn hand_over(&self, to: Arc<Peer>, request: peer::HandOverRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {

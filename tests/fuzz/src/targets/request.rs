@@ -8,7 +8,7 @@ use crypto::{Rng, SecretBytes, SeededRng};
 use engine::route::Outline;
 use proto::http::HaStatus;
 use serde_json::{Value, json};
-use service::{Node, Refusal, Request, Service, Settings, Store};
+use service::{Node, Refusal, Request, Service, Settings, Software, Store};
 use types::{Clock, Path, RequestId, Revision, Timestamp, Verb};
 
 /// Requests to one service, before a new one takes its place: the table is in memory.
@@ -44,6 +44,10 @@ struct QuietNode;
 impl Node for QuietNode {
     fn version(&self) -> String {
         "0.0.0".into()
+    }
+
+    fn software(&self) -> Software {
+        Software { version: "0.0.0".into(), source_date: String::new() }
     }
 
     fn host_info(&self) -> Value {
