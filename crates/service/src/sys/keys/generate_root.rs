@@ -15,7 +15,7 @@ use recipients::Recipient;
 use serde::Serialize;
 use types::capability::Verb;
 
-use super::{Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, counted, method, nonce_to_end, of_act, route};
+use super::{Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, counted, is_told, method, nonce_to_end, of_act, route};
 use crate::backend::{Asked, Handler};
 use crate::body::Fields;
 use crate::outcome::{Grant, Operation, Outcome, PlanError, Scope};
@@ -143,7 +143,7 @@ fn status(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
             match barrier.attempt(Act::GenerateRoot).await.map_err(of_act)? {
                 Some(status) => {
                     let details = Details::of(&status.attempt)?;
-                    Ok(Outcome::data(&Shown::of(&status, &details.0, scope.caller.is_some())))
+                    Ok(Outcome::data(&Shown::of(&status, &details.0, is_told(scope))))
                 }
                 None => Ok(Outcome::data(&Shown::none(barrier.seals().await.map_err(of_act)?.shamir.quorum.threshold()))),
             }
