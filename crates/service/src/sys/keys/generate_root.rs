@@ -15,7 +15,7 @@ use recipients::Recipient;
 use serde::Serialize;
 use types::capability::Verb;
 
-use super::{Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, counted, method, nonce_to_end, of_act, route};
+use super::{Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, counted, is_told, method, nonce_to_end, of_act, route};
 use crate::backend::{Asked, Handler};
 use crate::body::Fields;
 use crate::outcome::{Grant, Operation, Outcome, PlanError, Scope};
@@ -143,7 +143,7 @@ fn status(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
             match barrier.attempt(Act::GenerateRoot).await.map_err(of_act)? {
                 Some(status) => {
                     let details = Details::of(&status.attempt)?;
-                    Ok(Outcome::data(&Shown::of(&status, &details.0, scope.caller.is_some())))
+                    Ok(Outcome::data(&Shown::of(&status, &details.0, is_told(scope))))
                 }
                 None => Ok(Outcome::data(&Shown::none(barrier.seals().await.map_err(of_act)?.shamir.quorum.threshold()))),
             }
@@ -263,13 +263,15 @@ async fn finish(scope: &Scope<'_>, proof: &Proof) -> Result<Outcome, PlanError> 
         Some(recipient) => encrypt_text(std::str::from_utf8(text).unwrap_or_default(), &recipient, scope.rng),
         None => hidden(text, details.0.otp.as_bytes()),
     };
+    // OpenBao's newer path does not know the older name.
+    let is_old_path = scope.request.path.starts_with(["sys", "generate-root"]);
     let mut outcome = Outcome::data(&Shown {
         nonce: proof.attempt().nonce.to_string(),
         started: true,
         progress: required.into(),
         complete: true,
         encoded_token: &encoded,
-        encoded_root_token: &encoded,
+        encoded_root_token: if is_old_path { &encoded } else { "" },
         pgp_fingerprint: &details.0.fingerprint,
         ..Shown::none(required)
     });

@@ -231,6 +231,11 @@ fn shown_time(at: Timestamp) -> String {
     token::time(at.0)
 }
 
+/// Whether the caller may see who takes part: with a token of the root namespace, to which the keys belong.
+fn is_told(scope: &Scope<'_>) -> bool {
+    scope.caller.as_ref().is_some_and(|caller| caller.namespace.is_root())
+}
+
 /// Adds who started an attempt and who has come: for who has a token or has just brought a share, not for strangers.
 fn tell_people(shown: &mut Value, status: &AttemptStatus) {
     let split = match (&status.attempt.verification_nonce, &status.next) {

@@ -15,7 +15,7 @@ use types::capability::Verb;
 use uuid::Uuid;
 
 use super::{
-    Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, counted, method, nonce_to_end, of_act, route, tell_people,
+    Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, counted, is_told, method, nonce_to_end, of_act, route, tell_people,
 };
 use crate::backend::{Asked, Handler};
 use crate::body::Fields;
@@ -190,7 +190,7 @@ fn shown(status: &AttemptStatus, is_told: bool) -> Result<Value, PlanError> {
         "t": details.threshold,
         "n": details.shares,
         "progress": status.entered.len(),
-        "required": status.needed,
+        "required": status.split.quorum.threshold(),
         "pgp_fingerprints": if is_told { fingerprints(&details) } else { None },
         "backup": details.backup,
         "verification_required": true,
@@ -209,7 +209,7 @@ fn status(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
 async fn show_status(scope: &Scope<'_>) -> Result<Outcome, PlanError> {
     let barrier = barrier(scope)?;
     if let Some(status) = barrier.attempt(Act::Rekey).await.map_err(of_act)? {
-        return Ok(Outcome::data(&shown(&status, scope.caller.is_some())?));
+        return Ok(Outcome::data(&shown(&status, is_told(scope))?));
     }
     let seals = barrier.seals().await.map_err(of_act)?;
     Ok(Outcome::data(&json!({
@@ -320,7 +320,7 @@ fn verify_status(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
         Box::pin(async move {
             let status = barrier(scope)?.attempt(Act::Rekey).await.map_err(of_act)?;
             let status = status.ok_or_else(|| PlanError::Refused("no rekey configuration found".into()))?;
-            Ok(Outcome::data(&shown_verification(&status, scope.caller.is_some())?))
+            Ok(Outcome::data(&shown_verification(&status, is_told(scope))?))
         })
     })
 }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use types::capability::Verb;
 
 use super::{
-    Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, caller_name, counted, method, nonce_to_end, of_act, route,
-    shown_time, tell_people,
+    Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, caller_name, counted, is_told, method, nonce_to_end, of_act,
+    route, shown_time, tell_people,
 };
 use crate::backend::{Asked, Handler};
 use crate::body::Fields;
@@ -183,7 +183,7 @@ fn attempt(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
         Box::pin(async move {
             let barrier = barrier(scope)?;
             if let Some(status) = barrier.attempt(Act::Seals).await.map_err(of_act)? {
-                return Ok(Outcome::data(&shown(&status, scope.caller.is_some())?));
+                return Ok(Outcome::data(&shown(&status, is_told(scope))?));
             }
             let required = barrier.seals().await.map_err(of_act)?.shamir.quorum.threshold();
             Ok(Outcome::data(&json!({
