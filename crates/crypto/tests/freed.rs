@@ -102,3 +102,36 @@ fn nothing_freed_stays_in_memory() {
     drop(secret);
     assert_eq!(needle.count(), 0);
 }
+
+/// The figures of docs/adr/0011: `cargo test --release -p crypto --test freed -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    use std::time::Instant;
+    /// The fastest of some rounds: others were interrupted.
+    fn nanoseconds(mut act: impl FnMut()) -> f64 {
+        const TIMES: u32 = 10_000;
+        let round = |act: &mut dyn FnMut()| {
+            let begin = Instant::now();
+            (0..TIMES).for_each(|_| act());
+            begin.elapsed().as_nanos() as f64 / f64::from(TIMES)
+        };
+        (0..50).map(|_| round(&mut act)).fold(f64::INFINITY, f64::min)
+    }
+    fn taken_and_given_back(allocator: &impl GlobalAlloc, size: usize) -> f64 {
+        let layout = Layout::from_size_align(size, 8).unwrap();
+        nanoseconds(|| {
+            // SAFETY: each block is given back with its layout, and only its first byte is written.
+            unsafe {
+                let block = allocator.alloc(layout);
+                block.write(1);
+                allocator.dealloc(std::hint::black_box(block), layout);
+            }
+        })
+    }
+    for size in [32, 256, 4096, 65_536] {
+        let (plain, wiping) = (taken_and_given_back(&System, size), taken_and_given_back(&HEAP, size));
+        println!("a block of {size:>6} bytes, taken and given back: {plain:>6.1} ns, wiped {wiping:>6.1} ns");
+    }
+    println!("a stack wiped: {:.0} ns", nanoseconds(crypto::wipe_stack));
+}
