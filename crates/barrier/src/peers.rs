@@ -100,7 +100,12 @@ impl CeremonyPeers for GrpcCeremonyPeers {
     }
 
     fn progress(&self, to: Arc<Peer>, purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        self.call(&to, CALL_TIMEOUT, false, |mut client| async move { client.watch(peer::ProgressRequest { purpose: Some(purpose) }).await })
+        self.call(
+            &to,
+            CALL_TIMEOUT,
+            false,
+            |mut client| async move { client.watch(peer::ProgressRequest { purpose: Some(purpose) }).await },
+        )
     }
 
     fn keyring_key(

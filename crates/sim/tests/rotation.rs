@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sim::client::{Action, Outcome};
+use sim::client::Outcome;
 use sim::cluster::Cluster;
 use sim::dice::Dice;
 use sim::disk::Honesty;
+use sim::linearizability::register::Action;
 use sim::trace::{Shown, Trace};
 use tokio::time::sleep;
 
