@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Shares, tokens and secrets pass through buffers of libraries that do not wipe them (docs/adr/0011).
+/// Shares, tokens and secrets pass through buffers of libraries that do not wipe them (docs/adr/0014).
 #[global_allocator]
 static HEAP: crypto::WipingAllocator = crypto::WipingAllocator;
 

@@ -3,7 +3,7 @@
 //! Always: every byte of a block that was asked for is zero before the block goes back to the system's allocator; a block that
 //! grows or shrinks is copied by this file, so that none is left behind by a library's `realloc`. That covers what no type of
 //! ours can: the buffers of hyper, rustls, serde and tokio through which shares and tokens pass.
-//! Knows nothing of what is secret: it wipes everything (docs/adr/0011 has the cost). Memory that C code takes with `malloc` is not its
+//! Knows nothing of what is secret: it wipes everything (docs/adr/0014 has the cost). Memory that C code takes with `malloc` is not its
 //! own; aws-lc and ring wipe theirs.
 #![expect(unsafe_code, reason = "an allocator handles raw memory: `GlobalAlloc` is an unsafe trait")]
 

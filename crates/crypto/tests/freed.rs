@@ -103,7 +103,7 @@ fn nothing_freed_stays_in_memory() {
     assert_eq!(needle.count(), 0);
 }
 
-/// The figures of docs/adr/0011: `cargo test --release -p crypto --test freed -- --ignored --nocapture`.
+/// The figures of docs/adr/0014: `cargo test --release -p crypto --test freed -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn speed() {
