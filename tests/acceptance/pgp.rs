@@ -119,7 +119,8 @@ async fn what_bao_has_encrypted_gpg_decrypts() {
     // A root token.
     let start = format!("operator generate-root -init -pgp-key={} -format=json", gpg.file("ada").display());
     let started = bao.check_at(&mut tally, "a root token", 0, &start, 0, &[]).json();
-    let enter = |share: &str| format!("operator generate-root -nonce={} -format=json {share}", started["nonce"].as_str().unwrap_or_default());
+    let enter =
+        |share: &str| format!("operator generate-root -nonce={} -format=json {share}", started["nonce"].as_str().unwrap_or_default());
     bao.check_at(&mut tally, "a share for it", 1, &enter(&new[1]), 0, &[Json("/progress", "1")]);
     let generated = bao.check_at(&mut tally, "the other share for it", 2, &enter(&new[0]), 0, &[Json("/complete", "true")]).json();
     let token = gpg.decrypt(&generated["encoded_token"]);

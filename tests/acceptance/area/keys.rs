@@ -17,8 +17,11 @@ pub(super) const STEPS: &[Step] = &[
     step("too short an interval", "write sys/rotate/config interval=1h", 2).wants(&[Warns("Code: 400"), Warns("interval must be")]),
     step("other times", "write sys/rotate/config max_operations=2000000 interval=48h enabled=false", 0),
     step("what is left out stays", "write sys/rotate/config enabled=true", 0),
-    step("when it rotates now", "read -format=json sys/rotate/config", 0)
-        .wants(&[Json("/data/enabled", "true"), Json("/data/interval", r#""48h0m0s""#), Json("/data/max_operations", "2000000")]),
+    step("when it rotates now", "read -format=json sys/rotate/config", 0).wants(&[
+        Json("/data/enabled", "true"),
+        Json("/data/interval", r#""48h0m0s""#),
+        Json("/data/max_operations", "2000000"),
+    ]),
     step("rotate without a token", "write -f sys/rotate/keyring", 2).by("").wants(&[Warns("Code: 403")]),
     // New shares.
     step("no new shares", "operator rotate-keys -status -format=json", 0).wants(&[Json("/started", "false")]),
@@ -50,13 +53,15 @@ pub(super) const STEPS: &[Step] = &[
         .wants(&[Json("/complete", "true"), Json("/verification_required", "true"), Says("verification_nonce")]),
     step("status while new shares are out", "operator rotate-keys -status -format=json", 0).wants(&[Json("/started", "true")]),
     step("verification status", "operator rotate-keys -verify -status -format=json", 0).wants(&[Json("/progress", "0")]),
-    step("the first new share", "operator rotate-keys -verify -nonce={verification} -format=json {new3}", 0).wants(&[Json("/progress", "1")]),
+    step("the first new share", "operator rotate-keys -verify -nonce={verification} -format=json {new3}", 0)
+        .wants(&[Json("/progress", "1")]),
     step("verification anew", "operator rotate-keys -verify -cancel", 0).arbitrary(&["stdout"]),
     step("verification status anew", "operator rotate-keys -verify -status -format=json", 0)
         .keep(&[("verification", "/nonce")])
         .wants(&[Json("/progress", "0")]),
     step("a new share", "operator rotate-keys -verify -nonce={verification} -format=json {new1}", 0).wants(&[Json("/progress", "1")]),
-    step("another new share", "operator rotate-keys -verify -nonce={verification} -format=json {new3}", 0).wants(&[Json("/complete", "true")]),
+    step("another new share", "operator rotate-keys -verify -nonce={verification} -format=json {new3}", 0)
+        .wants(&[Json("/complete", "true")]),
     step("no verification any more", "operator rotate-keys -verify -status", 2).arbitrary(&["stderr"]).wants(&[Warns("Code: 400")]),
     step("no backup", "operator rotate-keys -backup-retrieve", 2).wants(&[Warns("no backed-up keys found")]),
     step("the backup is deleted all the same", "operator rotate-keys -backup-delete", 0),
@@ -75,7 +80,8 @@ pub(super) const STEPS: &[Step] = &[
             ("hex5", "/keys/1"),
         ])
         .wants(&[Json("/complete", "true")]),
-    step("rekey, first new share", "operator rekey -verify -nonce={verification} -format=json {later1}", 0).wants(&[Json("/progress", "1")]),
+    step("rekey, first new share", "operator rekey -verify -nonce={verification} -format=json {later1}", 0)
+        .wants(&[Json("/progress", "1")]),
     step("rekey, last new share", "operator rekey -verify -nonce={verification} -format=json {later2}", 0)
         .wants(&[Json("/complete", "true")]),
     step("cancel of no rekey", "operator rekey -cancel", 0),
