@@ -194,11 +194,16 @@ pub(crate) fn columns() -> usize {
     terminal_columns().unwrap_or(COLUMNS_MAX).clamp(COLUMNS_MIN, COLUMNS_MAX)
 }
 
-/// A warning on stderr: broken into lines that fit a terminal, one line for programs.
+/// A warning on stderr, as [`note`].
 pub(crate) fn warn(sentences: &str) {
+    note(&format!("Warning: {sentences}"));
+}
+
+/// Words on stderr: broken into lines that fit a terminal, and one line for programs.
+pub(crate) fn note(sentences: &str) {
     match terminal_columns() {
-        Some(_) => eprint!("{}", lines(&format!("Warning: {sentences}"), columns())),
-        None => eprintln!("Warning: {}", sentences.replace('\n', " ")),
+        Some(_) => eprint!("{}", lines(sentences, columns())),
+        None => eprintln!("{}", sentences.replace('\n', " ")),
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) fn check_quorum(shares: u32, threshold: u32) -> Result<(), Fault> {
 }
 
 fn token_line(token: &str) -> Zeroizing<String> {
-    let head = "\nInitial Root Token: ";
+    let head = if people::is_narrow() { "\nInitial Root Token:\n" } else { "\nInitial Root Token: " };
     let mut line = Zeroizing::new(String::with_capacity(head.len() + token.len() + 2));
     line.push_str(head);
     line.push_str(token);

@@ -24,6 +24,8 @@ use crate::output::{self, Printer};
 const TRIES_MAX: u32 = 3;
 /// The largest file with a public key: as much as the server takes.
 const KEY_FILE_BYTES_MAX: u64 = 128 * 1024;
+/// A share, its number, and most names fit into so many columns.
+const COLUMNS_WIDE: usize = 80;
 /// Clears the screen, what can be scrolled back to, and goes to the top.
 const CLEAR: &str = "\x1b[2J\x1b[3J\x1b[H";
 
@@ -68,8 +70,10 @@ pub(super) async fn give_typed<T>(
     for _ in 1..TRIES_MAX {
         match give(&share).await {
             Err(Error::Refused(refusal)) if may_ask_again && is_about_the_share(refusal.status, &refusal.errors) => {
-                eprintln!("Not taken: {}", refusal.errors.join("; "));
-                eprintln!("Nothing is lost by that, and what others gave still counts. Try again, or leave with Ctrl-C.");
+                output::note(&format!(
+                    "Not taken: {}\nNothing is lost by that, and what others gave still counts. Try again, or leave with Ctrl-C.",
+                    refusal.errors.join("; ")
+                ));
                 share = input::typed(prompt)?;
             }
             done => return done.map_err(|error| Fault::from(error).during(act)),
@@ -291,7 +295,7 @@ impl Way {
         let name = |at: usize| names.get(at).map_or("", String::as_str);
         match self {
             Way::Listed => {
-                let narrow = output::terminal_columns().is_some_and(|columns| columns < 80);
+                let narrow = is_narrow();
                 for (at, share) in shares.0.iter().enumerate() {
                     output::emit(&listed(at, name(at), share, narrow))?;
                 }
@@ -337,6 +341,11 @@ impl Way {
             }
         }
     }
+}
+
+/// Whether a share has no room beside its name.
+pub(super) fn is_narrow() -> bool {
+    output::terminal_columns().is_some_and(|columns| columns < COLUMNS_WIDE)
 }
 
 /// As Vault's command line shows it; the share below where there is no room beside.

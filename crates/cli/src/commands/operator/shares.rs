@@ -146,7 +146,7 @@ pub(super) async fn verify(client: &Client, printer: &Printer, args: VerifyShare
         client.request(Method::Put, "sys/verify-share").body(&Body { key: share.expose() }).idempotent().send().await
     });
     let answer = Answer::required(&response.await?)?;
-    people::show(printer, &answer.data, || verified(&answer.data))
+    people::show(printer, &answer.data, || output::lines(&verified(&answer.data), output::columns()))
 }
 
 fn verified(fields: &Map<String, Value>) -> String {
