@@ -5,12 +5,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// KV v2 write and read rates and latencies of a three-node cluster, beside those of OpenBao when `bao` is found.
 #[derive(Debug, Parser)]
-#[command(name = "benches", version)]
+#[command(name = "benches", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     /// Clients at once; each waits for its answer before it asks again
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 8, 64], value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) clients: Vec<u16>,
@@ -50,6 +52,27 @@ pub(crate) struct Args {
     /// Write all figures here too
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Whether time tells a secret: shares, tokens, tags, logins
+    Timing(Timing),
+}
+
+/// How much is measured, for `timing`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Timing {
+    /// Measurements of each operation, both classes of inputs together
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000_000))]
+    pub(crate) measurements: u32,
+    /// Logins, of users who are there and who are not together; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(crate) logins: u32,
+    /// Conclave's program [default: built first, and taken from beside this one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) conclave: Option<PathBuf>,
 }
 
 /// Which servers are measured.
@@ -126,6 +149,8 @@ mod tests {
         Args::command().debug_assert();
         let args = Args::try_parse_from(["benches", "--clients", "2,4", "--via", "all", "--seconds", "0.6"]).unwrap();
         assert_eq!((args.clients, args.via), (vec![2, 4], vec![Via::All]));
+        let args = Args::try_parse_from(["benches", "timing", "--measurements", "1000", "--logins", "0"]).unwrap();
+        assert!(matches!(args.command, Some(Command::Timing(Timing { measurements: 1000, logins: 0, .. }))));
         for wrong in [["--clients", "0"], ["--seconds", "0"], ["--seconds", "nan"], ["--value-bytes", "8"], ["--secrets", "0"]] {
             assert!(Args::try_parse_from(["benches", wrong[0], wrong[1]]).is_err(), "{wrong:?}");
         }

@@ -2,7 +2,7 @@
 //!
 //! Always: both servers get the same work from the same load generator, cell by cell in turn, so that a machine whose speed
 //! drifts does not favour one; everything that was started is ended, and the data folder removed, also after Ctrl-C or an
-//! error. Nothing here is asserted: figures are for people (docs/performance.md).
+//! error. Nothing here is asserted: figures are for people (docs/performance.md). Beside that, `benches timing`.
 #![expect(clippy::disallowed_methods, reason = "a tool beside the house: its few files need no durability, and its clock is the real one")]
 
 mod args;
@@ -16,6 +16,7 @@ mod machine;
 mod openbao;
 mod process;
 mod report;
+mod timing;
 
 use std::env;
 use std::io::Write as _;
@@ -28,7 +29,7 @@ use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use args::{Args, Kind, Target, Via};
+use args::{Args, Command, Kind, Target, Via};
 use cluster::Cluster;
 use load::{Protocol, Secrets, Work};
 use process::Processes;
@@ -70,13 +71,20 @@ async fn run(args: &Args) -> Result<()> {
     let folder = folder.with_context(|| format!("make a folder in {}", parent.display()))?;
     let mut processes = Processes::default();
     let outcome = tokio::select! {
-        outcome = session(args, folder.path(), &mut processes) => outcome,
+        outcome = chosen(args, folder.path(), &mut processes) => outcome,
         _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
         _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
         _ = hangup.recv() => Err(anyhow::anyhow!("hung up")),
     };
     processes.stop().await;
     folder.close().context("remove the data folder").and(outcome)
+}
+
+async fn chosen(args: &Args, folder: &Path, processes: &mut Processes) -> Result<()> {
+    match &args.command {
+        Some(Command::Timing(timing)) => timing::run(timing, folder, processes).await,
+        None => session(args, folder, processes).await,
+    }
 }
 
 async fn session(args: &Args, folder: &Path, processes: &mut Processes) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::needs;
 const SPREAD_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// A well-formed share of no cluster.
-const FOREIGN_SHARE: &str = "AQGRgLDXxe1GUQysnp1PHPxHOLbJRII+pMI99EFYo6hyog==";
+const FOREIGN_SHARE: &str = "AgHyBskAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eH29H";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bao_opens_and_seals_a_cluster() {
@@ -91,7 +91,14 @@ fn sealed(bao: &Bao, tally: &mut Tally) {
     bao.check_at(tally, "no secrets while sealed", 1, "kv get secret/a", 2, &[Warns("Vault is sealed")]);
     bao.check_at(tally, "no members while sealed", 2, "operator members", 2, &[Warns("Vault is sealed")]);
     bao.check_at(tally, "a share that is none", 0, "operator unseal AAAA", 2, &[Warns("'key' is no share")]);
-    bao.check_at(tally, "a share of another cluster", 1, &format!("operator unseal {FOREIGN_SHARE}"), 2, &[Warns("share 1 is wrong")]);
+    bao.check_at(
+        tally,
+        "a share of another cluster",
+        1,
+        &format!("operator unseal {FOREIGN_SHARE}"),
+        2,
+        &[Warns("share 1 is wrong: it is a share of another cluster")],
+    );
 }
 
 fn shares(bao: &Bao, tally: &mut Tally, share: impl Fn(&str, usize) -> String) {
@@ -111,7 +118,14 @@ fn shares(bao: &Bao, tally: &mut Tally, share: impl Fn(&str, usize) -> String) {
         &[Warns("Code: 400"), Warns("a reset needs one of the shares")],
     );
     bao.check_at(tally, "a refused reset changes nothing", 1, "status", 2, &[Says("Unseal Progress         2/3")]);
-    bao.check_at(tally, "a wrong share changes nothing", 2, &format!("operator unseal {FOREIGN_SHARE}"), 2, &[Warns("share 1 is wrong")]);
+    bao.check_at(
+        tally,
+        "a wrong share changes nothing",
+        2,
+        &format!("operator unseal {FOREIGN_SHARE}"),
+        2,
+        &[Warns("share 1 is wrong: it is a share of another cluster")],
+    );
     bao.check_at(tally, "the third share opens", 0, &unseal(base64, 4), 0, &[Json("/sealed", "false"), Json("/progress", "0")]);
     for at in 0..3 {
         await_status(

@@ -50,7 +50,6 @@ impl OpenBao {
 
     fn open(&mut self, program: &Path) {
         let keys = self.eventually(program, "operator init -key-shares=5 -key-threshold=3 -format=json").json();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         self.token = text(&keys["root_token"]);
         self.shares = keys["unseal_keys_b64"].as_array().map_or_else(Vec::new, |shares| shares.iter().map(text).collect());
         for share in &self.shares[..3] {
@@ -105,4 +104,8 @@ impl Drop for OpenBao {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use client::{Error, SealStatus, SecretString};
+use client::{Error, Method, SealStatus, SecretString};
 use serde_json::json;
 use tests::raw::request;
 use tests::{Capture, Cluster, Network, eventually, fields};
@@ -169,6 +169,29 @@ async fn a_seal_throws_the_shares_away_that_were_entered_at_any_node() {
     assert!(status(&cluster, 2).await.sealed, "two shares and two thrown away opened the cluster");
     enter(&cluster, 2, 4).await;
     cluster.await_sealed(&[0, 1, 2], false, OPEN_MAX).await;
+    cluster.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_sealed_alone_lets_an_open_member_lead_and_goes_on_to_vote() {
+    let mut cluster = Cluster::builder().open().await;
+    let sealed = cluster.leader().await;
+    let id = cluster.nodes[sealed].id.clone();
+    cluster.client_at(sealed).request(Method::Put, "sys/seal").body(&json!({ "node": id })).send().await.unwrap();
+    cluster.await_sealed(&[sealed], true, OPEN_MAX).await;
+    eventually("an open node leads", ELECTION_MAX, async || {
+        let leader = cluster.leader().await;
+        if leader == sealed { Err("the sealed one leads") } else { Ok(()) }
+    })
+    .await;
+    // With its vote alone there is a quorum: of the two that are open, the one that does not lead goes.
+    let leader = cluster.leader().await;
+    let other = others(sealed).into_iter().find(|&at| at != leader).unwrap();
+    assert!(!status(&cluster, leader).await.sealed && !status(&cluster, other).await.sealed, "the others stay open");
+    cluster.nodes[other].kill();
+    let client = cluster.client_at(leader);
+    eventually("it writes", ELECTION_MAX, async || client.kv("secret").put("x", fields(json!({"a": 1})), None).await.map(drop)).await;
+    cluster.restart(other).await;
     cluster.assert_sound();
 }
 

@@ -326,5 +326,62 @@ async fn a_seal_ends_the_leave_to_rejoin_and_a_stolen_certificate_gets_nothing()
     sleep(Duration::from_secs(1)).await;
     kill_and_restart(&mut cluster, 1).await;
     cluster.await_sealed(&[1], false, OPEN_MAX).await;
+
+    // One that was sealed alone waits for shares, whether it restarts or not; and may rejoin again once it was opened by them.
+    cluster.client_at(1).request(Method::Put, "sys/seal").body(&json!({ "node": "n2" })).send().await.unwrap();
+    cluster.await_sealed(&[1], true, SEAL_ALL_MAX).await;
+    assert_stays_sealed(&cluster, 1, "though it was sealed on purpose").await;
+    kill_and_restart(&mut cluster, 1).await;
+    assert_stays_sealed(&cluster, 1, "though it was sealed on purpose before it restarted").await;
+    cluster.unseal_at(&[1]).await;
+    sleep(Duration::from_secs(1)).await;
+    kill_and_restart(&mut cluster, 1).await;
+    cluster.await_sealed(&[1], false, OPEN_MAX).await;
+    cluster.assert_sound();
+}
+
+/// A rekey makes the seal of a static key anew: nodes open themselves before, under and after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rekey_renews_the_seal_of_a_static_key() {
+    let keys = tempfile::tempdir().unwrap();
+    let key = key_file(keys.path(), "a.key", 0xA1);
+    let mut cluster = Cluster::builder().more(&static_seal("a", &key)).start().await;
+    cluster.init().await;
+    cluster.await_sealed(&[0, 1, 2], false, OPEN_MAX).await;
+    let ask = async |cluster: &Cluster, path: &str, body: Value| -> Value {
+        cluster
+            .client_at(0)
+            .request(Method::Put, path)
+            .body(&body)
+            .send()
+            .await
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
+            .json()
+            .unwrap()
+    };
+    let old = cluster.keys().shares.clone();
+    let started = ask(&cluster, "sys/rekey/init", json!({ "secret_shares": 5, "secret_threshold": 3 })).await;
+    let mut last = Value::Null;
+    for share in &old[..3] {
+        last = ask(&cluster, "sys/rekey/update", json!({ "key": share, "nonce": started["nonce"] })).await;
+    }
+    let new: Vec<String> = last["keys_base64"].as_array().unwrap().iter().map(|share| share.as_str().unwrap().to_owned()).collect();
+    restart_all(&mut cluster);
+    cluster.await_sealed(&[0, 1, 2], false, OPEN_MAX).await;
+    for share in &new[..3] {
+        ask(&cluster, "sys/rekey/verify", json!({ "key": share, "nonce": last["verification_nonce"] })).await;
+    }
+    restart_all(&mut cluster);
+    cluster.await_sealed(&[0, 1, 2], false, OPEN_MAX).await;
+    // And the new shares are good without the key.
+    cluster.reconfigure(&[0, 1, 2], "");
+    restart_all(&mut cluster);
+    for at in 0..3 {
+        cluster.await_answer(at).await;
+    }
+    assert_stays_sealed(&cluster, 0, "without a key").await;
+    let root_token = cluster.keys().root_token.clone();
+    cluster.set_keys(tests::Keys { shares: new, root_token });
+    cluster.unseal_everywhere().await;
     cluster.assert_sound();
 }

@@ -9,15 +9,16 @@ use serde_json::Value;
 
 use crate::conclave;
 
-/// The longest that a command may take.
+/// The longest that a command may take, unless something else is said.
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A command line that is being put together. Its environment has none of the caller's `CONCLAVE_*`, `BAO_*` and `VAULT_*`.
 pub struct Command {
-    inner: std::process::Command,
-    line: String,
+    pub(crate) inner: std::process::Command,
+    pub(crate) line: String,
     stdin: String,
+    run_max: Duration,
 }
 
 /// What a command said, and how it ended.
@@ -45,7 +46,7 @@ impl Command {
         inner.args(args.split_whitespace());
         // No token of whoever runs the tests is found, and none is left behind.
         inner.env("HOME", "/nonexistent");
-        Command { inner, line: args.to_owned(), stdin: String::new() }
+        Command { inner, line: args.to_owned(), stdin: String::new(), run_max: RUN_TIMEOUT }
     }
 
     /// One more argument, which may have spaces.
@@ -72,17 +73,23 @@ impl Command {
         self
     }
 
-    /// Runs it to its end. Panics when it takes longer than a minute. Blocks the thread.
+    /// How long it may take, in place of a minute.
+    pub fn within(mut self, run_max: Duration) -> Command {
+        self.run_max = run_max;
+        self
+    }
+
+    /// Runs it to its end. Panics when it takes longer than a minute, or than was said. Blocks the thread.
     pub fn run(mut self) -> Output {
         self.inner.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.inner.spawn().unwrap_or_else(|error| panic!("run conclave {}: {error}", self.line));
         // A command that reads nothing may be gone already.
         let _ = child.stdin.take().expect("stdin is piped").write_all(self.stdin.as_bytes());
-        let watched = end_by(&mut child, Instant::now() + RUN_TIMEOUT);
+        let watched = end_by(&mut child, Instant::now() + self.run_max);
         let output = child.wait_with_output().expect("a child can be waited for");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let output = Output { line: self.line, code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
-        assert!(watched, "it took longer than {RUN_TIMEOUT:?}: {output:?}");
+        assert!(watched, "it took longer than {:?}: {output:?}", self.run_max);
         output
     }
 }

@@ -15,6 +15,7 @@ mod load;
 mod network;
 mod node;
 pub mod raw;
+mod terminal;
 mod wait;
 
 pub use binary::{Turn, conclave, turn};
@@ -24,4 +25,5 @@ pub use command::{Command, Output};
 pub use load::{Load, Report, Write};
 pub use network::Network;
 pub use node::Node;
+pub use terminal::Terminal;
 pub use wait::{eventually, within};

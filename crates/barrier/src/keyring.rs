@@ -326,6 +326,21 @@ mod tests {
         (keyring, key, sealed)
     }
 
+    /// As many as `CONCLAVE_NONCES` says: the long run is of 10 000 000 (reference T28).
+    #[test]
+    fn no_nonce_comes_twice() {
+        let count = std::env::var("CONCLAVE_NONCES").map_or(100_000, |count| count.parse().expect("CONCLAVE_NONCES is a number"));
+        let (keyring, _, _) = keyring(1);
+        let (place, rng) = (keyring.seal_name(&Name::new("a")), crypto::OsRng::new());
+        let nonce = |_| {
+            let sealed = keyring.seal_value(&place, b"", &rng);
+            *sealed[VALUE_HEADER_BYTES..].first_chunk::<12>().expect("a value begins with its nonce")
+        };
+        let mut nonces: Vec<[u8; 12]> = (0..count).map(nonce).collect();
+        nonces.sort_unstable();
+        assert!(nonces.windows(2).all(|pair| pair[0] != pair[1]), "a nonce came twice among {count}");
+    }
+
     #[test]
     fn after_a_rotation_old_values_open_and_new_ones_are_under_the_new_key() {
         let rng = SeededRng::dangerous_from_seed(3);

@@ -51,7 +51,7 @@ pub trait CeremonyPeers: Send + Sync + 'static {
     fn status(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::MemberStatus, PeerCallError>>;
 }
 
-/// The ceremony over gRPC, on the same connections as Raft.
+/// The ceremony over gRPC: on the same connections as Raft, but for calls that carry shares or keys.
 pub struct GrpcCeremonyPeers {
     channels: Channels,
 }
@@ -66,13 +66,15 @@ impl GrpcCeremonyPeers {
         &self,
         to: &Peer,
         timeout: Duration,
+        holds_secrets: bool,
         call: impl FnOnce(CeremonyClient<Channel>) -> F + Send + 'static,
     ) -> BoxFuture<'static, Result<R, PeerCallError>>
     where
         R: Send + 'static,
         F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
     {
-        let channel = self.channels.to(to);
+        // Shares and keys must not stay in the buffers of a connection that goes on.
+        let channel = if holds_secrets { self.channels.fresh(to) } else { self.channels.to(to) };
         async move {
             let client = CeremonyClient::new(channel.map_err(|error| PeerCallError::Lost(error.to_string()))?);
             match tokio::time::timeout(timeout, call(client)).await {
@@ -90,15 +92,20 @@ impl GrpcCeremonyPeers {
 
 impl CeremonyPeers for GrpcCeremonyPeers {
     fn submit(&self, to: Arc<Peer>, request: peer::SubmitRequest) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        self.call(&to, CALL_TIMEOUT, |mut client| async move { client.submit(request).await })
+        self.call(&to, CALL_TIMEOUT, true, |mut client| async move { client.submit(request).await })
     }
 
     fn reset(&self, to: Arc<Peer>, purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        self.call(&to, CALL_TIMEOUT, |mut client| async move { client.reset(peer::ResetRequest { purpose: Some(purpose) }).await })
+        self.call(&to, CALL_TIMEOUT, false, |mut client| async move { client.reset(peer::ResetRequest { purpose: Some(purpose) }).await })
     }
 
     fn progress(&self, to: Arc<Peer>, purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        self.call(&to, CALL_TIMEOUT, |mut client| async move { client.watch(peer::ProgressRequest { purpose: Some(purpose) }).await })
+        self.call(
+            &to,
+            CALL_TIMEOUT,
+            false,
+            |mut client| async move { client.watch(peer::ProgressRequest { purpose: Some(purpose) }).await },
+        )
     }
 
     fn keyring_key(
@@ -106,16 +113,16 @@ impl CeremonyPeers for GrpcCeremonyPeers {
         to: Arc<Peer>,
         request: peer::KeyringKeyRequest,
     ) -> BoxFuture<'static, Result<peer::KeyringKeyResponse, PeerCallError>> {
-        self.call(&to, KEYS_TIMEOUT, |mut client| async move { client.keyring_key(request).await })
+        self.call(&to, KEYS_TIMEOUT, true, |mut client| async move { client.keyring_key(request).await })
     }
 
     fn hand_over(&self, to: Arc<Peer>, request: peer::HandOverRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {
-        let call = self.call(&to, CALL_TIMEOUT, |mut client| async move { client.hand_over(request).await });
+        let call = self.call(&to, CALL_TIMEOUT, true, |mut client| async move { client.hand_over(request).await });
         async move { call.await.map(drop) }.boxed()
     }
 
     fn status(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::MemberStatus, PeerCallError>> {
-        self.call(&to, CALL_TIMEOUT, |mut client| async move { client.status(peer::MemberStatusRequest {}).await })
+        self.call(&to, CALL_TIMEOUT, false, |mut client| async move { client.status(peer::MemberStatusRequest {}).await })
     }
 }
 

@@ -161,10 +161,30 @@ pub(crate) struct Dev {
 pub(crate) enum Operator {
     /// Make the cluster's keys, split among their holders
     Init(Init),
-    /// Give one share of the key (typed, or one line on stdin)
+    /// Give one share of the key (typed unseen, or one line on stdin)
     Unseal(Unseal),
-    /// Seal every node
-    Seal,
+    /// Seal every node, and say which have confirmed it
+    Seal(Seal),
+    /// Make new shares, of a new key; on a terminal and without a verb, step by step
+    #[command(alias = "rotate-keys")]
+    Rekey(Rekey),
+    /// Make a new root token with a quorum of shares; on a terminal and without a verb, step by step
+    GenerateRoot(GenerateRoot),
+    /// Draw a new key, which encrypts what is written from now on
+    Rotate,
+    /// Show the key that encrypts what is written now
+    KeyStatus,
+    /// Show, or change, when the key that encrypts is renewed by itself
+    Rotation(Rotation),
+    /// Show who holds which share, and when each was last seen to be right
+    Shares(Shares),
+    /// Check one share (typed unseen, or one line on stdin): it opens nothing
+    VerifyShare(VerifyShare),
+    /// What opens the cluster: shares, and static keys of the nodes' configurations
+    #[command(subcommand)]
+    Seals(Seals),
+    /// Rehearse a whole ceremony on a throw-away cluster of three nodes on this machine
+    Rehearse(Rehearse),
     /// Make a sheet for paper of one share (typed, or one line on stdin), which says what to do with it
     ShareSheet(ShareSheet),
     /// Show every member
@@ -213,6 +233,31 @@ pub(crate) struct JournalShow {
     pub(crate) last: u32,
 }
 
+/// Who is to have shares.
+#[derive(Args)]
+pub(crate) struct Holders {
+    /// Their names, one for each share
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) holders: Vec<String>,
+    /// Files with OpenPGP public keys (binary, armored or base64) to encrypt the shares to, one for each share
+    #[arg(long, value_name = "FILES", value_delimiter = ',', conflicts_with = "recipients")]
+    pub(crate) pgp_keys: Vec<String>,
+    /// As -pgp-keys, but each is an age recipient (age1…), or a file with one or with an OpenPGP key
+    #[arg(long, value_name = "KEYS", value_delimiter = ',')]
+    pub(crate) recipients: Vec<String>,
+}
+
+/// How new shares get to their holders.
+#[derive(Args)]
+pub(crate) struct HandOut {
+    /// Write each share on a sheet to print (HTML, which only you may read) into this folder, and show none
+    #[arg(long, value_name = "FOLDER", conflicts_with = "hand_out")]
+    pub(crate) share_sheets: Option<PathBuf>,
+    /// Show the shares one after the other, each to its holder alone, and clear the screen in between
+    #[arg(long)]
+    pub(crate) hand_out: bool,
+}
+
 #[derive(Args)]
 pub(crate) struct Init {
     /// How many shares to make
@@ -221,6 +266,13 @@ pub(crate) struct Init {
     /// How many of them open the cluster
     #[arg(long, short = 't', default_value_t = 3, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) key_threshold: u32,
+    #[command(flatten)]
+    pub(crate) holders: Holders,
+    #[command(flatten)]
+    pub(crate) hand_out: HandOut,
+    /// A file with an OpenPGP public key (or an age recipient) to encrypt the first root token to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root_token_pgp_key: Option<String>,
     /// Only tell whether it is done: exit 0 yes, 2 no, 1 no answer
     #[arg(long)]
     pub(crate) status: bool,
@@ -234,6 +286,184 @@ pub(crate) struct Unseal {
     /// Throw away the shares that were given so far; one of them must be given for it, so that nobody else can
     #[arg(long)]
     pub(crate) reset: bool,
+    /// Once the cluster opens, make its static seals those of the nodes' configuration
+    #[arg(long, conflicts_with = "reset")]
+    pub(crate) migrate: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Seal {
+    /// Seal this node only
+    #[arg(long, value_name = "ID")]
+    pub(crate) node: Option<String>,
+}
+
+/// What proves that the caller may, where a token does not.
+#[derive(Args)]
+pub(crate) struct ShareAsProof {
+    /// Only `-`: one of the cluster's shares, typed unseen or one line on stdin, as proof in place of a token
+    #[arg(long = "share", value_name = "-")]
+    pub(crate) source: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Rekey {
+    /// An old share (with -verify, a new one); `-` reads one line from stdin. Better left out: the shell remembers what is typed here
+    #[arg(value_name = "SHARE")]
+    pub(crate) share: Option<String>,
+    /// Start it
+    #[arg(long, group = "verb")]
+    pub(crate) init: bool,
+    /// Cancel it (with -verify: ask for the new shares from the beginning)
+    #[arg(long, group = "verb")]
+    pub(crate) cancel: bool,
+    /// Show how far it has come
+    #[arg(long, group = "verb")]
+    pub(crate) status: bool,
+    /// It is about the verification: the new shares, which have to come back before they are in force
+    #[arg(long, conflicts_with_all = ["init", "backup_retrieve", "backup_delete"])]
+    pub(crate) verify: bool,
+    /// Show the encrypted shares that -backup kept
+    #[arg(long, group = "verb")]
+    pub(crate) backup_retrieve: bool,
+    /// Delete them
+    #[arg(long, group = "verb")]
+    pub(crate) backup_delete: bool,
+    /// Which attempt; without it, whichever is under way
+    #[arg(long, value_name = "NONCE")]
+    pub(crate) nonce: Option<String>,
+    /// How many new shares to make [default: as many as there are]
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub(crate) key_shares: Option<u32>,
+    /// How many of them open the cluster [default: as now]
+    #[arg(long, short = 't', value_name = "K", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub(crate) key_threshold: Option<u32>,
+    #[command(flatten)]
+    pub(crate) holders: Holders,
+    /// The holders of now, and this one
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["holders", "key_shares"])]
+    pub(crate) add_holder: Vec<String>,
+    /// The holders of now, without this one
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["holders", "key_shares"])]
+    pub(crate) remove_holder: Vec<String>,
+    /// Keep the encrypted shares in the cluster until -backup-delete
+    #[arg(long)]
+    pub(crate) backup: bool,
+    #[command(flatten)]
+    pub(crate) hand_out: HandOut,
+    /// Only barrier: there are no recovery keys
+    #[arg(long, value_name = "TARGET", default_value = "barrier", hide_default_value = true)]
+    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) proof: ShareAsProof,
+}
+
+#[derive(Args)]
+pub(crate) struct GenerateRoot {
+    /// A share; `-` reads one line from stdin. Better left out: the shell remembers what is typed here
+    #[arg(value_name = "SHARE")]
+    pub(crate) share: Option<String>,
+    /// Start it
+    #[arg(long, group = "verb")]
+    pub(crate) init: bool,
+    /// Cancel it
+    #[arg(long, group = "verb")]
+    pub(crate) cancel: bool,
+    /// Show how far it has come
+    #[arg(long, group = "verb")]
+    pub(crate) status: bool,
+    /// Draw a one-time password for -init
+    #[arg(long, group = "verb")]
+    pub(crate) generate_otp: bool,
+    /// Decode the token that the last share gave; `-` reads it from stdin. Needs -otp
+    #[arg(long, value_name = "ENCODED", group = "verb", requires = "otp")]
+    pub(crate) decode: Option<String>,
+    /// The one-time password, for -init and -decode; `-` asks for it unseen
+    #[arg(long, value_name = "OTP")]
+    pub(crate) otp: Option<String>,
+    /// In place of a one-time password: a file with an OpenPGP public key, or an age recipient, to encrypt the token to
+    #[arg(long, value_name = "FILE", conflicts_with = "otp")]
+    pub(crate) pgp_key: Option<String>,
+    /// Which attempt; without it, whichever is under way
+    #[arg(long, value_name = "NONCE")]
+    pub(crate) nonce: Option<String>,
+    #[command(flatten)]
+    pub(crate) proof: ShareAsProof,
+}
+
+#[derive(Args)]
+pub(crate) struct Rotation {
+    /// After so many encryptions in the whole cluster
+    #[arg(long, value_name = "N")]
+    pub(crate) max_operations: Option<u64>,
+    /// After so long (720h); 0: not by time
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) interval: Option<String>,
+    /// Whether it is renewed by itself at all
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) enabled: Option<bool>,
+}
+
+#[derive(Args)]
+pub(crate) struct Shares {
+    /// A share counts as verified when it was seen to be right within this time: 90d, 24h
+    #[arg(long, value_name = "DURATION", default_value = "90d")]
+    pub(crate) within: String,
+    /// Warn when fewer verified shares than this are left beyond the threshold
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) margin: u32,
+    /// Make the warning exit code 2
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct VerifyShare {
+    /// Only `-` (stdin): a share on the command line would stay in the shell's history
+    #[arg(value_name = "-")]
+    pub(crate) source: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Seals {
+    /// Show what opens the cluster
+    List,
+    /// Add a static key as a further seal, with a quorum of shares
+    Add(SealChange),
+    /// Remove a static key, with a quorum of shares
+    Remove(SealChange),
+    /// Show how far a change has come
+    Status,
+    /// Cancel a change
+    Cancel {
+        /// Which attempt; without it, whichever is under way
+        #[arg(long, value_name = "NONCE")]
+        nonce: Option<String>,
+        #[command(flatten)]
+        proof: ShareAsProof,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct SealChange {
+    /// The static key, as the node that is asked calls it in its configuration (current_key_id)
+    #[arg(value_name = "KEY_ID")]
+    pub(crate) key_id: String,
+    #[command(flatten)]
+    pub(crate) proof: ShareAsProof,
+}
+
+#[derive(Args)]
+pub(crate) struct Rehearse {
+    /// How many shares to make
+    #[arg(long, short = 'n', default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=9))]
+    pub(crate) key_shares: u32,
+    /// How many of them open the cluster
+    #[arg(long, short = 't', default_value_t = 3, value_name = "K", value_parser = clap::value_parser!(u32).range(2..=9))]
+    pub(crate) key_threshold: u32,
+    /// Wait for nobody: go through all steps at once
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
 }
 
 #[derive(Args)]
@@ -624,6 +854,33 @@ mod tests {
             "conclave operator init -n=1 -t 1",
             "conclave operator unseal",
             "conclave operator unseal -",
+            "conclave operator unseal -migrate",
+            "conclave operator init -holders=Ada,Grace -recipients=age1x,b.asc -root-token-pgp-key=c.asc -share-sheets=sheets -n=2 -t=2",
+            "conclave operator init -key-shares=1 -key-threshold=1 -pgp-keys=ada.asc",
+            "conclave operator seal -node=n2",
+            "conclave operator rekey -init -key-shares=5 -key-threshold=3 -pgp-keys=a,b,c,d,e -backup -target=barrier",
+            "conclave operator rekey -nonce=x -",
+            "conclave operator rekey -verify -nonce=x -",
+            "conclave operator rekey -verify -status",
+            "conclave operator rekey -verify -cancel",
+            "conclave operator rekey -cancel -share=-",
+            "conclave operator rekey -backup-retrieve",
+            "conclave operator rekey -add-holder=Alan -remove-holder=Grace -hand-out",
+            "conclave operator rotate-keys -init",
+            "conclave operator generate-root -init -otp=x",
+            "conclave operator generate-root -init -pgp-key=ada.asc",
+            "conclave operator generate-root -decode x -otp y",
+            "conclave operator generate-root -generate-otp",
+            "conclave operator generate-root -nonce=x -",
+            "conclave operator rotate",
+            "conclave operator key-status",
+            "conclave operator rotation -max-operations=1000000 -interval=720h -enabled=false",
+            "conclave operator shares -within=30d -margin=2 -strict",
+            "conclave operator verify-share",
+            "conclave operator seals list",
+            "conclave operator seals add 2026 -share=-",
+            "conclave operator seals remove 2026",
+            "conclave operator rehearse -yes -key-shares=5 -key-threshold=3",
             "conclave -address=http://a,http://b status",
             "conclave status -tls-skip-verify",
             "conclave kv put -cas=0 secret/a x=1 y=@f",
@@ -669,6 +926,17 @@ mod tests {
             "conclave server -dev-tls",
             "conclave operator init -key-shares=0",
             "conclave operator init -key-shares=256",
+            "conclave operator init -pgp-keys=a -recipients=b",
+            "conclave operator init -share-sheets=a -hand-out",
+            "conclave operator unseal -reset -migrate",
+            "conclave operator rekey -init -cancel",
+            "conclave operator rekey -init -verify",
+            "conclave operator rekey -add-holder=Alan -holders=Ada",
+            "conclave operator rekey -add-holder=Alan -key-shares=6",
+            "conclave operator generate-root -decode=x",
+            "conclave operator generate-root -init -otp=x -pgp-key=y",
+            "conclave operator generate-root -init -status",
+            "conclave operator rehearse -key-shares=2",
             "conclave kv put -cas=-1 secret/a x=1",
             "conclave kv undelete secret/a",
             "conclave kv put secret/a",

@@ -24,6 +24,15 @@ pub(crate) fn typed(prompt: &str) -> Result<SecretString, Fault> {
     given(Zeroizing::new(typed))
 }
 
+/// The same, but the return key alone is an answer too: nothing.
+pub(crate) fn typed_or_nothing(prompt: &str) -> Result<Option<SecretString>, Fault> {
+    let typed = rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => Fault::interrupted(),
+        _ => Fault::local(format!("read from the terminal: {error}")),
+    })?;
+    if typed.trim().is_empty() { Ok(None) } else { given(typed).map(Some) }
+}
+
 /// One line on stdin.
 pub(crate) fn line() -> Result<SecretString, Fault> {
     // The final size at once: a buffer that grew would leave copies behind.

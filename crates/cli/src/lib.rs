@@ -66,7 +66,12 @@ fn run(arguments: Arguments) -> Result<(), Fault> {
 }
 
 fn server_runtime() -> Result<Runtime, Fault> {
-    Builder::new_multi_thread().enable_all().build().map_err(|error| Fault::local(format!("start threads: {error}")))
+    // What requests have left on a worker's stack (a token in the block of a hash, say) is gone when the worker rests.
+    Builder::new_multi_thread()
+        .on_thread_park(crypto::wipe_stack)
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::local(format!("start threads: {error}")))
 }
 
 /// One command is one conversation: one thread will do.

@@ -1,12 +1,16 @@
 //! Answers on stdout: aligned tables for people, the API's JSON (or the same as YAML) for programs, or one field.
 //!
-//! Always: each answer is written at once; control characters in a table are shown escaped, so that a stored value cannot
-//! drive the terminal; `-field` and the formats for programs give values as they are.
+//! Always: each answer is written at once, without a buffer that would keep a copy; control characters in a table are shown escaped, so
+//! that a stored value cannot drive the terminal; `-field` and the formats for programs give values as they are; on a terminal no table
+//! is wider than it.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
 
 use clap::ValueEnum as _;
+use serde::Serialize;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use crate::args::{Format, Global};
 use crate::connect;
@@ -14,6 +18,12 @@ use crate::fault::Fault;
 
 /// Between two columns.
 const GAP: usize = 4;
+/// What people read comfortably; and what paper and files have.
+const COLUMNS_MAX: usize = 80;
+/// Narrower than any terminal that people use: below it nothing is broken any further.
+const COLUMNS_MIN: usize = 20;
+/// How far a value that has no room beside its name stands below it.
+const INDENT: usize = 2;
 
 /// How this command shows its answer.
 pub(crate) struct Printer {
@@ -51,14 +61,44 @@ impl Printer {
             return emit(&self.raw(value)?);
         }
         match self.format {
-            Format::Table => emit(&table()),
+            Format::Table => emit(&Zeroizing::new(table())),
             Format::Json | Format::Yaml => emit(&self.program(whole)?),
         }
+    }
+
+    /// An answer that holds secrets: as [`Printer::answer`], but what it is made of is never copied into values that are not wiped. `field`
+    /// finds what `-field` names.
+    pub(crate) fn secret_answer<T: Serialize>(
+        &self,
+        whole: &T,
+        field: impl FnOnce(&str) -> Option<Zeroizing<String>>,
+        table: impl FnOnce() -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        if let Some(name) = &self.field {
+            let mut value = field(name).ok_or_else(|| Fault::local(format!("field {name:?} is not in the answer")))?;
+            if io::stdout().is_terminal() {
+                value.push('\n');
+            }
+            return emit(&value);
+        }
+        match self.format {
+            Format::Table => table(),
+            Format::Json | Format::Yaml => emit(&self.program(whole)?),
+        }
+    }
+
+    /// Words for people: sentences, broken into lines that fit. Programs get nothing.
+    pub(crate) fn say(&self, sentences: &str) -> Result<(), Fault> {
+        if self.format != Format::Table || self.field.is_some() {
+            return Ok(());
+        }
+        emit(&lines(sentences, columns()))
     }
 
     /// That something was done: said to people only.
     pub(crate) fn done(&self, message: &str) -> Result<(), Fault> {
         match self.format {
+            Format::Table if terminal_columns().is_some() => emit(&lines(message, columns())),
             Format::Table => emit(&format!("{message}\n")),
             Format::Json | Format::Yaml => Ok(()),
         }
@@ -72,16 +112,28 @@ impl Printer {
         }
     }
 
-    fn program(&self, value: &Value) -> Result<String, Fault> {
-        let text = match self.format {
-            Format::Yaml => serde_yaml_ng::to_string(value).map_err(|error| error.to_string()),
-            Format::Json | Format::Table => serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|error| error.to_string()),
+    /// Sized before it is written: a buffer that grew would leave copies behind.
+    fn program<T: Serialize + ?Sized>(&self, value: &T) -> Result<Zeroizing<String>, Fault> {
+        let mut count = Count(0);
+        self.write_program(&mut count, value)?;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(count.0));
+        self.write_program(&mut *bytes, value)?;
+        Ok(Zeroizing::new(String::from_utf8(std::mem::take(&mut *bytes)).expect("JSON and YAML are UTF-8")))
+    }
+
+    fn write_program<T: Serialize + ?Sized>(&self, mut to: impl Write, value: &T) -> Result<(), Fault> {
+        let written = match self.format {
+            Format::Yaml => serde_yaml_ng::to_writer(to, value).map_err(|error| error.to_string()),
+            Format::Json | Format::Table => {
+                let written = serde_json::to_writer_pretty(&mut to, value).map_err(|error| error.to_string());
+                written.and_then(|()| to.write_all(b"\n").map_err(|error| error.to_string()))
+            }
         };
-        text.map_err(|error| Fault::local(format!("write the answer: {error}")))
+        written.map_err(|error| Fault::local(format!("write the answer: {error}")))
     }
 
     /// As it is: a text without quotes, and without a line end that it does not have, unless a person looks at it.
-    fn raw(&self, value: &Value) -> Result<String, Fault> {
+    fn raw(&self, value: &Value) -> Result<Zeroizing<String>, Fault> {
         if self.format != Format::Table {
             return self.program(value);
         }
@@ -92,7 +144,21 @@ impl Printer {
         if io::stdout().is_terminal() {
             text.push('\n');
         }
-        Ok(text)
+        Ok(Zeroizing::new(text))
+    }
+}
+
+/// How many bytes would be written.
+struct Count(usize);
+
+impl Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -101,18 +167,130 @@ fn known(fields: &Map<String, Value>) -> String {
     if names.is_empty() { "the answer has no fields".to_owned() } else { format!("it has {}", names.join(", ")) }
 }
 
-/// Writes to stdout. A reader that went away (`| head`) is no fault.
+/// Writes to stdout, past its buffer, which would keep a copy. A reader that went away (`| head`) is no fault.
 pub(crate) fn emit(text: &str) -> Result<(), Fault> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Fault::local(format!("write to stdout: {error}"))),
-        _ => Ok(()),
+    let stdout = io::stdout().lock();
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match rustix::io::write(stdout.as_fd(), rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::PIPE) => return Ok(()),
+            Err(error) => return Err(Fault::local(format!("write to stdout: {error}"))),
+        }
+    }
+    Ok(())
+}
+
+/// How wide the terminal is that stdout goes to, or will go to as COLUMNS says; `None` when it goes elsewhere.
+pub(crate) fn terminal_columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    let said = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    size.or_else(said).filter(|columns| *columns > 0)
+}
+
+/// How wide sentences are: no wider than the terminal, nor than people like to read.
+pub(crate) fn columns() -> usize {
+    terminal_columns().unwrap_or(COLUMNS_MAX).clamp(COLUMNS_MIN, COLUMNS_MAX)
+}
+
+/// A warning on stderr, as [`note`].
+pub(crate) fn warn(sentences: &str) {
+    note(&format!("Warning: {sentences}"));
+}
+
+/// Words on stderr: broken into lines that fit a terminal, and one line for programs.
+pub(crate) fn note(sentences: &str) {
+    match terminal_columns() {
+        Some(_) => eprint!("{}", lines(sentences, columns())),
+        None => eprintln!("{}", sentences.replace('\n', " ")),
     }
 }
 
-/// Columns under their names; a line for each row.
+/// Sentences in lines of at most `columns`. A line that begins with spaces is a command: it is kept whole, so that it can be copied.
+pub(crate) fn lines(sentences: &str, columns: usize) -> String {
+    let mut text = String::with_capacity(sentences.len() + sentences.len() / 16 + 16);
+    for line in sentences.lines() {
+        if line.is_empty() || line.starts_with(' ') {
+            text.push_str(line);
+            text.push('\n');
+        } else {
+            wrapped(&mut text, line, columns, "", 0);
+        }
+    }
+    text
+}
+
+/// Breaks `words` into lines of at most `columns`; the first begins with `first`, the others with as many spaces as `indent`. A word that has no
+/// room is broken.
+pub(crate) fn wrapped(text: &mut String, words: &str, columns: usize, first: &str, indent: usize) {
+    let room = columns - indent;
+    let mut line = String::new();
+    let mut lines = Vec::new();
+    for word in words.split_whitespace() {
+        let mut word: Vec<char> = word.chars().collect();
+        while line.chars().count() + usize::from(!line.is_empty()) + word.len() > room {
+            if line.is_empty() {
+                lines.push(word.drain(..room).collect());
+            } else {
+                lines.push(std::mem::take(&mut line));
+            }
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.extend(word);
+    }
+    lines.push(line);
+    for (at, line) in lines.iter().enumerate() {
+        let before = if at == 0 { first.to_owned() } else { " ".repeat(indent) };
+        text.push_str(format!("{before}{line}").trim_end());
+        text.push('\n');
+    }
+}
+
+/// Columns under their names, a line for each row; where the terminal has no room for that, a block for each row.
 pub(crate) fn table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
+    table_within(names, rows, terminal_columns())
+}
+
+fn table_within<const N: usize>(names: [&str; N], rows: &[[String; N]], columns: Option<usize>) -> String {
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
+    let wide = wide(names, &rows);
+    match columns.map(|columns| columns.max(COLUMNS_MIN)) {
+        Some(columns) if longest_line(&wide) > columns => blocks(names, &rows, columns),
+        _ => wide,
+    }
+}
+
+/// One below the other: `name: value`, or the value below its name where there is no room. Tables of two columns are such lists already.
+fn blocks<const N: usize>(names: [&str; N], rows: &[[String; N]], columns: usize) -> String {
+    let mut text = String::new();
+    for (at, row) in rows.iter().enumerate() {
+        if N != 2 && at > 0 {
+            text.push('\n');
+        }
+        let pairs: Vec<(&str, &str)> = match names.as_slice() {
+            [_, _] => vec![(&row[0], &row[1])],
+            _ => names.iter().copied().zip(row.iter().map(String::as_str)).collect(),
+        };
+        for (name, value) in pairs {
+            let one_line = format!("{name}: {value}");
+            if longest_line(&one_line) <= columns {
+                text.push_str(one_line.trim_end());
+                text.push('\n');
+            } else {
+                wrapped(&mut text, &format!("{name}:"), columns, "", 0);
+                for line in value.lines() {
+                    wrapped(&mut text, line, columns, &" ".repeat(INDENT), INDENT);
+                }
+            }
+        }
+    }
+    text
+}
+
+fn wide<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
     let widths: [usize; N] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| longest_line(&row[column]));
         cells.chain([names[column].chars().count()]).max().unwrap_or(0)
@@ -120,7 +298,7 @@ pub(crate) fn table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> S
     let mut text = String::new();
     let names = names.map(str::to_owned);
     let rules = names.each_ref().map(|name| "-".repeat(name.chars().count()));
-    for row in [&names, &rules].into_iter().chain(&rows) {
+    for row in [&names, &rules].into_iter().chain(rows) {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             line.push_str(cell);
@@ -224,6 +402,45 @@ mod tests {
     }
 
     #[test]
+    fn a_narrow_terminal_gets_blocks_in_place_of_a_wide_table() {
+        let names = ["Share", "Holder", "Last verified"];
+        let rows = [row(["1", "Ada Lovelace", "2026-11-24T12:00:00Z"]), row(["2", "Grace", "never"])];
+        for (columns, want) in [
+            (
+                Some(50),
+                "Share    Holder          Last verified\n-----    ------          -------------\n1        Ada Lovelace    2026-11-24T12:00:00Z\n\
+                 2        Grace           never\n",
+            ),
+            (
+                Some(40),
+                "Share: 1\nHolder: Ada Lovelace\nLast verified: 2026-11-24T12:00:00Z\n\nShare: 2\nHolder: Grace\nLast verified: never\n",
+            ),
+            (
+                Some(22),
+                "Share: 1\nHolder: Ada Lovelace\nLast verified:\n  2026-11-24T12:00:00Z\n\nShare: 2\nHolder: Grace\nLast verified: never\n",
+            ),
+        ] {
+            assert_eq!(table_within(names, &rows, columns), want, "{columns:?}");
+        }
+        assert_eq!(table_within(names, &rows, None), table_within(names, &rows, Some(200)), "a file has room");
+        let pairs = [row(["Sealed", "true"]), row(["Unseal Nonce", "5a6c9f5e-0000-4000-8000-1b2c3d4e5f60"])];
+        let narrow = "Sealed: true\nUnseal Nonce:\n  5a6c9f5e-0000-4000-8000-1b2c3d4e5f60\n";
+        assert_eq!(table_within(["Key", "Value"], &pairs, Some(40)), narrow);
+    }
+
+    #[test]
+    fn sentences_fit_and_commands_stay_whole() {
+        let text = lines(
+            "One share of three has come, two more are needed.\n  conclave operator unseal -address=https://node1.example:8200\n\nEnd.",
+            30,
+        );
+        assert_eq!(
+            text,
+            "One share of three has come,\ntwo more are needed.\n  conclave operator unseal -address=https://node1.example:8200\n\nEnd.\n"
+        );
+    }
+
+    #[test]
     fn a_title_is_as_wide_as_its_table() {
         let body = key_values(&[row(["created_time", "x"])]);
         assert_eq!(titled("Metadata", &body).lines().next(), Some("====== Metadata ======"));
@@ -259,8 +476,8 @@ mod tests {
     fn programs_get_what_the_api_said() {
         let value = json!({"b": 1, "a": ["x"]});
         let printer = |format| Printer { format, field: None };
-        assert_eq!(printer(Format::Json).program(&value).unwrap(), "{\n  \"b\": 1,\n  \"a\": [\n    \"x\"\n  ]\n}\n");
-        assert_eq!(printer(Format::Yaml).program(&value).unwrap(), "b: 1\na:\n- x\n");
+        assert_eq!(*printer(Format::Json).program(&value).unwrap(), "{\n  \"b\": 1,\n  \"a\": [\n    \"x\"\n  ]\n}\n");
+        assert_eq!(*printer(Format::Yaml).program(&value).unwrap(), "b: 1\na:\n- x\n");
     }
 
     #[test]
@@ -268,10 +485,10 @@ mod tests {
         let printer = |format| Printer { format, field: Some("a".to_owned()) };
         // In tests stdout is no terminal, so that no line end is added.
         if !io::stdout().is_terminal() {
-            assert_eq!(printer(Format::Table).raw(&json!("x\u{1b}")).unwrap(), "x\u{1b}");
-            assert_eq!(printer(Format::Table).raw(&json!({"b": 1})).unwrap(), "{\"b\":1}");
+            assert_eq!(*printer(Format::Table).raw(&json!("x\u{1b}")).unwrap(), "x\u{1b}");
+            assert_eq!(*printer(Format::Table).raw(&json!({"b": 1})).unwrap(), "{\"b\":1}");
         }
-        assert_eq!(printer(Format::Json).raw(&json!("x")).unwrap(), "\"x\"\n");
+        assert_eq!(*printer(Format::Json).raw(&json!("x")).unwrap(), "\"x\"\n");
         let absent = printer(Format::Table).answer(json!({"b": 1}).as_object().unwrap(), &json!(null), String::new);
         assert!(absent.unwrap_err().to_string().contains("it has b"));
     }

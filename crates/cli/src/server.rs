@@ -22,6 +22,9 @@ pub(crate) async fn run(args: &Server) -> Result<(), Fault> {
     let config = node::Config::load(&args.config).map_err(|errors| Fault::local(format!("the configuration is wrong\n{errors}")))?;
     if args.check {
         config.warnings.iter().for_each(|warning| eprintln!("Warning: {warning}"));
+        if let Some(obstacle) = config.lock_memory.then(node::lock_obstacle).flatten() {
+            eprintln!("Warning: {obstacle}");
+        }
         let files: Vec<String> = args.config.iter().map(|path| path.display().to_string()).collect();
         return output::emit(&format!("{}: the configuration is right\n", files.join(", ")));
     }

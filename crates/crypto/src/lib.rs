@@ -1,4 +1,4 @@
-//! The primitives: sealing, deriving, tagging, splitting, and the types that hold secrets and wipe them.
+//! The primitives: sealing, deriving, tagging, splitting, the types that hold secrets and wipe them, and a heap that wipes the rest.
 //!
 //! Always: each algorithm is a published one, named with its source and tested against published vectors; every secret is wiped
 //! when it is dropped; nothing here prints, clones or serialises a secret. Knows nothing of disks, networks, or of what is encrypted.
@@ -15,6 +15,8 @@
 
 pub mod aead;
 pub mod digest;
+mod gf256;
+pub mod heap;
 pub mod kdf;
 pub mod mac;
 pub mod password;
@@ -26,9 +28,10 @@ pub mod siv;
 mod vectors;
 
 pub use aead::{AeadKey, OpenError};
+pub use heap::WipingAllocator;
 pub use mac::MacKey;
 pub use rng::{OsRng, Rng, SeededRng};
-pub use secret::{AuditKey, KeyringKey, NameKey, RootKey, SealKey, SecretBytes, TokenKey, ValueKey, constant_time_eq};
+pub use secret::{AuditKey, KeyringKey, NameKey, RootKey, SealKey, SecretBytes, TokenKey, ValueKey, constant_time_eq, wipe_stack};
 pub use shamir::{CombineError, Quorum, QuorumError, Share, ShareDigest, ShareParseError, ShareTag};
 pub use siv::NameCipher;
 /// A buffer that is wiped when it is dropped; re-exported so that every floor uses the same version.

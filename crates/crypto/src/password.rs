@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use zeroize::Zeroize;
 
 use crate::rng::{Rng, generate_bytes};
-use crate::secret::constant_time_eq;
+use crate::secret::{constant_time_eq, wipe_stack};
 
 /// The longest password, in bytes: longer ones are not hashed.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
@@ -81,6 +81,14 @@ impl Kept {
 }
 
 fn compute(password: &[u8], salt: &[u8], cost: Cost) -> Result<[u8; HASH_BYTES], PasswordError> {
+    let computed = compute_on_stack(password, salt, cost);
+    wipe_stack();
+    computed
+}
+
+/// The first hash keeps a piece of the password in its frames: the caller wipes them.
+#[inline(never)]
+fn compute_on_stack(password: &[u8], salt: &[u8], cost: Cost) -> Result<[u8; HASH_BYTES], PasswordError> {
     if password.len() > PASSWORD_BYTES_MAX {
         return Err(PasswordError::TooLong);
     }

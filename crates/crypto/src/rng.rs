@@ -3,11 +3,9 @@
 //! Always: [`OsRng`] either fills the whole buffer from the kernel's generator or ends the process; there is no weaker fallback.
 //! Knows nothing of what the bytes are for.
 
-use std::convert::Infallible;
 use std::sync::Mutex;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use zeroize::{Zeroize, Zeroizing};
 
 use crate::digest::Sha256;
 
@@ -100,54 +98,33 @@ impl Stream {
     }
 }
 
-/// Lends an [`Rng`] to crates that ask for `rand_core`'s traits. Draws in blocks, since such crates ask for four bytes at a time.
-pub(crate) struct CoreRng<'a> {
-    rng: &'a dyn Rng,
-    block: Zeroizing<[u8; 256]>,
-    used: usize,
-}
+/// Lends an [`Rng`] to crates that ask for `rand_core`'s traits.
+#[cfg(test)]
+pub(crate) struct CoreRng<'a>(pub(crate) &'a dyn Rng);
 
-impl<'a> CoreRng<'a> {
-    pub(crate) fn new(rng: &'a dyn Rng) -> CoreRng<'a> {
-        CoreRng { rng, block: Zeroizing::new([0; 256]), used: 256 }
-    }
-
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        if self.used + N > self.block.len() {
-            self.rng.fill(&mut *self.block);
-            self.used = 0;
-        }
-        let taken = &mut self.block[self.used..self.used + N];
-        let bytes = <[u8; N]>::try_from(&*taken).expect("the slice is N bytes long");
-        taken.zeroize();
-        self.used += N;
-        bytes
-    }
-}
-
+#[cfg(test)]
 impl rand_core::TryRng for CoreRng<'_> {
-    type Error = Infallible;
+    type Error = std::convert::Infallible;
 
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        Ok(u32::from_le_bytes(self.take()))
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        Ok(u32::from_le_bytes(generate_bytes(self.0)))
     }
 
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        Ok(u64::from_le_bytes(self.take()))
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        Ok(u64::from_le_bytes(generate_bytes(self.0)))
     }
 
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        self.rng.fill(bytes);
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        self.0.fill(bytes);
         Ok(())
     }
 }
 
+#[cfg(test)]
 impl rand_core::TryCryptoRng for CoreRng<'_> {}
 
 #[cfg(test)]
 mod tests {
-    use rand_core::TryRng;
-
     use super::*;
 
     #[test]
@@ -168,13 +145,5 @@ mod tests {
         }
         assert_eq!(whole, bytes);
         assert_ne!(whole, generate_bytes::<100>(&SeededRng::dangerous_from_seed(8)));
-    }
-
-    #[test]
-    fn the_adapter_draws_fresh_words() {
-        let rng = SeededRng::dangerous_from_seed(1);
-        let mut core = CoreRng::new(&rng);
-        let words: std::collections::HashSet<u32> = (0..1000).map(|_| core.try_next_u32().unwrap()).collect();
-        assert_eq!(words.len(), 1000, "no word of this seed's first thousand repeats");
     }
 }

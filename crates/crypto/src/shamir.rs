@@ -1,8 +1,8 @@
 //! Shamir's secret sharing over GF(256) (CACM 22(11), 1979): the seal key in parts, any `threshold` of which restore it.
 //!
-//! The arithmetic is the crate `sharks` (its maintained fork, blahaj; field polynomial 0x11d, x from 1 upwards). That crate checks little,
-//! so this file stands before it. Always: a [`Quorum`] is one that makes sense; exactly `threshold` distinct, non-zero x enter an
-//! interpolation; every share has one length; a share is wiped on drop.
+//! The field has the polynomial 0x11d, x counts from 1 upwards: as the crate `sharks` (its maintained fork, blahaj), with which the tests
+//! compare. Always: a [`Quorum`] is one that makes sense; exactly `threshold` distinct, non-zero x enter an interpolation; every share has
+//! one length; a share is wiped on drop.
 //!
 //! A share says which cluster's it is ([`ShareTag`]) and carries a checksum of itself, so that a slip of the pen and a share of another
 //! cluster are told apart where it is entered. It carries none of the secret (that would be a hint to who holds fewer than `threshold`), so a
@@ -10,19 +10,17 @@
 //! something under the key before it trusts it.
 //!
 //! # Timing
-//! `sharks` multiplies through log tables indexed by secret bytes and branches on zero, so its time depends on the secret through the CPU's
-//! cache. To observe it, one must run code on the same physical core or its last-level cache *during* one of the few ceremonies of a
-//! cluster's life, and gets one noisy trace of each. Who can do that on a node of this cluster is close to reading its memory. It is
-//! accepted until the share version changes ([`SHARE_VERSION`] makes room for that); a reply's time is not affected, since a ceremony's
-//! reply waits for a raft commit or an AEAD check that dwarfs it.
+//! Neither splitting nor combining looks up a table or branches by a secret: secrets are only ever multiplied with numbers of shares, which are
+//! public ([`crate::gf256`], docs/adr/0012). `cargo run --release -p benches -- timing` measures it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::digest::Sha256;
-use crate::rng::{CoreRng, Rng};
-use crate::secret::{SealKey, constant_time_eq};
+use crate::gf256::{self, Elements};
+use crate::rng::Rng;
+use crate::secret::{SealKey, constant_time_eq, wipe_stack};
 
 /// The first byte of a share: the scheme and its encoding.
 pub const SHARE_VERSION: u8 = 2;
@@ -110,6 +108,13 @@ impl Quorum {
 /// ```
 /// ```compile_fail,E0599
 /// fn copy(share: crypto::Share) -> crypto::Share { share.clone() }
+/// ```
+/// ```compile_fail,E0369
+/// fn same(a: crypto::Share, b: crypto::Share) -> bool { a == b }
+/// ```
+/// ```compile_fail,E0277
+/// fn serialisable(_: impl serde::Serialize) {}
+/// fn share(share: crypto::Share) { serialisable(share) }
 /// ```
 pub struct Share(Box<Zeroizing<[u8; SHARE_BYTES]>>);
 
@@ -226,26 +231,24 @@ impl Share {
     /// A public digest of this share, by which a node knows a wrong share at once: SHA-256 of a label, `salt` and the share. A share holds
     /// 256 bits of entropy, so that its digest tells nothing.
     pub fn digest(&self, salt: &[u8; 16]) -> ShareDigest {
-        let mut hash = Sha256::new();
-        hash.update(b"conclave share digest v1");
-        hash.update(salt);
-        hash.update(&**self.0);
-        ShareDigest(hash.finish())
+        let digest = hash(&[b"conclave share digest v1", salt, &**self.0]);
+        wipe_stack();
+        ShareDigest(digest)
     }
 
-    fn new(number: u8, tag: ShareTag, y: &[u8; SealKey::LEN]) -> Share {
+    fn with_y(number: u8, tag: ShareTag, write: impl FnOnce(&mut [u8; SealKey::LEN])) -> Share {
         let mut share = Share(Box::new(Zeroizing::new([0; SHARE_BYTES])));
         share.0[0] = SHARE_VERSION;
         share.0[1] = number;
         share.0[TAG_AT..Y_AT].copy_from_slice(&tag.0);
-        share.0[Y_AT..CHECKSUM_AT].copy_from_slice(y);
+        write((&mut share.0[Y_AT..CHECKSUM_AT]).try_into().expect("the place of y"));
         let checksum = checksum(&share.0);
         share.0[CHECKSUM_AT..].copy_from_slice(&checksum);
         share
     }
 
-    fn y(&self) -> &[u8] {
-        &self.0[Y_AT..CHECKSUM_AT]
+    fn y(&self) -> &[u8; SealKey::LEN] {
+        self.0[Y_AT..CHECKSUM_AT].try_into().expect("the place of y")
     }
 
     fn copy_of(bytes: &[u8; SHARE_BYTES]) -> Share {
@@ -257,11 +260,17 @@ impl Share {
 
 /// Over a share's bytes before the checksum: the first bytes of a SHA-256.
 fn checksum(share: &[u8; SHARE_BYTES]) -> [u8; CHECKSUM_BYTES] {
-    let mut hash = Sha256::new();
-    hash.update(b"conclave share checksum v1");
-    hash.update(&share[..CHECKSUM_AT]);
-    let [first, second, ..] = hash.finish();
+    let [first, second, ..] = hash(&[b"conclave share checksum v1", &share[..CHECKSUM_AT]]);
+    wipe_stack();
     [first, second]
+}
+
+/// Keeps what it hashes in its frames: the caller wipes them.
+#[inline(never)]
+fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finish()
 }
 
 /// Three bytes by which a share says whose it is: of 16 million clusters no two need look alike. Public.
@@ -315,24 +324,35 @@ impl Eq for ShareDigest {}
 
 /// Splits `key` into `quorum.shares()` parts, numbered from 1 and marked with `tag`, any `quorum.threshold()` of which restore it.
 ///
-/// Coefficients are uniform over all 256 values (RUSTSEC-2024-0398). One of one is the key itself. Cannot fail: a [`Quorum`] already holds
-/// what is needed.
+/// Coefficients are uniform over all 256 values (RUSTSEC-2024-0398). One of one is the key itself, a polynomial of degree zero. Cannot fail: a
+/// [`Quorum`] already holds what is needed.
 pub fn split(key: &SealKey, quorum: Quorum, tag: ShareTag, rng: &dyn Rng) -> Vec<Share> {
-    // EXPOSE: the polynomials' constant terms are the key's bytes.
-    let secret = key.expose();
-    if quorum.shares == 1 {
-        return vec![Share::new(1, tag, secret)];
+    let dealt = (1..=quorum.shares).zip(deal(key, quorum, rng));
+    let shares = dealt.map(|(number, y)| Share::with_y(number, tag, |bytes| y.write_to(bytes))).collect();
+    wipe_stack();
+    shares
+}
+
+/// The y of each share, in order: a random polynomial for each byte of the key, at 1, 2, …
+fn deal(key: &SealKey, quorum: Quorum, rng: &dyn Rng) -> impl Iterator<Item = Elements> {
+    // The highest coefficients first; the constant term is the key's byte.
+    let mut coefficients = Vec::with_capacity(usize::from(quorum.threshold));
+    for _ in 1..quorum.threshold {
+        let mut drawn = Zeroizing::new([0; SealKey::LEN]);
+        rng.fill(&mut *drawn);
+        coefficients.push(drawn);
     }
-    let mut rng = CoreRng::new(rng);
-    sharks::Sharks(quorum.threshold)
-        .dealer_rng(secret, &mut rng)
-        .take(usize::from(quorum.shares))
-        .map(|dealt| {
-            let bytes = Zeroizing::new(Vec::from(&dealt));
-            let (number, y) = bytes.split_first().expect("a dealt share begins with x");
-            Share::new(*number, tag, y.try_into().expect("one y for each byte of the key"))
-        })
-        .collect()
+    // EXPOSE: the polynomials' constant terms are the key's bytes.
+    coefficients.push(Zeroizing::new(*key.expose()));
+    (1..=quorum.shares).map(move |number| {
+        // By Horner's rule.
+        let mut y = Elements::zero();
+        for coefficient in &coefficients {
+            y.scale(number);
+            y.add(coefficient);
+        }
+        y
+    })
 }
 
 /// Why [`combine`] refused. Holds numbers of shares, never their content.
@@ -380,24 +400,22 @@ pub fn combine(shares: &[Share], quorum: Quorum) -> Result<SealKey, CombineError
     if shares.len() != usize::from(quorum.threshold) {
         return Err(CombineError::Count { given: shares.len(), needed: quorum.threshold });
     }
-    if let [only] = shares {
-        return Ok(key_of(only.y()));
+    let mut key = Elements::zero();
+    for share in shares {
+        key.add_multiple(weight(share.number(), shares), share.y());
     }
-    let dealt: Vec<sharks::Share> = shares
-        .iter()
-        .map(|share| {
-            let mut dealt = Zeroizing::new([0; 1 + SealKey::LEN]);
-            dealt[0] = share.number();
-            dealt[1..].copy_from_slice(share.y());
-            sharks::Share::try_from(&dealt[..]).expect("x and 32 bytes of y")
-        })
-        .collect();
-    let secret = Zeroizing::new(sharks::Sharks(quorum.threshold).recover(&dealt).expect("enough distinct shares of one length"));
-    Ok(key_of(&secret))
+    let combined = SealKey::with_bytes(|bytes| key.write_to(bytes));
+    drop(key);
+    wipe_stack();
+    Ok(combined)
 }
 
-fn key_of(bytes: &[u8]) -> SealKey {
-    SealKey::from_slice(bytes).expect("a share has one y for each byte of the key")
+/// By Lagrange's interpolation at zero: how much the share with this number counts among `shares`. Public.
+fn weight(number: u8, shares: &[Share]) -> u8 {
+    shares.iter().map(Share::number).filter(|other| *other != number).fold(1, |weight, other| {
+        // x_other / (x_other - x_number): subtraction is XOR, and distinct numbers have an inverse.
+        gf256::multiply(weight, gf256::multiply(other, gf256::inverse(other ^ number)))
+    })
 }
 
 #[cfg(test)]
@@ -405,7 +423,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rng::SeededRng;
+    use crate::rng::{CoreRng, Rng, SeededRng};
 
     /// Multiplication in GF(2^8) modulo x^8 + x^4 + x^3 + x^2 + 1, bit by bit: no table, nothing shared with the crate under test.
     fn times(mut a: u8, mut b: u8) -> u8 {
@@ -443,7 +461,7 @@ mod tests {
     }
 
     fn share(number: u8, y: [u8; 32]) -> Share {
-        Share::new(number, tag(), &y)
+        Share::with_y(number, tag(), |bytes| bytes.copy_from_slice(&y))
     }
 
     fn copies(shares: &[Share], picks: &[usize]) -> Vec<Share> {
@@ -491,6 +509,41 @@ mod tests {
             }
         }
         assert_eq!(shares.iter().map(Share::number).collect::<Vec<u8>>(), [1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    /// The crate `sharks` has the same field and the same numbers, in an arithmetic of its own.
+    #[test]
+    fn our_shares_combine_in_sharks_and_theirs_here() {
+        let rng = rng();
+        for (shares, threshold) in [(2, 2), (5, 3), (9, 9), (255, 40)] {
+            let quorum = quorum(shares, threshold);
+            let secret = SealKey::generate(&rng);
+            let ours: Vec<sharks::Share> = split(&secret, quorum, tag(), &rng)
+                .iter()
+                .rev()
+                .take(usize::from(quorum.threshold()))
+                .map(|share| sharks::Share::try_from(&[&[share.number()], &share.y()[..]].concat()[..]).unwrap())
+                .collect();
+            assert_eq!(sharks::Sharks(quorum.threshold()).recover(&ours).unwrap(), secret.expose(), "{shares}, {threshold}");
+
+            let theirs: Vec<Share> = sharks::Sharks(quorum.threshold())
+                .dealer_rng(secret.expose(), &mut CoreRng(&rng))
+                .take(usize::from(quorum.threshold()))
+                .map(|dealt| Vec::from(&dealt))
+                .map(|dealt| share(dealt[0], dealt[1..].try_into().unwrap()))
+                .collect();
+            assert_eq!(combine(&theirs, quorum).unwrap().expose(), secret.expose(), "{shares}, {threshold}");
+        }
+    }
+
+    /// Reference T10: no x is zero and none is there twice, for every number of shares.
+    #[test]
+    fn numbers_count_from_one_and_each_is_there_once() {
+        let rng = rng();
+        for shares in 2..=255 {
+            let numbers: Vec<u8> = split(&key(1), quorum(shares, 2), tag(), &rng).iter().map(Share::number).collect();
+            assert_eq!(numbers, (1..=u8::try_from(shares).unwrap()).collect::<Vec<u8>>());
+        }
     }
 
     #[test]
@@ -581,28 +634,88 @@ mod tests {
         assert!((187..=313).contains(&zeros), "{zeros} zero coefficients");
     }
 
-    /// Below the threshold every secret is as likely as before: whatever the secret, a share and any mix of two shares are uniform.
+    /// For 255 degrees of freedom the statistic has mean 255 and deviation 22.6; 370 is passed once in a million.
+    const CHI_SQUARE_MAX: f64 = 370.0;
+
+    /// How far counts of bytes are from those of uniform ones (Pearson's test).
+    fn chi_square(counts: &[u32; 256]) -> f64 {
+        let expected = f64::from(counts.iter().sum::<u32>()) / 256.0;
+        counts.iter().map(|&count| (f64::from(count) - expected).powi(2) / expected).sum()
+    }
+
+    /// Below the threshold every secret is as likely as before (reference T4): whatever the secret, a share and any mix of two shares are
+    /// uniform, and so is what two shares and a guess at the third make of the secret.
     #[test]
     fn fewer_shares_than_the_threshold_tell_nothing() {
-        const SPLITS: usize = 10_000;
-        // For 255 degrees of freedom the statistic has mean 255 and deviation 22.6; 370 is passed once in a million.
-        const CHI_SQUARE_MAX: f64 = 370.0;
+        const SPLITS: usize = 100_000;
         let rng = rng();
+        // What shares 1 and 3, and a third share at 4 that is guessed to be zero, count for in the secret.
+        let weights = [interpolate(&[(1, 1), (3, 0), (4, 0)], 0), interpolate(&[(1, 0), (3, 1), (4, 0)], 0)];
         for secret in [0x00, 0xff] {
             let secret = SealKey::from_slice(&[secret; 32]).unwrap();
-            let mut counts = [[0_u32; 256]; 4];
-            for _ in 0..SPLITS {
-                let shares = split(&secret, quorum(5, 3), tag(), &rng);
-                let y = |share: usize| shares[share].y()[0];
-                for (mix, value) in [y(0), y(4), y(0) ^ y(4), times(y(1), 3) ^ times(y(3), 7)].into_iter().enumerate() {
+            let mut counts = [[0_u32; 256]; 5];
+            for _ in 0..SPLITS / 2 {
+                let mut y = [[0; 32]; 3];
+                deal(&secret, quorum(3, 3), &rng).zip(&mut y).for_each(|(dealt, y)| dealt.write_to(y));
+                let [first, _, third] = y.map(|y| y[0]);
+                let mixed = times(first, 3) ^ times(third, 7);
+                let guessed = times(first, weights[0]) ^ times(third, weights[1]);
+                for (mix, value) in [first, third, first ^ third, mixed, guessed].into_iter().enumerate() {
                     counts[mix][usize::from(value)] += 1;
                 }
             }
-            let expected = SPLITS as f64 / 256.0;
-            for counts in counts {
-                let chi_square: f64 = counts.iter().map(|&count| (f64::from(count) - expected).powi(2) / expected).sum();
-                assert!(chi_square < CHI_SQUARE_MAX, "{chi_square}");
+            for (mix, counts) in counts.iter().enumerate() {
+                let found = chi_square(counts);
+                assert!(found < CHI_SQUARE_MAX, "mix {mix}: {found}");
             }
+        }
+    }
+
+    /// Never draws a zero: what the original `sharks` did.
+    struct NeverZero(SeededRng);
+
+    impl Rng for NeverZero {
+        fn fill(&self, bytes: &mut [u8]) {
+            self.0.fill(bytes);
+            for byte in bytes {
+                while *byte == 0 {
+                    self.0.fill(std::slice::from_mut(byte));
+                }
+            }
+        }
+    }
+
+    /// Draws one of 256 values a little too often.
+    struct Biased(SeededRng);
+
+    impl Rng for Biased {
+        fn fill(&self, bytes: &mut [u8]) {
+            self.0.fill(bytes);
+            for byte in bytes {
+                let coins: [u8; 1] = crate::rng::generate_bytes(&self.0);
+                // 2 % of all.
+                *byte = if coins[0] < 5 { 0x42 } else { *byte };
+            }
+        }
+    }
+
+    /// The test above can fail: with generators that are only a little wrong, it does.
+    #[test]
+    fn a_generator_that_is_a_little_wrong_shows() {
+        let statistic = |rng: &dyn Rng| {
+            let mut counts = [0_u32; 256];
+            for _ in 0..100_000 / 32 {
+                for y in split(&key(0), quorum(2, 2), tag(), rng)[0].y().iter().zip(key(0).expose()).map(|(y, secret)| y ^ secret) {
+                    counts[usize::from(y)] += 1;
+                }
+            }
+            chi_square(&counts)
+        };
+        let good = statistic(&rng());
+        assert!(good < CHI_SQUARE_MAX, "{good}");
+        for (what, rng) in [("no zero", &NeverZero(rng()) as &dyn Rng), ("one value too often", &Biased(rng()))] {
+            let found = statistic(rng);
+            assert!(found > CHI_SQUARE_MAX, "{what}: {found}");
         }
     }
 

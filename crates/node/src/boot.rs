@@ -157,7 +157,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    harden::process(config.lock_memory);
+    let is_locked = harden::process(config.lock_memory);
     tracing::info!(node = %config.storage.node_id, version = VERSION, "starting");
 
     let opening = config.seal.opening()?;
@@ -251,7 +251,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     facts.metrics().add_source(move |scrape| {
         let service = serving_measured.service();
         facts::measure_journal(scrape, &*journal, service.as_ref().map(|service| service.journal_joined()));
-        facts::measure_node(scrape, &measured, &log_watched, service.is_some(), traces_lost());
+        facts::measure_node(scrape, &measured, &log_watched, service.is_some(), is_locked, traces_lost());
         if let Some(service) = service {
             facts::measure_service(scrape, &service.audit_failures(), service.chore_counts());
         }

@@ -275,7 +275,7 @@ pub(crate) fn rfc3339(time: Timestamp) -> String {
 }
 
 /// What the floors below know, at each scrape.
-pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage::Log, is_open: bool, traces_lost: u64) {
+pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage::Log, is_open: bool, is_locked: bool, traces_lost: u64) {
     let status = raft.status();
     let leads = status.role == raft::Role::Leader;
     let index = |index: Option<types::Index>| index.map_or(0, |index| index.0);
@@ -297,6 +297,8 @@ pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage
     scrape.counter("conclave_log_frames_total", "Frames written to the log.", &[], stats.frames);
     scrape.counter("conclave_log_written_bytes_total", "Bytes written to the log.", &[], stats.bytes_written);
     scrape.counter("conclave_trace_lines_lost_total", "Lines of the trace that nobody read in time.", &[], traces_lost);
+    let locked = "1 while the process's memory is locked, so that no key is swapped out.";
+    scrape.gauge("conclave_memory_locked", locked, &[], f64::from(u8::from(is_locked)));
     scrape.gauge("conclave_build_info", "1; the labels tell the software's version.", &[("version", crate::VERSION)], 1.0);
 }
 

@@ -1,10 +1,12 @@
 //! The client listener: TCP, TLS, time limits; HTTP/1.1, HTTP/2 and gRPC on one port.
 //!
-//! Always: a connection on which nothing happens is closed, however it is silent; certificates can be changed while
+//! Always: a connection on which nothing happens is closed, however it is silent; one that carried a share ends after its answer,
+//! and all end when the node is sealed, since what went over them is still in their buffers; certificates can be changed while
 //! connections go on. A client's certificate is asked for and, unless an authority is configured, believed by nobody: who
 //! relies on it must verify it.
 
 mod activity;
+mod ending;
 mod files;
 mod tls;
 
@@ -36,7 +38,9 @@ use crate::http::{Edge, Limits};
 use crate::room::Room;
 
 use activity::Activity;
+use ending::EndAll;
 
+pub(crate) use ending::Ending;
 pub(crate) use tls::ListenerTls;
 
 /// How long a TLS handshake may take.
@@ -47,7 +51,7 @@ const STREAMS_MAX: u32 = 256;
 const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
 /// Bytes of headers of one HTTP/1.1 request.
 const HEADER_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// How long connections may take to end once the node stops.
+/// How long a connection may take to end once it is told to.
 const CLOSE_MAX: Duration = Duration::from_secs(8);
 /// Connections that the system keeps until they are accepted. Beyond them it drops what asks for one, and who asked waits a second
 /// (Linux cuts this to `net.core.somaxconn`, 4096 by default).
@@ -82,6 +86,7 @@ pub(crate) fn serve<H: Health>(
     config: &ListenerConfig,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<H> {
+    let mut open = edge.barrier.watch_open();
     let router = router(edge, health, config);
     let (header_max, idle_max) = (config.header_read_timeout, config.idle_timeout);
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -100,21 +105,32 @@ pub(crate) fn serve<H: Health>(
         let places = Arc::new(Semaphore::new(files::connections_max()));
         // Ends the connections that are still there when all should have ended.
         let cut_off = CancellationToken::new();
+        let end_all = EndAll::default();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
+                Ok(()) = open.changed() => {
+                    if !*open.borrow_and_update() {
+                        end_all.now();
+                    }
+                    continue;
+                }
                 accepted = accept(&listener, &places) => accepted,
             };
             let Some((stream, remote, place)) = accepted else { continue };
-            let service = router.clone().layer(axum::Extension(crate::http::Remote(remote)));
+            let ending = end_all.ending();
+            let service = router.clone().layer(axum::Extension(crate::http::Remote(remote))).layer(axum::Extension(ending.clone()));
             let (acceptor, server, stop) = (tls.as_ref().map(ListenerTls::acceptor), Arc::clone(&server), stop.clone());
             let connection = async move {
                 let activity = Activity::new(header_max, idle_max);
                 match acceptor {
-                    None => converse(&server, Watched::new(stream, header_max, activity.clone()), service, activity, stop, remote).await,
+                    None => {
+                        converse(&server, Watched::new(stream, header_max, activity.clone()), service, activity, ending, stop, remote).await
+                    }
                     Some(acceptor) => match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
                         Ok(Ok(stream)) => {
-                            converse(&server, Watched::new(stream, header_max, activity.clone()), service, activity, stop, remote).await;
+                            converse(&server, Watched::new(stream, header_max, activity.clone()), service, activity, ending, stop, remote)
+                                .await;
                         }
                         Ok(Err(error)) => tracing::debug!(%error, %remote, "TLS handshake"),
                         Err(_) => tracing::debug!(%remote, "TLS handshake took too long"),
@@ -161,6 +177,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: Watched<S>,
     router: axum::Router,
     activity: Activity,
+    ending: Ending,
     stop: CancellationToken,
     remote: SocketAddr,
 ) {
@@ -183,12 +200,19 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             connection.as_mut().graceful_shutdown();
             Some(connection.await)
         }
-        () = activity.idle() => {
+        () = async { tokio::select! { () = ending.asked() => {}, () = activity.idle() => {} } } => {
             connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(CLOSE_MAX, connection).await.ok()
+            loop {
+                match tokio::time::timeout(CLOSE_MAX, connection.as_mut()).await {
+                    Ok(served) => break Some(served),
+                    // A request has a limit of its own.
+                    Err(_) if activity.is_busy() => {}
+                    Err(_) => break None,
+                }
+            }
         }
     };
-    let Some(served) = served else { return tracing::debug!(%remote, "an idle connection did not close and is cut off") };
+    let Some(served) = served else { return tracing::debug!(%remote, "a connection did not close and is cut off") };
     if let Err(error) = served {
         tracing::debug!(error, %remote, "connection ended");
     }

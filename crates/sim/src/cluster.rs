@@ -58,6 +58,7 @@ pub struct Cluster {
     /// Must not be found on any disk.
     canaries: Canaries,
     probes: u64,
+    operations_max: Option<u64>,
 }
 
 impl Cluster {
@@ -84,11 +85,22 @@ impl Cluster {
             token: String::new(),
             canaries: Canaries::default(),
             probes: 0,
+            operations_max: None,
         };
         for at in 0..cluster.nodes.len() {
             cluster.restart(at).await?;
         }
         Ok(cluster)
+    }
+
+    /// Has the keyring rotate after so many encryptions, by a restart of every node.
+    pub async fn rotate_after(&mut self, operations_max: u64) -> Result<(), Violation> {
+        self.operations_max = Some(operations_max);
+        for at in 0..self.nodes.len() {
+            self.crash(at).await?;
+            self.restart(at).await?;
+        }
+        Ok(())
     }
 
     /// Initialises the cluster at any node, opens it, and mounts what the workload needs.
@@ -189,7 +201,11 @@ impl Cluster {
 
     /// Starts a node again on what its disk holds. It is sealed.
     pub async fn restart(&mut self, at: usize) -> Result<(), Violation> {
-        let fate = Fate { rng_seed: self.dice.throw(), sync_latency: self.dice.duration(Duration::from_micros(10)..SYNC_LATENCY_MAX) };
+        let fate = Fate {
+            rng_seed: self.dice.throw(),
+            sync_latency: self.dice.duration(Duration::from_micros(10)..SYNC_LATENCY_MAX),
+            operations_max: self.operations_max,
+        };
         let node = &self.nodes[at];
         if node.life().is_some() {
             return Ok(());

@@ -64,6 +64,8 @@ pub struct Fate {
     pub rng_seed: u64,
     /// How long its disk takes to sync.
     pub sync_latency: Duration,
+    /// After so many encryptions the keyring rotates; `None`: as the product does.
+    pub operations_max: Option<u64>,
 }
 
 impl Node {
@@ -125,7 +127,7 @@ impl Node {
             facts,
             opening: barrier::Opening::default(),
             journal: Arc::new(journal),
-            operations_max: None,
+            operations_max: fate.operations_max,
         });
         if let Some((cluster, _)) = barrier.status().await?.cluster {
             data_dir.bind_cluster(cluster)?;

@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use proto::peer;
 use storage::snapshot::SnapshotReader;
 use storage::table::{ApplyError, FlushError, ReadError, ReplaceError};
-use storage::{Applied, Committed, MemoryTable, Outcome, StateHash, Table, TableView};
+use storage::{Applied, Change, Committed, MemoryTable, Outcome, StateHash, Table, TableView};
 use types::{NodeId, Position};
 
 use crate::canary::Canaries;
@@ -46,6 +47,8 @@ pub enum Invariant {
     ServesAgainWhenHealed,
     /// Once all is quiet, all nodes hold the same.
     AllNodesConverge,
+    /// No nonce encrypts two values under one key.
+    NonceEncryptsOneValue,
 }
 
 /// An invariant that was broken, and how. Holds no secrets.
@@ -72,6 +75,10 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
+/// Before a value's nonce: format (1 byte) and version of the key (4).
+const VALUE_HEADER_BYTES: usize = 5;
+const NONCE_BYTES: usize = 12;
+
 /// The witness. Clones are one.
 #[derive(Clone, Default)]
 pub struct Witness(Arc<Mutex<Seen>>);
@@ -81,6 +88,8 @@ struct Seen {
     leaders: BTreeMap<u64, String>,
     votes: BTreeMap<(NodeId, u64), String>,
     states: BTreeMap<Position, (StateHash, NodeId)>,
+    /// By the version of the value key: each nonce, and what it encrypted.
+    nonces: BTreeMap<u32, BTreeMap<[u8; NONCE_BYTES], u64>>,
     /// Must not be seen on the wire.
     canaries: Canaries,
     /// The first one; what follows from it is of no interest.
@@ -95,6 +104,11 @@ impl Witness {
     /// From now on, these must not be seen on the wire.
     pub fn watch_for(&self, canaries: Canaries) {
         self.seen().canaries = canaries;
+    }
+
+    /// How often each value key was used, by its version, in all that was committed, whether it took effect or not.
+    pub fn encryptions(&self) -> BTreeMap<u32, usize> {
+        self.seen().nonces.iter().map(|(version, nonces)| (*version, nonces.len())).collect()
     }
 
     /// What was seen first of what must not happen.
@@ -136,6 +150,24 @@ impl Witness {
         if earlier != vote.node_id {
             let what = format_args!("{voter} votes for {earlier} and for {} in term {}", vote.node_id, vote.term);
             seen.accuse(Invariant::OneVotePerTerm, what);
+        }
+    }
+
+    fn saw_values(&self, committed: &Committed) {
+        let Change::Batch(batch) = &committed.change else { return };
+        let mut seen = self.seen();
+        for write in batch.writes.iter().filter(|write| write.key.first() == Some(&barrier::AREA_SEALED)) {
+            let Some(value) = &write.value else { continue };
+            let Some((header, rest)) = value.split_at_checked(VALUE_HEADER_BYTES) else { continue };
+            let Some(nonce) = rest.first_chunk::<NONCE_BYTES>() else { continue };
+            let version = u32::from_be_bytes(*header.last_chunk().expect("a header has 5 bytes"));
+            let mut hasher = DefaultHasher::new();
+            (&write.key, value).hash(&mut hasher);
+            let hash = hasher.finish();
+            // The same entry is applied by each node, and a proposal whose fate was unknown may be committed twice.
+            if *seen.nonces.entry(version).or_default().entry(*nonce).or_insert(hash) != hash {
+                seen.accuse(Invariant::NonceEncryptsOneValue, format_args!("two values under version {version} in {}", committed.position));
+            }
         }
     }
 
@@ -184,6 +216,7 @@ impl Table for WitnessedTable {
     fn apply(&self, committed: &[Committed]) -> Result<Vec<Outcome>, ApplyError> {
         let mut outcomes = Vec::with_capacity(committed.len());
         for entry in committed {
+            self.witness.saw_values(entry);
             outcomes.extend(self.table.apply(std::slice::from_ref(entry))?);
             self.witness.saw_state(&self.node, &self.table.applied());
         }
@@ -216,7 +249,7 @@ impl Table for WitnessedTable {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use storage::{Batch, Change, Write};
+    use storage::{Batch, Write};
     use types::{Index, Term};
 
     use super::*;
@@ -280,6 +313,26 @@ mod tests {
         let third = WitnessedTable::new(NodeId::from(3), witness.clone());
         third.apply(&[entry(1, "a"), entry(2, "x")]).unwrap();
         assert_eq!(broken(&witness), Some(Invariant::AppliedPrefixesAgree));
+    }
+
+    #[test]
+    fn a_nonce_that_encrypts_two_values_is_seen() {
+        let witness = Witness::default();
+        let value = |version: u8, nonce: u8, text: &[u8]| {
+            let mut value = vec![1, 0, 0, 0, version];
+            value.extend_from_slice(&[nonce; NONCE_BYTES]);
+            value.extend_from_slice(text);
+            let write = Write { key: Bytes::from_static(&[barrier::AREA_SEALED, 7]), value: Some(value.into()) };
+            let change = Change::Batch(Batch { expectations: vec![], writes: vec![write] });
+            Committed { position: Position { term: Term(1), index: Index(1) }, change }
+        };
+        for committed in [value(1, 1, b"a"), value(1, 1, b"a"), value(2, 1, b"b"), value(1, 2, b"b")] {
+            witness.saw_values(&committed);
+        }
+        assert_eq!(broken(&witness), None);
+        assert_eq!(witness.encryptions(), BTreeMap::from([(1, 2), (2, 1)]));
+        witness.saw_values(&value(1, 1, b"b"));
+        assert_eq!(broken(&witness), Some(Invariant::NonceEncryptsOneValue));
     }
 
     #[test]

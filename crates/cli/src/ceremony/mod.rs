@@ -9,6 +9,7 @@ mod qr;
 mod sheet;
 
 use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +26,8 @@ use crate::files;
 use crate::input;
 use crate::output::{self, Printer, shown};
 use qr::Code;
-use sheet::{Body, Cluster, Sheet};
+pub(crate) use sheet::Cluster;
+use sheet::{Body, Sheet};
 
 /// The longest holder's name, in characters.
 const HOLDER_CHARS_MAX: usize = 60;
@@ -63,7 +65,7 @@ pub(crate) async fn run(client: &Client, printer: &Printer, args: &ShareSheet) -
 
 /// On stdout, as wide as the terminal.
 fn show(sheet: &Sheet, with_code: bool) -> Result<(), Fault> {
-    let columns = columns();
+    let columns = output::terminal_columns().unwrap_or(COLUMNS_MAX);
     let code = if with_code {
         let code = Code::fitting(sheet.body.text(), columns);
         Some(code.ok_or_else(|| {
@@ -82,14 +84,46 @@ fn show(sheet: &Sheet, with_code: bool) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Of the terminal; of paper, where there is none.
-fn columns() -> usize {
-    let size = rustix::termios::tcgetwinsize(io::stdout());
-    size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(COLUMNS_MAX)
+/// Where the sheets of new shares go, one file for each; holders without a name have a number. The folder is made; a file that is there
+/// already is a fault, before there is anything that could be lost.
+pub(crate) fn sheet_files(folder: &Path, holders: &[String], shares: usize) -> Result<Vec<PathBuf>, Fault> {
+    files::create_folder(folder)?;
+    let name = |at: usize| {
+        let holder = holders.get(at).map(|holder| in_a_file_name(holder)).filter(|holder| !holder.is_empty());
+        holder.map_or_else(|| format!("share-{}.html", at + 1), |holder| format!("share-{}-{holder}.html", at + 1))
+    };
+    let sheets: Vec<PathBuf> = (0..shares).map(|at| folder.join(name(at))).collect();
+    match sheets.iter().find(|file| file.symlink_metadata().is_ok()) {
+        Some(file) => Err(Fault::local(format!("{} is there already", file.display()))
+            .cure("nothing is overwritten: give another folder, or destroy the old sheets (shred -u)")),
+        None => Ok(sheets),
+    }
+}
+
+/// Letters and digits, in lower case; what is between them is a dash.
+fn in_a_file_name(holder: &str) -> String {
+    let mut name = String::new();
+    for character in holder.chars().take(HOLDER_CHARS_MAX) {
+        if character.is_alphanumeric() {
+            name.extend(character.to_lowercase());
+        } else if !name.is_empty() && !name.ends_with('-') {
+            name.push('-');
+        }
+    }
+    name.trim_end_matches('-').to_owned()
+}
+
+/// Writes the sheet of one new share, plain or encrypted.
+pub(crate) fn write_sheet(file: &Path, share: &str, name: &str, cluster: Cluster) -> Result<(), Fault> {
+    let holder = if name.is_empty() { None } else { Some(holder(name)?) };
+    let body = body(share, Some(&cluster))?;
+    let code = Code::fitting(body.text(), qr::MODULES_MAX).ok_or_else(|| Fault::local("the share is too long for a QR code"))?;
+    let sheet = Sheet { cluster: Some(cluster), holder, body, made: date(SystemClock.now()) };
+    files::create(file, html::page(&sheet, &code).as_bytes(), SHEET_MODE)
 }
 
 /// What the sheet says of the cluster.
-async fn ask(client: &Client) -> Result<Cluster, Fault> {
+pub(crate) async fn ask(client: &Client) -> Result<Cluster, Fault> {
     let cure = "with -offline nothing is asked, and the cluster is left blank on the sheet";
     let response = client.request(Method::Get, "sys/seal-status").send().await.map_err(|error| Fault::from(error).cure(cure))?;
     cluster(&Answer::required(&response)?.data).map_err(|fault| fault.cure(cure))
@@ -240,6 +274,19 @@ mod tests {
         for name in ["", " ", "Ada\nRoot", "a\u{202e}da", &"a".repeat(HOLDER_CHARS_MAX + 1)] {
             assert!(holder(name).is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn new_shares_have_files_of_their_own_and_nothing_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("sheets");
+        let holders = ["Ada Lovelace".to_owned(), "../../etc/Grace".to_owned(), "…".to_owned()];
+        let sheets = sheet_files(&folder, &holders, 4).unwrap();
+        let names: Vec<&str> = sheets.iter().map(|file| file.strip_prefix(&folder).unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["share-1-ada-lovelace.html", "share-2-etc-grace.html", "share-3.html", "share-4.html"]);
+        write_sheet(&sheets[1], &share(2).to_base64(), "Grace", cluster_with(CLUSTER, 5)).unwrap();
+        assert!(sheet_files(&folder, &holders, 4).unwrap_err().to_string().contains("there already"));
+        assert!(write_sheet(&sheets[1], &share(2).to_base64(), "Grace", cluster_with(CLUSTER, 5)).is_err());
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use crypto::Zeroizing;
 
+use crate::output::wrapped;
+
 /// Between a fact's name and the fact.
 const FACT_COLUMN: usize = 10;
 const INDENT: usize = 2;
@@ -24,11 +26,12 @@ pub(super) struct Sheet {
 }
 
 /// The cluster that the share helps to open.
-pub(super) struct Cluster {
-    pub(super) name: String,
-    pub(super) id: Option<String>,
-    pub(super) shares: u64,
-    pub(super) threshold: u64,
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) name: String,
+    pub(crate) id: Option<String>,
+    pub(crate) shares: u64,
+    pub(crate) threshold: u64,
 }
 
 /// What the sheet is for.
@@ -227,34 +230,6 @@ impl Sheet {
         if matches!(self.body, Body::Share { .. }) && body.len() > line_chars {
             wrapped(text, "(one line, without spaces, when it is typed)", columns, "  ", INDENT);
         }
-    }
-}
-
-/// Breaks `words` into lines of at most `columns`; the first begins with `first`, the others with as many spaces as `indent`. A word that has no
-/// room is broken.
-fn wrapped(text: &mut String, words: &str, columns: usize, first: &str, indent: usize) {
-    let room = columns - indent;
-    let mut line = String::new();
-    let mut lines = Vec::new();
-    for word in words.split_whitespace() {
-        let mut word: Vec<char> = word.chars().collect();
-        while line.chars().count() + usize::from(!line.is_empty()) + word.len() > room {
-            if line.is_empty() {
-                lines.push(word.drain(..room).collect());
-            } else {
-                lines.push(std::mem::take(&mut line));
-            }
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.extend(word);
-    }
-    lines.push(line);
-    for (at, line) in lines.iter().enumerate() {
-        let before = if at == 0 { first.to_owned() } else { " ".repeat(indent) };
-        text.push_str(format!("{before}{line}").trim_end());
-        text.push('\n');
     }
 }
 

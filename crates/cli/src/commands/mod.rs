@@ -15,10 +15,12 @@ mod token;
 mod transaction;
 
 use client::Response;
+pub(crate) use operator::people::{await_return, is_at_terminal};
 use serde_json::{Map, Value};
 
 use crate::args::{Command, Global, Kv, KvMetadata, Operator, Token};
 use crate::connect;
+use crate::dev;
 use crate::fault::Fault;
 use crate::output::Printer;
 
@@ -27,6 +29,7 @@ pub(crate) async fn run(global: &Global, printer: &Printer, command: Command) ->
     match command {
         Command::Operator(Operator::Certs(args)) => return certs::run(printer, &args),
         Command::Operator(Operator::Journal(command)) => return journal::run(printer, &command),
+        Command::Operator(Operator::Rehearse(args)) => return dev::rehearse::run(&args).await,
         Command::Status => return status::run(global, printer).await,
         _ => {}
     }

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use super::layout::Layout;
+use super::layout::{Layout, Place};
 use crate::fault::Fault;
 use crate::files;
 
@@ -55,28 +55,22 @@ impl std::fmt::Display for Death {
 impl Children {
     /// Starts a process for each node. When one cannot be started, those before it are killed.
     pub(super) fn start(layout: &Layout) -> Result<Children, Fault> {
-        let program = std::env::current_exe().map_err(|error| Fault::local(format!("find our own program: {error}")))?;
-        let mut nodes = Vec::with_capacity(layout.nodes.len());
-        for place in &layout.nodes {
-            let trace = layout.trace_file(place);
-            let open = || {
-                let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&trace)?;
-                Ok((log.try_clone()?, log))
-            };
-            let (stdout, stderr) = open().map_err(|error| files::fault("open", &trace, &error))?;
-            let mut command = Command::new(&program);
-            command.arg("server").arg("--config").arg(layout.config_file(place)).arg("--stop-on-stdin-close");
-            // The terminal's Ctrl-C is for us, who stop them in order.
-            command.process_group(0).kill_on_drop(true);
-            command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
-            for name in ["CONCLAVE_TOKEN", "BAO_TOKEN", "VAULT_TOKEN"] {
-                command.env_remove(name);
-            }
-            let child = command.spawn().map_err(|error| Fault::local(format!("start node {}: {error}", place.id)))?;
-            let pid = child.id().expect("a child that was not waited for has an id");
-            nodes.push(Node { id: place.id.clone(), trace, pid, child, ended: None });
-        }
+        let nodes = layout.nodes.iter().map(|place| spawn(layout, place)).collect::<Result<_, _>>()?;
         Ok(Children(nodes))
+    }
+
+    /// Kills one, as when its machine fails, and waits until it is gone.
+    pub(super) async fn kill_one(&mut self, at: usize) {
+        let node = &mut self.0[at];
+        // It may have ended a moment ago.
+        let _ = node.child.kill().await;
+        node.ended = node.child.wait().await.ok();
+    }
+
+    /// Starts one again that has ended.
+    pub(super) fn start_one(&mut self, layout: &Layout, at: usize) -> Result<(), Fault> {
+        self.0[at] = spawn(layout, &layout.nodes[at])?;
+        Ok(())
     }
 
     /// Process ids, in the order of the layout.
@@ -144,6 +138,27 @@ impl Children {
         }
         killed
     }
+}
+
+fn spawn(layout: &Layout, place: &Place) -> Result<Node, Fault> {
+    let program = std::env::current_exe().map_err(|error| Fault::local(format!("find our own program: {error}")))?;
+    let trace = layout.trace_file(place);
+    let open = || {
+        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&trace)?;
+        Ok((log.try_clone()?, log))
+    };
+    let (stdout, stderr) = open().map_err(|error| files::fault("open", &trace, &error))?;
+    let mut command = Command::new(&program);
+    command.arg("server").arg("--config").arg(layout.config_file(place)).arg("--stop-on-stdin-close");
+    // The terminal's Ctrl-C is for us, who stop them in order.
+    command.process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
+    for name in ["CONCLAVE_TOKEN", "BAO_TOKEN", "VAULT_TOKEN"] {
+        command.env_remove(name);
+    }
+    let child = command.spawn().map_err(|error| Fault::local(format!("start node {}: {error}", place.id)))?;
+    let pid = child.id().expect("a child that was not waited for has an id");
+    Ok(Node { id: place.id.clone(), trace, pid, child, ended: None })
 }
 
 /// The last lines of a trace; empty when there are none.

@@ -2,13 +2,14 @@
 //!
 //! Always: the nodes end with this process; a temporary folder goes with it; the root token and the shares are printed and
 //! written only where the person asked for it. Lays out ([`layout`]), starts ([`children`]), opens ([`ceremony`]), tells
-//! ([`ready`]), shows ([`view`]).
+//! ([`ready`]), shows ([`view`]). [`rehearse`] walks people through a ceremony on such a cluster.
 
 mod ceremony;
 mod children;
 mod layout;
 mod progress;
 mod ready;
+pub(crate) mod rehearse;
 mod view;
 
 use std::fmt::Write as _;
@@ -293,9 +294,13 @@ fn program() -> String {
 
 /// For a POSIX shell.
 fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte));
-    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    quoted_text(&path.display().to_string())
+}
+
+/// The same of any argument.
+fn quoted_text(text: &str) -> String {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+=,".contains(&byte));
+    if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]

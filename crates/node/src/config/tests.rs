@@ -665,12 +665,12 @@ fn the_manual_describes_each_key_where_it_belongs_and_no_other() {
     let root = [shape::ROOT_KEYS.own, shape::ROOT_KEYS.repeatable].concat();
     let cluster = [shape::CLUSTER_KEYS.own, shape::CLUSTER_KEYS.repeatable].concat();
     for (heading, keys) in [
-        ("At the top", &root),
+        ("At the top", &root[..]),
         ("`listener \"tcp\"`", listener::LISTENER_KEYS.own),
         ("`telemetry` of a listener", listener::LISTENER_TELEMETRY_KEYS.own),
         ("`storage \"raft\"`", shape::RAFT_KEYS.own),
         ("`storage \"inmem\"`", shape::MEMORY_KEYS.own),
-        ("`cluster`", &cluster),
+        ("`cluster`", &cluster[..]),
         ("`seal \"static\"`", seal::STATIC_KEYS.own),
         ("`seal \"shamir\"`", seal::SHAMIR_KEYS.own),
         ("`member \"ID\"`", shape::MEMBER_KEYS.own),

@@ -21,6 +21,7 @@ use types::json::JsonLimits;
 use types::{Clock, NodeId, RequestId};
 
 use crate::lifecycle::Serving;
+use crate::listener::Ending;
 use crate::room::{BodyError, Gate, Held, Room};
 
 pub(crate) use error::Failure;
@@ -79,12 +80,18 @@ impl Edge {
 pub(crate) struct Remote(pub(crate) SocketAddr);
 
 /// Handles a request that is not gRPC.
-pub(crate) async fn handle(State(edge): State<Arc<Edge>>, Extension(Remote(remote)): Extension<Remote>, request: Request) -> Response {
+pub(crate) async fn handle(
+    State(edge): State<Arc<Edge>>,
+    Extension(Remote(remote)): Extension<Remote>,
+    Extension(ending): Extension<Ending>,
+    request: Request,
+) -> Response {
     let id = RequestId::generate();
     let is_head = request.method() == http::Method::HEAD;
+    let is_http1 = request.version() <= http::Version::HTTP_11;
     let namespace = request.headers().get(NAMESPACE_HEADER).cloned();
     let is_page = is_page(request.uri().path());
-    let handled = tokio::time::timeout(edge.limits.duration_max, shared(&edge, id, remote, request)).await;
+    let handled = tokio::time::timeout(edge.limits.duration_max, shared(&edge, id, remote, &ending, request)).await;
     let mut response = match handled {
         Ok(Ok(response)) => response,
         Ok(Err(failure)) => render::failure(&failure),
@@ -97,6 +104,10 @@ pub(crate) async fn handle(State(edge): State<Arc<Edge>>, Extension(Remote(remot
     if let Some(namespace) = namespace {
         // As it came: clients compare it.
         response.headers_mut().insert(NAMESPACE_HEADER, namespace);
+    }
+    if is_http1 && ending.is_asked() {
+        // So that the client sends no further request on a connection that is about to close. (HTTP/2 has a frame for that.)
+        response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
     if is_head { response.map(|_| Body::empty()) } else { response }
 }
@@ -112,31 +123,33 @@ async fn page_headers(edge: &Edge) -> Option<service::UiHeaders> {
 }
 
 /// Answers, and lets the script of a web page read the answer if its page may call (Fetch standard, CORS protocol).
-async fn shared(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request) -> Result<Response, Failure> {
-    let Some(origin) = request.headers().get(http::header::ORIGIN).cloned() else { return route(edge, id, remote, request).await };
+async fn shared(edge: &Edge, id: RequestId, remote: SocketAddr, ending: &Ending, request: Request) -> Result<Response, Failure> {
+    let Some(origin) = request.headers().get(http::header::ORIGIN).cloned() else { return route(edge, id, remote, ending, request).await };
     let cors = match edge.serving.service() {
         Some(service) => service.cors().await,
         None => None,
     };
-    let Some(cors) = cors else { return route(edge, id, remote, request).await };
+    let Some(cors) = cors else { return route(edge, id, remote, ending, request).await };
     if !origin.to_str().is_ok_and(|origin| cors.allows(origin)) {
         return Err(Failure::Origin);
     }
     let mut response = match *request.method() {
         http::Method::OPTIONS => render::preflight(&cors),
-        _ => route(edge, id, remote, request).await.unwrap_or_else(|failure| render::failure(&failure)),
+        _ => route(edge, id, remote, ending, request).await.unwrap_or_else(|failure| render::failure(&failure)),
     };
     render::share(&mut response, &origin);
     Ok(response)
 }
 
-async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, request: Request) -> Result<Response, Failure> {
+async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, ending: &Ending, request: Request) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
     let path = read::path(&head)?;
     if let Some(route) = system::find(&path) {
         if !system::is_in_every_namespace(route) && !read::namespace(&head.headers)?.is_root() {
             return Err(Failure::Header("operation unavailable in namespaces".into()));
         }
+        // What is written without a token is a share, and what is answered may be all of them.
+        let _ends = (!matches!(head.method, http::Method::GET | http::Method::HEAD)).then(|| ending.after_answer());
         let bytes_max = system::body_bytes_max(route).min(edge.limits.body_bytes_max);
         // Larger than what anybody may send is only what makes the first keys: there is nobody yet who could be known.
         let barrier = edge.barrier.clone();

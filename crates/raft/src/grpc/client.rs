@@ -49,8 +49,16 @@ impl Channels {
         {
             return Ok(channel.clone());
         }
+        let channel = self.fresh(peer)?;
+        open.insert(peer.id.clone(), (peer.member.cluster_address.clone(), channel.clone()));
+        Ok(channel)
+    }
+
+    /// A connection of its own to `peer`, made at the first call, which ends when it is dropped. For keys: the buffers of a connection
+    /// hold what went over it last.
+    pub fn fresh(&self, peer: &Peer) -> Result<Channel, TransportError> {
         let unusable = |error: tonic::transport::Error| TransportError::Unreachable { peer: peer.id.clone(), reason: chain(&error) };
-        let channel = Endpoint::from_shared(peer.member.cluster_address.clone())
+        let endpoint = Endpoint::from_shared(peer.member.cluster_address.clone())
             .map_err(unusable)?
             .tls_config(self.tls.client(&peer.id))
             .map_err(unusable)?
@@ -60,10 +68,8 @@ impl Channels {
             .keep_alive_while_idle(true)
             .tcp_nodelay(true)
             .initial_stream_window_size(8 * 1024 * 1024)
-            .initial_connection_window_size(16 * 1024 * 1024)
-            .connect_lazy();
-        open.insert(peer.id.clone(), (peer.member.cluster_address.clone(), channel.clone()));
-        Ok(channel)
+            .initial_connection_window_size(16 * 1024 * 1024);
+        Ok(endpoint.connect_lazy())
     }
 }
 
