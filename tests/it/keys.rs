@@ -139,8 +139,8 @@ async fn a_root_token_comes_of_shares_alone() {
     assert_eq!((otp.len(), &started["otp_length"], &started["started_by"]), (28, &json!(28), &json!("the holder of share 5")));
     let seen = anyone.data(1, "GET generate-root-token/attempt", Value::Null);
     assert_eq!((&seen["otp"], &seen["progress"], &seen["required"]), (&json!(""), &json!(0), &json!(3)));
-    for at in 0..2 {
-        let data = anyone.data(at, "PUT generate-root/update", json!({ "key": shares[at], "nonce": nonce }));
+    for (at, share) in shares[..2].iter().enumerate() {
+        let data = anyone.data(at, "PUT generate-root/update", json!({ "key": share, "nonce": nonce }));
         assert_eq!((&data["progress"], &data["complete"]), (&json!(at + 1), &json!(false)));
     }
     let finished = anyone.data(2, "POST generate-root/update", json!({ "key": shares[2], "nonce": nonce }));
