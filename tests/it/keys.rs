@@ -139,7 +139,7 @@ async fn a_root_token_comes_of_shares_alone() {
     assert_eq!((otp.len(), &started["otp_length"], &started["started_by"]), (28, &json!(28), &json!("the holder of share 5")));
     let seen = anyone.data(1, "GET generate-root-token/attempt", Value::Null);
     assert_eq!((&seen["otp"], &seen["progress"], &seen["required"]), (&json!(""), &json!(0), &json!(3)));
-    for (at, share) in shares.iter().enumerate().take(2) {
+    for (at, share) in shares[..2].iter().enumerate() {
         let data = anyone.data(at, "PUT generate-root/update", json!({ "key": share, "nonce": nonce }));
         assert_eq!((&data["progress"], &data["complete"]), (&json!(at + 1), &json!(false)));
     }
@@ -271,5 +271,42 @@ async fn keys_rotate_and_nodes_are_sealed_one_by_one() {
     let nodes = report["nodes"].as_array().expect("nodes");
     assert!(nodes.len() == 3 && nodes.iter().all(|node| node["confirmed"] == json!(true)), "{report}");
     cluster.await_sealed(&[0, 1, 2], true, SPREAD_MAX).await;
+    cluster.assert_sound();
+}
+
+/// The change of a static seal that a quorum asks for at one node; what it came to.
+fn change_seals(cluster: &Cluster, change: &str, shares: &[String]) -> Answer {
+    let (root, anyone) = (Asker::root(cluster), Asker::stranger(cluster));
+    let started = root.data(0, "PUT seals/attempt", json!({ "change": change, "key_id": "2026-a" }));
+    assert_eq!((&started["change"], &started["key_id"], &started["required"]), (&json!(change), &json!("2026-a"), &json!(3)));
+    assert_eq!(anyone.data(0, "GET seals/attempt", Value::Null)["key_id"], json!(""), "no stranger is told which");
+    let nonce = text(&started["nonce"]);
+    for (at, share) in shares[..2].iter().enumerate() {
+        let data = anyone.data(0, "PUT seals/update", json!({ "key": share, "nonce": nonce }));
+        assert_eq!((&data["progress"], &data["complete"]), (&json!(at + 1), &json!(false)));
+    }
+    anyone.ask(0, "PUT seals/update", json!({ "key": shares[2], "nonce": nonce }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn static_seals_are_removed_and_added_online_by_a_quorum() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = crate::seals::key_file(folder.path(), "key", 7);
+    let mut cluster = Cluster::builder().nodes(1).more(&crate::seals::static_seal("2026-a", &key)).start().await;
+    cluster.init().await;
+    cluster.await_sealed(&[0], false, SPREAD_MAX).await;
+    let shares = cluster.keys().shares.clone();
+    let root = Asker::root(&cluster);
+    let ids = || root.data(0, "GET seals", Value::Null)["static"].as_array().expect("a list").len();
+    assert_eq!(ids(), 1);
+    for (change, left) in [("remove", 0), ("add", 1)] {
+        let done = change_seals(&cluster, change, &shares).json()["data"].clone();
+        assert_eq!((&done["complete"], &done["change"], ids()), (&json!(true), &json!(change), left));
+        assert_eq!(root.data(0, "GET seals/attempt", Value::Null)["started"], json!(false));
+    }
+    // What this node has no key for it cannot add; the attempt waits, and is cancelled.
+    root.data(0, "PUT seals/attempt", json!({ "change": "add", "key_id": "other" }));
+    root.expect(0, "PUT seals/attempt", json!({ "change": "swap", "key_id": "other" }), 400, "change must be add or remove");
+    assert_eq!(root.ask(0, "DELETE seals/attempt", Value::Null).status, 204);
     cluster.assert_sound();
 }

@@ -20,14 +20,14 @@ const SEAL_ALL_MAX: Duration = Duration::from_secs(5);
 const STAYS_SEALED: Duration = Duration::from_secs(4);
 
 /// A key file that only its owner can read.
-fn key_file(folder: &Path, name: &str, byte: u8) -> PathBuf {
+pub(crate) fn key_file(folder: &Path, name: &str, byte: u8) -> PathBuf {
     let path = folder.join(name);
     fs::write(&path, format!("{}\n", format!("{byte:02x}").repeat(32))).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     path
 }
 
-fn static_seal(id: &str, file: &Path) -> String {
+pub(crate) fn static_seal(id: &str, file: &Path) -> String {
     format!("seal \"static\" {{\n  current_key_id = {id:?}\n  current_key = \"file://{}\"\n}}\n", file.display())
 }
 
