@@ -1,7 +1,7 @@
 //! A kill at each step of a rekey and of a rotation: afterwards the old shares or the new ones open the cluster, never neither.
 //!
 //! strace attaches to the node that is asked, and kills it when one of its threads enters its N-th sync; N grows until the act is done
-//! before that. `CONCLAVE_KILLS=all` tries every N; otherwise a few.
+//! before that.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
@@ -13,14 +13,8 @@ use tests::{Cluster, Keys, THRESHOLD, eventually, fields};
 
 const OPEN_MAX: Duration = Duration::from_secs(30);
 const ATTACH_MAX: Duration = Duration::from_secs(10);
-/// What is known to need no more syncs.
+/// No act takes so many.
 const SYNCS_MAX: usize = 200;
-/// Without `CONCLAVE_KILLS=all`.
-const FEW: [usize; 7] = [1, 2, 3, 5, 8, 12, 17];
-
-fn steps() -> Vec<usize> {
-    if std::env::var_os("CONCLAVE_KILLS").is_some_and(|value| value == "all") { (1..SYNCS_MAX).collect() } else { FEW.to_vec() }
-}
 
 /// With this value of `CONCLAVE_TEST_NEEDS`, what the machine does not allow is passed over.
 fn has_strace() -> bool {
@@ -174,7 +168,7 @@ async fn rekey_is_killed_at_each_step(nodes: usize) {
     let mut cluster = Cluster::builder().nodes(nodes).open().await;
     cluster.client().kv("secret").put("x", fields(json!({"a": 1})), None).await.unwrap();
     let mut outcomes = BTreeSet::new();
-    for step in steps() {
+    for step in 1..SYNCS_MAX {
         let at = cluster.leader().await;
         let killer = Killer::attach(cluster.nodes[at].pid(), step);
         let rekeyed = rekey(&cluster, at);
@@ -214,6 +208,7 @@ async fn rekey_is_killed_at_each_step(nodes: usize) {
         if rekeyed.is_done {
             break;
         }
+        assert!(step + 1 < SYNCS_MAX, "the rekey was never done");
     }
     assert_eq!(outcomes.len(), 2, "the kills came all before or all after the new shares");
     restart_all(&mut cluster).await;
@@ -246,7 +241,7 @@ async fn a_node_killed_at_each_step_of_a_rotation_opens_and_reads_what_was_writt
     cluster.client().kv("secret").put("x", fields(json!({"a": 1})), None).await.unwrap();
     let shares = cluster.keys().shares.clone();
     let version = |cluster: &Cluster| ask(cluster, 0, "GET key-status", &Value::Null).json()["data"]["term"].as_u64().expect("a version");
-    for step in steps() {
+    for step in 1..SYNCS_MAX {
         let before = version(&cluster);
         let killer = Killer::attach(cluster.nodes[0].pid(), step);
         let is_done = answered(&cluster, 0, "PUT rotate", &Value::Null).is_some();

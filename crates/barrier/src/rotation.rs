@@ -154,10 +154,19 @@ impl Barrier {
 
     /// Draws a new value key, which encrypts from now on. Of two rotations at once one is done.
     pub async fn rotate(&self, by: &str) -> Result<KeyStatus, RotateError> {
+        self.rotate_past(None, by).await
+    }
+
+    /// As [`Barrier::rotate`]; with a version, only while that is the newest: whoever found it used up may not be the first.
+    async fn rotate_past(&self, used_up: Option<u32>, by: &str) -> Result<KeyStatus, RotateError> {
         let (view, records) = self.view_and_records().await.map_err(|error| match error {
             crate::attempt::ActError::Access(error) => CommitError::from(error),
             error => CommitError::Indeterminate(error.to_string()),
         })?;
+        let newest = self.with_keyring(Keyring::newest).ok_or(CommitError::Sealed)?;
+        if used_up.is_some_and(|version| newest.version != version) {
+            return Ok(newest);
+        }
         let (cluster, now) = (records.seals.cluster_id, self.inner.clock.now());
         let rotated = |held: crate::keys::Held<'_>| Keyring::rotated(held.keyring_key, cluster, &records.keyring, now, &*self.inner.rng);
         let keyring = self.keys().with_all(rotated).ok_or(CommitError::Sealed)??;
@@ -202,7 +211,7 @@ impl Barrier {
         let block = count.saturating_add(1).max((limit / 64).clamp(1, BLOCK_MAX));
         let total = reserved.saturating_add(block);
         if total > limit && reserved > 0 {
-            return match self.rotate(BY_COUNT).await {
+            return match self.rotate_past(Some(version), BY_COUNT).await {
                 Ok(_) | Err(RotateError::Commit(CommitError::Conflict)) => Ok(()),
                 Err(RotateError::Commit(error)) => Err(error),
                 Err(RotateError::Keyring(error)) => Err(CommitError::Indeterminate(error.to_string())),

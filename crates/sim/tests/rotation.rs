@@ -65,7 +65,10 @@ fn no_value_key_is_used_more_often_than_the_cap_across_crashes_and_leaders() {
         let (newest, _) = encryptions.last_key_value().expect("something was written");
         let rotated = encryptions.iter().filter(|(version, _)| *version != newest);
         for (version, count) in rotated {
-            assert!(*count as u64 > OPERATIONS_MAX / 4, "version {version} was used {count} times only");
+            assert!(
+                *count as u64 > OPERATIONS_MAX / 4,
+                "version {version} was used {count} times only (does each node that finds a key used up rotate?)"
+            );
         }
         cluster.check_convergence().await.expect("all hold the same");
         cluster.stop().await.expect("all ends");
