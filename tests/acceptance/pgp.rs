@@ -151,14 +151,7 @@ async fn what_is_encrypted_to_age_recipients_age_decrypts() {
         }
         std::thread::sleep(POLL_INTERVAL);
     };
-    let opened = |text: &Value, name: &str| {
-        let message = folder.path().join("message");
-        std::fs::write(&message, STANDARD.decode(text.as_str().unwrap_or_default()).expect("base64")).expect("written");
-        let output = Command::new("age").args(["--decrypt", "--identity"]).arg(folder.path().join(name)).arg(&message).output();
-        let output = output.expect("age runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("a share is text")
-    };
+    let opened = |text: &Value, name: &str| age_decrypt(folder.path(), name, text);
     for (at, name) in ["ada", "grace"].into_iter().enumerate() {
         let share = opened(&init["keys_base64"][at], name);
         let answer = request(port, "PUT /v1/sys/unseal", &[], &json!({ "key": share }).to_string());
@@ -170,6 +163,68 @@ async fn what_is_encrypted_to_age_recipients_age_decrypts() {
     let holder = &seals["data"]["shamir"]["holders"][1];
     assert_eq!((&holder["name"], &holder["recipient"]), (&json!("Grace"), &json!(second)));
     assert!(holder["last_verified_time"].is_string(), "it was seen at the unseal: {holder}");
+}
+
+/// Ours: keys in files as people have them, one of each kind; and what comes out goes straight to the next command.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_our_command_line_has_encrypted_goes_from_gpg_and_age_to_the_next_command() {
+    let (Some(_), Some(_)) = (needs::gpg(), needs::age()) else { return };
+    let cluster = Cluster::builder().nodes(1).start().await;
+    let gpg = Gpg::new();
+    let emmy = identity(gpg.home.path(), "emmy");
+    let armored = gpg.home.path().join("ada.asc");
+    std::fs::write(&armored, gpg.run(&["--armor", "--export", "ada"], b"")).expect("a file can be made in a new folder");
+    let conclave = |args: &str| tests::Command::new(args).env("CONCLAVE_ADDR", cluster.nodes[0].api_address());
+
+    let line = format!(
+        "operator init -key-shares=2 -key-threshold=2 -holders=Ada,Emmy -recipients={},{emmy} -root-token-pgp-key={} -format=json",
+        armored.display(),
+        gpg.file("grace").display()
+    );
+    let init = tests::eventually("init", LEADER_TIMEOUT, async || {
+        let output = conclave(&line).run();
+        if output.code == Some(0) { Ok(output.json()) } else { Err(output.stderr) }
+    })
+    .await;
+    let keys = &init["unseal_keys_b64"];
+    let old = [gpg.decrypt(&keys[0]), age_decrypt(gpg.home.path(), "emmy", &keys[1])];
+    for share in &old {
+        conclave("operator unseal").stdin(share).run().expect_code(0);
+    }
+    cluster.await_sealed(&[0], false, LEADER_TIMEOUT).await;
+    let token = gpg.decrypt(&init["root_token"]);
+    let with_token = |args: &str| conclave(args).env("CONCLAVE_TOKEN", &token);
+
+    let keys = format!("-pgp-keys={},{}", gpg.file("ada").display(), gpg.file("grace").display());
+    with_token(&format!("operator rekey -init -key-shares=2 -key-threshold=2 -holders=Ada,Grace -backup {keys}")).run().expect_code(0);
+    conclave("operator rekey").stdin(&old[0]).run().expect_code(0);
+    let told = conclave("operator rekey").stdin(&old[1]).run().expect_code(0);
+    assert!(!told.stderr.contains("Warning") && told.stdout.contains("Unseal Key 2 (Grace): "), "nobody but Grace can use it: {told:?}");
+    let kept = with_token("operator rekey -backup-retrieve -format=json").run().expect_code(0).json();
+    let new: Vec<String> =
+        kept["keys_base64"].as_object().expect("by fingerprint").values().map(|shares| gpg.decrypt(&shares[0])).collect();
+    for share in &new {
+        conclave("operator rekey -verify").stdin(share).run().expect_code(0);
+    }
+    conclave("operator verify-share").stdin(&old[0]).run().expect_code(2);
+    with_token("operator rekey -backup-delete").run().expect_code(0);
+    with_token("operator rekey -backup-retrieve").run().expect_code(2);
+
+    with_token(&format!("operator generate-root -init -pgp-key={}", gpg.file("grace").display())).run().expect_code(0);
+    conclave("operator generate-root").stdin(&new[0]).run().expect_code(0);
+    let encoded = conclave("operator generate-root -format=json").stdin(&new[1]).run().expect_code(0).json();
+    let token = gpg.decrypt(&encoded["encoded_token"]);
+    conclave("token lookup").env("CONCLAVE_TOKEN", &token).run().expect_code(0);
+}
+
+/// What a base64 text is, decrypted by the identity in a file.
+fn age_decrypt(folder: &Path, name: &str, text: &Value) -> String {
+    let message = folder.join("message");
+    std::fs::write(&message, STANDARD.decode(text.as_str().unwrap_or_default()).expect("base64")).expect("written");
+    let output = Command::new("age").args(["--decrypt", "--identity"]).arg(folder.join(name)).arg(&message).output();
+    let output = output.expect("age runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("a share is text")
 }
 
 /// A new identity in a file; its recipient.

@@ -128,7 +128,7 @@ fn guide(args: &Init, people: &People, way: &Way) -> String {
     let who = if people.names.is_empty() { String::new() } else { format!(" ({})", people.names.join(", ")) };
     let mut text = String::from("WHAT NOW\n");
     text.push_str(&match (people.are_encrypted(), way.shows()) {
-        (true, _) => "1. Send each holder the share that is encrypted to their key: only they can read it. What comes out of it goes to:\n  base64 --decode | gpg --decrypt | conclave operator verify-share\n".to_owned(),
+        (true, _) => "1. Send each holder the share that is encrypted to their key: only they can read it. What comes out of it goes to:\n  base64 --decode | gpg --decrypt | conclave operator verify-share\n  base64 --decode | age --decrypt -i KEYFILE | conclave operator verify-share\n".to_owned(),
         (false, true) => "1. Give each share to another holder, and keep none of this output: it is shown only here, now. Then clear the screen and what can be scrolled back to.\n".to_owned(),
         (false, false) => "1. Print each sheet, look at the print, give it to its holder, and destroy the file:\n  shred -u FILE\n".to_owned(),
     });

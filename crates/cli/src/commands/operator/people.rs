@@ -276,11 +276,8 @@ impl Way {
             }
             return Ok(Way::HandedOut);
         }
-        if !is_shown && printer.is_for_people() && !printer.wants_field() && !are_encrypted {
-            output::warn(
-                "stdout is no terminal, so that the shares end up in a file or a pipe. Who can read that can open the cluster. \
-                 For a program ask for -format=json; for people use -share-sheets=FOLDER.",
-            );
+        if !are_encrypted {
+            warn_of_a_file(printer);
         }
         Ok(Way::Listed)
     }
@@ -340,6 +337,16 @@ impl Way {
                 }
             }
         }
+    }
+}
+
+/// Says so when shares that anybody can use go where they stay.
+pub(super) fn warn_of_a_file(printer: &Printer) {
+    if !io::stdout().is_terminal() && printer.is_for_people() && !printer.wants_field() {
+        output::warn(
+            "stdout is no terminal, so that the shares end up in a file or a pipe. Who can read that can open the cluster. \
+             For a program ask for -format=json; for people use -share-sheets=FOLDER.",
+        );
     }
 }
 

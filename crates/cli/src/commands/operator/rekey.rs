@@ -285,17 +285,20 @@ async fn nonce(client: &Client, given: Option<String>) -> Result<(String, Map<St
 /// One old share, as scripts and Vault's users give it.
 async fn give_one(client: &Client, printer: &Printer, args: Rekey) -> Result<(), Fault> {
     let (nonce, status) = nonce(client, args.nonce).await?;
-    let names = Vec::new();
-    let is_encrypted = status.get("pgp_fingerprints").is_some_and(|fingerprints| !fingerprints.is_null());
+    // Whose the new shares are, and whether they are encrypted, is told with them; what cannot be done at all is better known before.
     let shares = u32::try_from(people::number(&status, "n")).unwrap_or_default();
-    let is_last = people::number(&status, "progress") + 1 >= people::number(&status, "required");
-    let way = if is_last { Way::choose(&args.hand_out, printer, &names, shares, is_encrypted)? } else { Way::Listed };
+    Way::choose(&args.hand_out, printer, &[], shares, true)?;
     let response =
         people::give(args.share, OLD_SHARE, "rekey", async |share| enter(client, "sys/rekey/update", &nonce, share).await).await?;
     match Made::of(&response)? {
         Some(made) => {
             drop(response);
-            let cluster = cluster(client, people::number(&status, "n"), people::number(&status, "t")).await;
+            let way = Way::choose(&args.hand_out, printer, made.names(), shares, made.is_encrypted()).unwrap_or_else(|fault| {
+                // They are in no other place.
+                fault.report();
+                Way::Listed
+            });
+            let cluster = cluster(client, shares.into(), people::number(&status, "t")).await;
             made.show(printer, &way, &cluster)?;
             printer.say(&format!(
                 "\nThe new shares are NOT in force yet: the old ones open the cluster. They are when {} of the new ones have come back; each holder does this, at any node:\n  conclave operator rekey -verify\n",

@@ -23,6 +23,7 @@ const UNCONFIRMED: u8 = 2;
 struct Body<'a> {
     key: &'a str,
     reset: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     migrate: bool,
 }
 
