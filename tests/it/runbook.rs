@@ -34,6 +34,8 @@ impl Page {
         let begin = self.text[self.at..].find(&head).unwrap_or_else(|| panic!("the page has no (further) block of: {command}"));
         let begin = self.at + begin + head.len();
         let end = begin + self.text[begin..].find("```\n").expect("a block ends");
+        let echoed = output.lines().find(|line| line.contains("(not shown") && line.contains("(a share)"));
+        assert_eq!(echoed, None, "what is typed unseen is seen");
         let output = format!("{}\n", output.trim_end());
         if self.writes {
             self.text.replace_range(begin..end, &output);

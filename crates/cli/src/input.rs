@@ -1,8 +1,11 @@
 //! Secrets that people give: typed without echo, or one line on stdin.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::os::fd::OwnedFd;
 
 use client::SecretString;
+use rustix::fs::{Mode, OFlags};
+use rustix::termios::{LocalModes, OptionalActions, Termios};
 use zeroize::Zeroizing;
 
 use crate::fault::Fault;
@@ -17,7 +20,7 @@ pub(crate) fn secret(prompt: &str) -> Result<SecretString, Fault> {
 
 /// Typed at the terminal, without echo.
 pub(crate) fn typed(prompt: &str) -> Result<SecretString, Fault> {
-    let typed = rpassword::prompt_password(prompt).map_err(|error| match error.kind() {
+    let typed = unseen(prompt).map_err(|error| match error.kind() {
         io::ErrorKind::Interrupted => Fault::interrupted(),
         _ => Fault::local(format!("read from the terminal: {error}")).cure("give it as one line on stdin"),
     })?;
@@ -26,11 +29,44 @@ pub(crate) fn typed(prompt: &str) -> Result<SecretString, Fault> {
 
 /// The same, but the return key alone is an answer too: nothing.
 pub(crate) fn typed_or_nothing(prompt: &str) -> Result<Option<SecretString>, Fault> {
-    let typed = rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|error| match error.kind() {
+    let typed = unseen(prompt).map(Zeroizing::new).map_err(|error| match error.kind() {
         io::ErrorKind::Interrupted => Fault::interrupted(),
         _ => Fault::local(format!("read from the terminal: {error}")),
     })?;
     if typed.trim().is_empty() { Ok(None) } else { given(typed).map(Some) }
+}
+
+/// Prompts and reads without echo. The echo is off before the prompt is there: rpassword turns it off after, and what a scanner or a quick
+/// hand types in between would be seen.
+fn unseen(prompt: &str) -> io::Result<String> {
+    let _quiet = Quiet::new();
+    rpassword::prompt_password(prompt)
+}
+
+/// The terminal without echo, as long as this lives.
+struct Quiet(Option<(OwnedFd, Termios)>);
+
+impl Quiet {
+    /// Without a terminal there is no echo; whoever reads will say that there is none.
+    fn new() -> Quiet {
+        let terminal = rustix::fs::open("/dev/tty", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+        let settings = terminal.and_then(|terminal| Ok((rustix::termios::tcgetattr(&terminal)?, terminal)));
+        let Ok((settings, terminal)) = settings else { return Quiet(None) };
+        let mut quiet = settings.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        // A terminal that refuses is asked once more by rpassword, whose error is told.
+        let _ = rustix::termios::tcsetattr(&terminal, OptionalActions::Now, &quiet);
+        Quiet(Some((terminal, settings)))
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        if let Some((terminal, settings)) = &self.0 {
+            // A terminal that went away needs no settings.
+            let _ = rustix::termios::tcsetattr(terminal, OptionalActions::Now, settings);
+        }
+    }
 }
 
 /// One line on stdin.
