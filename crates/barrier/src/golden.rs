@@ -2,7 +2,7 @@
 //! read for ever.
 
 use bytes::Bytes;
-use crypto::{Quorum, RootKey, SealKey, SeededRng};
+use crypto::{SealKey, Share};
 use prost::Message;
 use proto::stored;
 use types::{ClusterId, Timestamp};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::keyring::Keyring;
 use crate::records;
-use crate::seals::{Holder, NewSplit, Seals, Split, StaticKey};
+use crate::seals::{Seals, Split, StaticKey};
 
 macro_rules! golden {
     ($name:literal, $bytes:expr) => {{
@@ -23,29 +23,32 @@ macro_rules! golden {
 const CLUSTER: ClusterId = ClusterId(Uuid::max());
 const NOW: Timestamp = Timestamp(1_795_510_800_000);
 
+/// The shares that open the golden seals: of three, two are needed. They open nothing else.
+const OLD: [&str; 3] = [
+    "AgG/jvRuMR82PxU70vXubiQL/45N/IuZ7VhB8mgEyzbW0PKwI3bR",
+    "AgK/jvRNyHyQHEtcS4vmfkEOnaJjC+DJdrAEg0a+EEu/u36fX0M/",
+    "AgO/jvSnn13y9oqKPKEVhWINSE15rTL59OjMrFwjWWCYafFxgIbE",
+];
+/// Those of the rekey that is under way there: both are needed.
+const NEW: [&str; 2] = ["AgG/jvTx8sntOldGBZtmNGIcg6ZQcc9hk0GmDHOgl4qCF5F/a0Ib", "AgK/jvRSNaOBR9k+6ehN4MSYbyT35oxYvD/zAAKBoT7g2BumH+5p"];
+
 #[test]
 fn seals_and_keyring_of_version_1() {
-    let rng = SeededRng::dangerous_from_seed(1);
-    let root = RootKey::generate(&rng);
-    let holder = |name: &str| Holder { name: name.into(), recipient: "age1example".into() };
-    let split = NewSplit::new(Quorum::new(3, 2).unwrap(), ["Ada", "Grace", "Edsger"].map(holder).to_vec()).unwrap();
+    let golden: &[u8] = include_bytes!("../../../tests/golden/barrier/seals-v1.bin");
+    let keyring: &[u8] = include_bytes!("../../../tests/golden/barrier/keyring-v1.bin");
+    let seals = Seals::decode(Bytes::from_static(golden)).unwrap();
+    assert_eq!(hex::encode(seals.encode()), hex::encode(golden), "what is read is written alike");
+    let shares = |texts: &[&str]| texts.iter().map(|text| Share::parse_text(text).unwrap()).collect::<Vec<_>>();
     let static_key = StaticKey::new("2026-11".into(), SealKey::from_slice(&[7; 32]).unwrap());
-    let (seals, old) = Seals::found(&root, &split, std::slice::from_ref(&static_key), (CLUSTER, "golden"), NOW, &rng);
-    let nameless = NewSplit::nameless(Quorum::new(2, 2).unwrap());
-    let (seals, new) = seals.with_next(&root, &nameless, std::slice::from_ref(&static_key), NOW, &rng).unwrap();
-    let keyring_key = root.derive_keyring_key();
-    let (_, sealed) = Keyring::generate(&keyring_key, CLUSTER, NOW, &rng);
-    let rotated = Keyring::rotated(&keyring_key, CLUSTER, &sealed, NOW, &rng).unwrap();
-
-    let seals = Seals::decode(Bytes::from_static(golden!("seals-v1.bin", seals.encode()))).unwrap();
-    let keyring = golden!("keyring-v1.bin", rotated);
     for root in [
-        seals.open(Split::InForce, &old[1..]).unwrap().root,
-        seals.open(Split::Next, &new).unwrap().root,
+        seals.open(Split::InForce, &shares(&OLD[1..])).unwrap().root,
+        seals.open(Split::Next, &shares(&NEW)).unwrap().root,
         seals.open_static(&static_key).unwrap().unwrap(),
     ] {
         assert_eq!(Keyring::open(&root.derive_keyring_key(), CLUSTER, keyring).unwrap().newest().version, 2);
     }
+    let holders = seals.status_of(Split::InForce).unwrap().holders;
+    assert_eq!(holders.iter().map(|holder| holder.holder.name.as_str()).collect::<Vec<_>>(), ["Ada", "Grace", "Edsger"]);
     golden!("epoch-v1.bin", records::encode_epoch(7));
 }
 

@@ -920,12 +920,12 @@ fn what_is_wrong_with_a_seal_is_said_and_its_key_is_not() {
     for (seals, want) in [
         (
             inline,
-            "node1.hcl:11: seal.current_key: must say where the key is, not hold it (write \"file:///etc/conclave/seal.key\" or \"env://NAME\")",
+            "node1.hcl:12: seal.current_key: must say where the key is, not hold it (write \"file:///etc/conclave/seal.key\" or \"env://NAME\")",
         ),
         (disabled, "must say where the key is, not hold it"),
         (
             block("current_key = \"file://a.key\""),
-            "node1.hcl:9: seal: current_key_id is missing (add current_key_id = \"2026-1\" to this block)",
+            "node1.hcl:10: seal: current_key_id is missing (add current_key_id = \"2026-1\" to this block)",
         ),
         (
             block("current_key_id = \"1\""),
@@ -952,7 +952,7 @@ fn what_is_wrong_with_a_seal_is_said_and_its_key_is_not() {
         ),
         (block("current_key_id = \"1\"\ncurrent_key = \"file://a.key\"\nprevious_key = \"file://b.key\""), "previous_key_id is missing"),
         (block("current_key_id = \"1\"\nkey = \"x\""), "unknown key \"key\""),
-        ("seal \"shamir\" {}\nseal \"shamir\" {}".to_owned(), "is given twice (first in line 9; keep one)"),
+        ("seal \"shamir\" {}\nseal \"shamir\" {}".to_owned(), "is given twice (first in line 10; keep one)"),
         ("seal \"awskms\" { region = \"x\" }".to_owned(), "\"awskms\" is not supported (write seal \"static\""),
         (
             "seal \"shamir\" {\n rejoin = \"peers\"\n}".to_owned(),
