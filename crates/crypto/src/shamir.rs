@@ -11,7 +11,7 @@
 //!
 //! # Timing
 //! Neither splitting nor combining looks up a table or branches by a secret: secrets are only ever multiplied with numbers of shares, which are
-//! public ([`crate::gf256`], docs/adr/0012). `cargo run --release -p benches -- timing` measures it.
+//! public (`gf256.rs`, docs/adr/0012). `cargo run --release -p benches -- timing` measures it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
