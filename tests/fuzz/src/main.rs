@@ -23,7 +23,7 @@ use targets::TARGETS;
 #[derive(Parser)]
 #[command(name = "fuzz", about = "Gives mutated inputs to the parsers of foreign bytes")]
 struct Arguments {
-    /// Which parser: path, policy, http, json, token, journal, recipient, config; or all.
+    /// Which parser: path, policy, http, json, token, recipient, journal, share, config; or all.
     target: String,
     /// For how long, each target.
     #[arg(long, default_value_t = 10)]

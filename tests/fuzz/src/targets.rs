@@ -8,6 +8,7 @@ mod path;
 mod policy;
 mod recipient;
 mod request;
+mod share;
 mod token;
 
 use crate::driver::Subject;
@@ -29,7 +30,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "token", seeds: token::seeds, subject: token::subject },
     Target { name: "recipient", seeds: recipient::seeds, subject: recipient::subject },
     Target { name: "journal", seeds: journal::seeds, subject: journal::subject },
-    Target { name: "recipient", seeds: recipient::seeds, subject: recipient::subject },
+    Target { name: "share", seeds: share::seeds, subject: share::subject },
     Target { name: "config", seeds: config::seeds, subject: config::subject },
 ];
 
