@@ -68,7 +68,7 @@ fn run(arguments: Arguments) -> Result<(), Fault> {
 fn server_runtime() -> Result<Runtime, Fault> {
     // What requests have left on a worker's stack (a token in the block of a hash, say) is gone when the worker rests.
     Builder::new_multi_thread()
-        .on_thread_park(crypto::wipe_stack)
+        .on_thread_park(crypto::wipe_resting_stack)
         .enable_all()
         .build()
         .map_err(|error| Fault::local(format!("start threads: {error}")))

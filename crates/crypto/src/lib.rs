@@ -31,7 +31,9 @@ pub use aead::{AeadKey, OpenError};
 pub use heap::WipingAllocator;
 pub use mac::MacKey;
 pub use rng::{OsRng, Rng, SeededRng};
-pub use secret::{AuditKey, KeyringKey, NameKey, RootKey, SealKey, SecretBytes, TokenKey, ValueKey, constant_time_eq, wipe_stack};
+pub use secret::{
+    AuditKey, KeyringKey, NameKey, RootKey, SealKey, SecretBytes, TokenKey, ValueKey, constant_time_eq, wipe_resting_stack, wipe_stack,
+};
 pub use shamir::{CombineError, Quorum, QuorumError, Share, ShareDigest, ShareParseError, ShareTag};
 pub use siv::NameCipher;
 /// A buffer that is wiped when it is dropped; re-exported so that every floor uses the same version.
