@@ -15,11 +15,10 @@ use recipients::Recipient;
 use serde::Serialize;
 use types::capability::Verb;
 
-use super::{Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, counted, is_told, method, nonce_to_end, of_act, route};
+use super::{Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, cancelling, counted, is_told, method, of_act, route};
 use crate::backend::{Asked, Handler};
 use crate::body::Fields;
 use crate::outcome::{Grant, Operation, Outcome, PlanError, Scope};
-use crate::request::Answer;
 use crate::shares::encrypt_text;
 use crate::token;
 
@@ -207,14 +206,7 @@ impl Hide {
 }
 
 fn cancel(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    acting(nonce_to_end(&Fields::of(asked.ask)?)?, |nonce, scope| {
-        Box::pin(async move {
-            let barrier = barrier(scope)?;
-            let who = authorised(scope, barrier).await?;
-            barrier.cancel_attempt(Act::GenerateRoot, *nonce, &who).await.map_err(of_act)?;
-            Ok(Outcome::answer(Answer::Done))
-        })
-    })
+    cancelling(asked, Act::GenerateRoot)
 }
 
 fn update(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {

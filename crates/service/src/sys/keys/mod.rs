@@ -9,7 +9,7 @@ mod rekey;
 mod rotate;
 mod seals;
 
-use barrier::{AccessError, ActError, AttemptStatus, Barrier, CommitError, ShareError, SplitStatus, ViewError};
+use barrier::{AccessError, Act, ActError, AttemptStatus, Barrier, CommitError, ShareError, SplitStatus, ViewError};
 use crypto::{SecretBytes, Share, Zeroizing};
 use engine::AskError;
 use engine::route::{Access, Field, FieldKind, Method, Route};
@@ -20,9 +20,10 @@ use types::Timestamp;
 use types::capability::Verb;
 use uuid::Uuid;
 
-use crate::backend::Handler;
+use crate::backend::{Asked, Handler};
 use crate::body::Fields;
 use crate::outcome::{Operation, Outcome, PlanError, Scope};
+use crate::request::Answer;
 use crate::token;
 
 /// What may be asked.
@@ -179,6 +180,18 @@ fn nonce_to_end(fields: &Fields) -> Result<Option<Uuid>, AskError> {
         None => Ok(None),
         Some(text) => text.parse().map(Some).map_err(|_| AskError::Invalid(ActError::OtherNonce.to_string())),
     }
+}
+
+/// Cancels the attempt at `act`.
+fn cancelling(asked: &Asked<'_>, act: Act) -> Result<Box<dyn Operation>, AskError> {
+    acting((act, nonce_to_end(&Fields::of(asked.ask)?)?), |(act, nonce), scope| {
+        Box::pin(async move {
+            let barrier = barrier(scope)?;
+            let who = authorised(scope, barrier).await?;
+            barrier.cancel_attempt(*act, *nonce, &who).await.map_err(of_act)?;
+            Ok(Outcome::answer(Answer::Done))
+        })
+    })
 }
 
 fn internal(error: &dyn std::error::Error) -> PlanError {

@@ -15,7 +15,8 @@ use types::capability::Verb;
 use uuid::Uuid;
 
 use super::{
-    Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, counted, is_told, method, nonce_to_end, of_act, route, tell_people,
+    Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, cancelling, counted, is_told, method, nonce_to_end, of_act, route,
+    tell_people,
 };
 use crate::backend::{Asked, Handler};
 use crate::body::Fields;
@@ -227,14 +228,7 @@ async fn show_status(scope: &Scope<'_>) -> Result<Outcome, PlanError> {
 }
 
 fn cancel(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    acting(nonce_to_end(&Fields::of(asked.ask)?)?, |nonce, scope| {
-        Box::pin(async move {
-            let barrier = barrier(scope)?;
-            let who = authorised(scope, barrier).await?;
-            barrier.cancel_attempt(Act::Rekey, *nonce, &who).await.map_err(of_act)?;
-            Ok(Outcome::answer(Answer::Done))
-        })
-    })
+    cancelling(asked, Act::Rekey)
 }
 
 fn update(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {

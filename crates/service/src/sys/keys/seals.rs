@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use types::capability::Verb;
 
 use super::{
-    Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, caller_name, counted, is_told, method, nonce_to_end, of_act,
-    route, shown_time, tell_people,
+    Entry, KEY, NONCE, NONCE_TO_END, SHARE, acting, authorised, barrier, caller_name, cancelling, counted, is_told, method, of_act, route,
+    shown_time, tell_people,
 };
 use crate::backend::{Asked, Handler};
 use crate::body::Fields;
@@ -221,14 +221,7 @@ fn start(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
 }
 
 fn cancel(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
-    acting(nonce_to_end(&Fields::of(asked.ask)?)?, |nonce, scope| {
-        Box::pin(async move {
-            let barrier = barrier(scope)?;
-            let who = authorised(scope, barrier).await?;
-            barrier.cancel_attempt(Act::Seals, *nonce, &who).await.map_err(of_act)?;
-            Ok(Outcome::answer(Answer::Done))
-        })
-    })
+    cancelling(asked, Act::Seals)
 }
 
 fn update(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
