@@ -1,18 +1,17 @@
 //! Start and stop: opens the data folder, starts Raft, the barrier and the listeners, and ends them in reverse order. Between
 //! the two it waits for the end, and reads the configuration anew when it is told to.
 
-use std::collections::BTreeMap;
-use std::future::Future;
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use barrier::{Barrier, CeremonyPeers, CeremonyService, Changes, FileJournal, GrpcCeremonyPeers, Journal, NodeFacts};
+use barrier::{Barrier, Changes, FileJournal, Journal, NodeFacts};
 use crypto::{OsRng, Rng};
-use raft::grpc::{Admission, Channels, GrpcTransport, PeerTls, PeerTlsError, RaftService};
-use raft::{Flushing, Member, Parts, Raft, Role, Timing, Transport};
+use raft::grpc::PeerTlsError;
+use raft::{Flushing, Parts, Raft, Role, Timing};
 use service::Settings;
 use storage::datadir::DataDir;
 use storage::table::{OpenError as TableOpenError, RedbTableOptions};
@@ -21,16 +20,14 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use types::{Clock, NodeId, SystemClock};
 
-use crate::config::{ClusterConfig, Config, KeyError, StoragePlace, TableKind};
+use crate::config::{Config, KeyError, StoragePlace, TableKind};
 use crate::facts::{self, Facts};
 use crate::http::Edge;
 use crate::lifecycle::{Follow, Serving, follow};
 use crate::listener::ListenerTls;
-use crate::peers::Alone;
+use crate::peers::{self, IdentityChanges, PeerSide};
 use crate::telemetry::Traces;
 use crate::{VERSION, harden, listener};
 
@@ -87,9 +84,6 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// The peers' listener does not start.
-    #[error("the peers' listener")]
-    PeerListener(#[source] tonic::transport::Error),
     /// The data folder is refused.
     #[error("data folder")]
     DataDir(#[from] storage::datadir::OpenError),
@@ -129,14 +123,6 @@ pub enum RunError {
     Failed(String),
 }
 
-/// What peers are reached by.
-struct PeerSide {
-    transport: Arc<dyn Transport>,
-    ceremony: Arc<dyn CeremonyPeers>,
-    /// The listener and its TLS; `None` for a cluster of one.
-    listen: Option<(TcpListener, PeerTls)>,
-}
-
 /// What a running node is told from outside.
 #[derive(Debug, Clone, Default)]
 pub struct Signals {
@@ -164,7 +150,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     // Ports first: a taken one must be found before anything is touched.
     let client_listener = listen("the client listener", config.listener.address)?;
     let client_tls = config.listener.tls.as_ref().map(ListenerTls::load).transpose()?;
-    let peer_side = peer_side(&config).await?;
+    let peer_side = PeerSide::start(&config).await?;
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let rng: Arc<dyn Rng> = Arc::new(OsRng::new());
@@ -191,7 +177,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         table: open_table(&config, &data_dir)?,
         disk: (Arc::clone(&disk), data_dir.path().to_owned()),
         snapshots: SnapshotStore::open(Arc::clone(&disk), &data_dir.snapshots())?,
-        transport: peer_side.transport,
+        transport: Arc::clone(&peer_side.transport),
         clock: Arc::clone(&clock),
         observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
     })
@@ -200,7 +186,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let barrier = Barrier::start(barrier::Parts {
         raft: raft.clone(),
         changes,
-        peers: peer_side.ceremony,
+        peers: Arc::clone(&peer_side.ceremony),
         rng: Arc::clone(&rng),
         clock: Arc::clone(&clock),
         facts: own,
@@ -219,16 +205,11 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let tasks = TaskTracker::new();
     // Listeners end first, and with them the requests; peers are served until Raft has stopped.
     let stop_peers = CancellationToken::new();
-    if let Some((listener, tls)) = peer_side.listen {
-        let admission = admission(&config, &raft);
-        let server = peer_server(&raft, &barrier, &tls, admission, listener, stop_peers.clone())?;
-        tasks.spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the peers' listener has ended");
-            }
-        });
-    }
-    raft.bootstrap(first_members(&config)).await?;
+    let peers = peer_side.serve(&config, &raft, &barrier, stop_peers.clone()).map(|(serving, identity)| {
+        tasks.spawn(serving);
+        identity
+    });
+    raft.bootstrap(peers::first_members(&config)).await?;
 
     let serving = Serving::default();
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -276,7 +257,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop.clone());
     let clients = tasks.spawn(clients);
 
-    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, serving: serving.clone() };
+    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peers, serving: serving.clone() };
     let failure = {
         let failed = raft.failed();
         tokio::pin!(failed);
@@ -316,6 +297,7 @@ struct Reloadable<'a> {
     config: Config,
     traces: &'a Traces,
     client_tls: Option<ListenerTls>,
+    peers: Option<IdentityChanges>,
     serving: Serving,
 }
 
@@ -342,10 +324,15 @@ impl Reloadable<'_> {
         {
             tracing::error!(%error, "the clients' certificate stays as it was");
         }
+        if let Some(peers) = &self.peers
+            && let Err(error) = peers.reload(&renewed).await
+        {
+            tracing::error!(%error, cause = error.source().map(|cause| cause.to_string()), "the peers' certificate stays as it was");
+        }
         for name in self.config.restart_needed(&renewed) {
             tracing::warn!("{name} has changed: that takes a restart");
         }
-        tracing::info!("the configuration was read again: log level and clients' certificates are as it says now");
+        tracing::info!("the configuration was read again: log level and certificates are as it says now");
     }
 }
 
@@ -368,32 +355,8 @@ impl Drop for PidFile {
     }
 }
 
-fn listen(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+pub(crate) fn listen(role: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
     listener::bind(address).map_err(|source| RunError::Listen { role, address, source })
-}
-
-async fn read_file(path: &PathBuf) -> Result<Vec<u8>, RunError> {
-    tokio::fs::read(path).await.map_err(|source| RunError::File { path: path.clone(), source })
-}
-
-async fn peer_side(config: &Config) -> Result<PeerSide, RunError> {
-    let Some(cluster) = &config.cluster else {
-        return Ok(PeerSide { transport: Arc::new(Alone), ceremony: Arc::new(Alone), listen: None });
-    };
-    let tls = peer_tls(config, cluster).await?;
-    let listener = listen("the peers' listener", cluster.listen)?;
-    let channels = Channels::new(tls.clone());
-    Ok(PeerSide {
-        transport: Arc::new(GrpcTransport::new(channels.clone())),
-        ceremony: Arc::new(GrpcCeremonyPeers::new(channels)),
-        listen: Some((listener, tls)),
-    })
-}
-
-async fn peer_tls(config: &Config, cluster: &ClusterConfig) -> Result<PeerTls, RunError> {
-    let (ca, cert, key) = (read_file(&cluster.tls.ca).await?, read_file(&cluster.tls.cert).await?, read_file(&cluster.tls.key).await?);
-    let key = crypto::Zeroizing::new(key);
-    Ok(PeerTls::new(&config.storage.node_id, &config.cluster_name, &ca, &cert, &key)?)
 }
 
 fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, RunError> {
@@ -423,55 +386,6 @@ fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, Run
         #[cfg(not(feature = "sled"))]
         TableKind::Sled => Err(RunError::Table("this build has no sled (build with `--features sled`, or use \"redb\")".into())),
     }
-}
-
-/// Every member as the configuration lists them; a node without peers is the only one.
-fn first_members(config: &Config) -> BTreeMap<NodeId, Member> {
-    match &config.cluster {
-        None => {
-            let member = Member { cluster_address: String::new(), api_address: config.api_addr.to_string() };
-            BTreeMap::from([(config.storage.node_id.clone(), member)])
-        }
-        Some(cluster) => {
-            let member = |(id, member): (&NodeId, &crate::config::Member)| {
-                let place = Member { cluster_address: member.cluster_addr.to_string(), api_address: member.api_addr.to_string() };
-                (id.clone(), place)
-            };
-            cluster.members.iter().map(member).collect()
-        }
-    }
-}
-
-/// Members are admitted: those of the last membership, or, before there is one, those of the configuration.
-fn admission(config: &Config, raft: &Raft) -> Admission {
-    let configured: Vec<NodeId> = first_members(config).into_keys().collect();
-    let raft = raft.clone();
-    let is_member = move |id: &NodeId| {
-        let members = raft.status().members;
-        if members.is_empty() { configured.contains(id) } else { members.iter().any(|member| member.id == *id) }
-    };
-    Admission::new(&config.cluster_name, Arc::new(is_member))
-}
-
-fn peer_server(
-    raft: &Raft,
-    barrier: &Barrier,
-    tls: &PeerTls,
-    admission: Admission,
-    listener: TcpListener,
-    stop: CancellationToken,
-) -> Result<impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<>, RunError> {
-    let server = Server::builder()
-        .tls_config(tls.server())
-        .map_err(RunError::PeerListener)?
-        .initial_stream_window_size(8 * 1024 * 1024)
-        .initial_connection_window_size(16 * 1024 * 1024)
-        .add_service(RaftService::server(raft.inbound(), admission.clone()))
-        .add_service(CeremonyService::server(barrier.clone(), admission));
-    // The server's own setting is for listeners that it binds. With Nagle's algorithm an answer waits for the acknowledgement of
-    // the one before it, which the peer delays by 40 ms.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    Ok(server.serve_with_incoming_shutdown(incoming, async move { stop.cancelled().await }))
 }
 
 /// A leader that stops lets another lead first, so that no election has to find out.

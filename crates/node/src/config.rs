@@ -322,6 +322,7 @@ impl Config {
     pub(crate) fn restart_needed(&self, other: &Config) -> Vec<&'static str> {
         let tls_on = |config: &Config| config.listener.tls.is_some();
         let listener = |config: &Config| ListenerConfig { tls: None, ..config.listener.clone() };
+        let cluster = |config: &Config| config.cluster.as_ref().map(|cluster| (cluster.listen, cluster.members.clone()));
         let differs = [
             ("cluster_name", self.cluster_name != other.cluster_name),
             ("api_addr", self.api_addr != other.api_addr),
@@ -336,7 +337,7 @@ impl Config {
             ("telemetry", self.telemetry != other.telemetry),
             ("listener", listener(self) != listener(other) || tls_on(self) != tls_on(other)),
             ("storage", self.storage != other.storage),
-            ("cluster", self.cluster != other.cluster),
+            ("cluster", cluster(self) != cluster(other)),
             ("seal", self.seal != other.seal),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

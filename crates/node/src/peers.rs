@@ -1,90 +1,142 @@
-//! A node without peers: the transport of a cluster of one.
+//! The node's side towards its peers: the listener, the channels, and what it shows to them ([`raft::grpc::PeerTls`]), which may change while it
+//! runs: certificates are renewed, by operators or by the node itself.
+//!
+//! Always: the listener's port is taken at the start, before anything is touched; connections are accepted once there is an identity,
+//! each by the newest one.
 
+mod alone;
+
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 
-use barrier::{CeremonyPeers, PeerCallError};
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use futures::stream::BoxStream;
-use proto::peer;
-use raft::{AppendStream, Peer, Transport, TransportError};
+use barrier::{Barrier, CeremonyPeers, CeremonyService, GrpcCeremonyPeers};
+use raft::grpc::{Admission, Channels, GrpcTransport, PeerIdentity, PeerTls, RaftService, incoming};
+use raft::{Member, Raft, Transport};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use types::NodeId;
 
-/// Reaches nobody: there is nobody.
-pub(crate) struct Alone;
+use crate::boot::{RunError, listen};
+use crate::config::{ClusterConfig, Config};
+use alone::Alone;
 
-fn nobody<T: Send + 'static>(to: &Peer) -> BoxFuture<'static, Result<T, TransportError>> {
-    let error = TransportError::Unreachable { peer: to.id.clone(), reason: "this node is configured without peers".into() };
-    futures::future::ready(Err(error)).boxed()
+/// What peers are reached by, and reach this node by.
+pub(crate) struct PeerSide {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) ceremony: Arc<dyn CeremonyPeers>,
+    /// `None` for a node without a cluster block.
+    side: Option<Side>,
 }
 
-fn nobody_for_ceremony<T: Send + 'static>() -> BoxFuture<'static, Result<T, PeerCallError>> {
-    futures::future::ready(Err(PeerCallError::Lost("this node is configured without peers".into()))).boxed()
+struct Side {
+    listener: TcpListener,
+    identity: Arc<watch::Sender<Option<PeerTls>>>,
 }
 
-impl Transport for Alone {
-    fn append(
-        &self,
-        to: Arc<Peer>,
-        _requests: BoxStream<'static, peer::AppendRequest>,
-    ) -> BoxFuture<'static, Result<AppendStream, TransportError>> {
-        nobody(&to)
+impl PeerSide {
+    /// Takes the port, and reads the certificates that operators have brought.
+    pub(crate) async fn start(config: &Config) -> Result<PeerSide, RunError> {
+        let Some(cluster) = &config.cluster else {
+            return Ok(PeerSide { transport: Arc::new(Alone), ceremony: Arc::new(Alone), side: None });
+        };
+        let tls = read_tls(config, cluster).await?;
+        let listener = listen("the peers' listener", cluster.listen)?;
+        let (identity, shown) = watch::channel(Some(tls));
+        let channels = Channels::new(shown);
+        Ok(PeerSide {
+            transport: Arc::new(GrpcTransport::new(channels.clone())),
+            ceremony: Arc::new(GrpcCeremonyPeers::new(channels)),
+            side: Some(Side { listener, identity: Arc::new(identity) }),
+        })
     }
 
-    fn vote(&self, to: Arc<Peer>, _request: peer::VoteRequest) -> BoxFuture<'static, Result<peer::VoteResponse, TransportError>> {
-        nobody(&to)
-    }
-
-    fn snapshot(
-        &self,
-        to: Arc<Peer>,
-        _chunks: BoxStream<'static, peer::SnapshotChunk>,
-    ) -> BoxFuture<'static, Result<peer::SnapshotResponse, TransportError>> {
-        nobody(&to)
-    }
-
-    fn transfer_leader(
-        &self,
-        to: Arc<Peer>,
-        _request: peer::TransferLeaderRequest,
-    ) -> BoxFuture<'static, Result<peer::TransferLeaderResponse, TransportError>> {
-        nobody(&to)
-    }
-
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
-        nobody(&to)
-    }
-
-    fn propose(&self, to: Arc<Peer>, _request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
-        nobody(&to)
+    /// Serves the peers, until it is told to stop; answers what changes the identity meanwhile.
+    pub(crate) fn serve(
+        self,
+        config: &Config,
+        raft: &Raft,
+        barrier: &Barrier,
+        stop: CancellationToken,
+    ) -> Option<(impl Future<Output = ()> + Send + use<>, IdentityChanges)> {
+        let Side { listener, identity } = self.side?;
+        let server = server(raft, barrier, admission(config, raft), listener, identity.subscribe(), stop);
+        Some((server, IdentityChanges(identity)))
     }
 }
 
-impl CeremonyPeers for Alone {
-    fn submit(&self, _to: Arc<Peer>, _request: peer::SubmitRequest) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        nobody_for_ceremony()
-    }
+/// Changes what the node shows to its peers.
+pub(crate) struct IdentityChanges(Arc<watch::Sender<Option<PeerTls>>>);
 
-    fn reset(&self, _to: Arc<Peer>, _purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        nobody_for_ceremony()
+impl IdentityChanges {
+    /// Reads the certificates of the configuration anew, for the connections to come. After an error all stays as it was.
+    pub(crate) async fn reload(&self, config: &Config) -> Result<(), RunError> {
+        if let Some(cluster) = &config.cluster {
+            self.0.send_replace(Some(read_tls(config, cluster).await?));
+        }
+        Ok(())
     }
+}
 
-    fn progress(&self, _to: Arc<Peer>, _purpose: peer::Purpose) -> BoxFuture<'static, Result<peer::Progress, PeerCallError>> {
-        nobody_for_ceremony()
+async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, RunError> {
+    tokio::fs::read(path).await.map_err(|source| RunError::File { path: path.to_owned(), source })
+}
+
+async fn read_tls(config: &Config, cluster: &ClusterConfig) -> Result<PeerTls, RunError> {
+    let (ca, cert, key) = (read_file(&cluster.tls.ca).await?, read_file(&cluster.tls.cert).await?, read_file(&cluster.tls.key).await?);
+    let key = crypto::Zeroizing::new(key);
+    Ok(PeerTls::new(&config.storage.node_id, &config.cluster_name, &ca, &cert, &key)?)
+}
+
+/// Every member as the configuration lists them; a node without peers is the only one.
+pub(crate) fn first_members(config: &Config) -> BTreeMap<NodeId, Member> {
+    match &config.cluster {
+        None => {
+            let member = Member { cluster_address: String::new(), api_address: config.api_addr.to_string(), key: None };
+            BTreeMap::from([(config.storage.node_id.clone(), member)])
+        }
+        Some(cluster) => {
+            let member = |(id, member): (&NodeId, &crate::config::Member)| {
+                let place =
+                    Member { cluster_address: member.cluster_addr.to_string(), api_address: member.api_addr.to_string(), key: None };
+                (id.clone(), place)
+            };
+            cluster.members.iter().map(member).collect()
+        }
     }
+}
 
-    fn keyring_key(
-        &self,
-        _to: Arc<Peer>,
-        _request: peer::KeyringKeyRequest,
-    ) -> BoxFuture<'static, Result<peer::KeyringKeyResponse, PeerCallError>> {
-        nobody_for_ceremony()
-    }
+/// Members are admitted: those of the last membership, or, before there is one, those of the configuration.
+fn admission(config: &Config, raft: &Raft) -> Admission {
+    let configured = first_members(config);
+    let raft = raft.clone();
+    let member = move |id: &NodeId| match raft.peer(id) {
+        Some(peer) => Some(peer.member.clone()),
+        None if raft.status().members.is_empty() => configured.get(id).cloned(),
+        None => None,
+    };
+    Admission::new(&config.cluster_name, Arc::new(member))
+}
 
-    fn hand_over(&self, _to: Arc<Peer>, _request: peer::HandOverRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {
-        nobody_for_ceremony()
-    }
-
-    fn status(&self, _to: Arc<Peer>) -> BoxFuture<'static, Result<peer::MemberStatus, PeerCallError>> {
-        nobody_for_ceremony()
+fn server(
+    raft: &Raft,
+    barrier: &Barrier,
+    admission: Admission,
+    listener: TcpListener,
+    identity: PeerIdentity,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let server = Server::builder()
+        .initial_stream_window_size(8 * 1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024)
+        .add_service(RaftService::server(raft.inbound(), admission.clone()))
+        .add_service(CeremonyService::server(barrier.clone(), admission));
+    let serving = server.serve_with_incoming_shutdown(incoming(listener, identity), async move { stop.cancelled().await });
+    async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the peers' listener has ended");
+        }
     }
 }

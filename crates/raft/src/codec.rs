@@ -14,7 +14,7 @@ use prost::Message;
 use proto::{peer, stored};
 use types::{Index, NodeId, Position, Term, Timestamp};
 
-use crate::config::{Entry, LogId, Member, Membership, Proposal, StoredMembership, TypeConfig, Vote};
+use crate::config::{Entry, KeyPin, LogId, Member, Membership, Proposal, StoredMembership, TypeConfig, Vote};
 
 /// The highest term and index that are believed: what is counted up from there does not overflow.
 const COUNT_MAX: u64 = u64::MAX / 2;
@@ -146,9 +146,19 @@ fn membership_to_stored(membership: &Membership) -> stored::Membership {
             node_id: id.to_string(),
             cluster_address: member.cluster_address.clone(),
             api_address: member.api_address.clone(),
+            key_sha256: member.key.map(|key| key.0.to_vec()).unwrap_or_default(),
         })
         .collect();
     stored::Membership { voters, members }
+}
+
+/// Empty: no key is pinned.
+fn key_pin(bytes: &[u8]) -> Result<Option<KeyPin>, CodecError> {
+    match (bytes.is_empty(), <[u8; 32]>::try_from(bytes)) {
+        (true, _) => Ok(None),
+        (false, Ok(hash)) => Ok(Some(KeyPin(hash))),
+        (false, Err(_)) => Err(invalid("membership.members.key_sha256", format_args!("{} bytes, not 32", bytes.len()))),
+    }
 }
 
 fn membership_from_stored(membership: &stored::Membership) -> Result<Membership, CodecError> {
@@ -159,7 +169,11 @@ fn membership_from_stored(membership: &stored::Membership) -> Result<Membership,
     }
     let mut members = BTreeMap::new();
     for member in &membership.members {
-        let place = Member { cluster_address: member.cluster_address.clone(), api_address: member.api_address.clone() };
+        let place = Member {
+            cluster_address: member.cluster_address.clone(),
+            api_address: member.api_address.clone(),
+            key: key_pin(&member.key_sha256)?,
+        };
         members.insert(node_id(&member.node_id, "membership.members")?, place);
     }
     Membership::new(voters, members).map_err(|error| invalid("membership", error))
@@ -315,6 +329,25 @@ mod tests {
             assert!(appended_from_peer(peer::AppendResponse { outcome: Some(outcome) }).is_err());
         }
         assert!(vote_from_peer(vote(u64::MAX).as_ref()).is_err());
+    }
+
+    /// Golden bytes of memberships, as they lie in the log, in the table and in snapshots.
+    #[test]
+    fn golden_memberships() {
+        let plain: &[u8] = include_bytes!("../../../tests/golden/raft/membership-v1.bin");
+        let pinned: &[u8] = include_bytes!("../../../tests/golden/raft/membership-pinned-v1.bin");
+        for (golden, key) in [(plain, None), (pinned, Some(KeyPin([7; 32])))] {
+            let place = |id: &str| Member { cluster_address: format!("https://{id}:8201"), api_address: format!("https://{id}:8200"), key };
+            let nodes = ["n1", "n2"].map(|id| (NodeId::parse(id).unwrap(), place(id)));
+            let voters = BTreeSet::from([NodeId::parse("n1").unwrap()]);
+            let membership = Membership::new(vec![voters], BTreeMap::from(nodes)).unwrap();
+            assert_eq!(encode_membership(&membership), golden);
+            let read = stored::Membership::decode(golden).unwrap();
+            assert_eq!(membership_from_stored(&read).unwrap(), membership);
+        }
+        let mut short = stored::Membership::decode(pinned).unwrap();
+        short.members[0].key_sha256.pop();
+        assert!(membership_from_stored(&short).is_err());
     }
 
     #[test]

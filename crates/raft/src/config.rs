@@ -34,6 +34,24 @@ pub struct Member {
     pub cluster_address: String,
     /// URL that clients use.
     pub api_address: String,
+    /// The key that the node must show to its peers; `None` where operators bring the certificates, and the name in them says all.
+    pub key: Option<KeyPin>,
+}
+
+/// SHA-256 of a public key's `SubjectPublicKeyInfo` (RFC 5280, section 4.1), DER: one key, whatever certificates it is in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyPin(pub [u8; 32]);
+
+impl fmt::Display for KeyPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A batch and the time at which the leader took it. The batch stays encoded: Raft cannot read it.

@@ -21,7 +21,7 @@ mod transport;
 pub mod watch;
 
 pub use codec::CodecError;
-pub use config::Member;
+pub use config::{KeyPin, Member};
 pub use handle::{
     BootstrapError, DISK_RESERVE_BYTES, Flushing, LEADER_WAIT_MAX, MemberInfo, MembershipError, Parts, ProposeError, Raft, ReadError, Role,
     StartError, Status, Timing,

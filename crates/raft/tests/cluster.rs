@@ -95,7 +95,7 @@ impl Observer for Deaf {
 }
 
 fn member() -> Member {
-    Member { cluster_address: "https://127.0.0.1:1".into(), api_address: "http://127.0.0.1:1".into() }
+    Member { cluster_address: "https://127.0.0.1:1".into(), api_address: "http://127.0.0.1:1".into(), key: None }
 }
 
 fn id(number: u64) -> NodeId {

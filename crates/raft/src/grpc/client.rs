@@ -16,7 +16,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use types::NodeId;
 
-use super::{MESSAGE_BYTES_MAX, PeerTls};
+use super::{MESSAGE_BYTES_MAX, PeerIdentity, PeerTls};
+use crate::config::Member;
 use crate::transport::{AppendStream, Peer, Transport, TransportError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -31,46 +32,65 @@ const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections to peers, by node. Cheap to clone; other services on the peers' port share them.
 #[derive(Clone)]
 pub struct Channels {
+    identity: PeerIdentity,
+    open: Arc<Mutex<HashMap<NodeId, Open>>>,
+}
+
+/// A connection, and what it was made by.
+struct Open {
+    member: Member,
     tls: PeerTls,
-    open: Arc<Mutex<HashMap<NodeId, (String, Channel)>>>,
+    channel: Channel,
 }
 
 impl Channels {
     /// No connection yet.
-    pub fn new(tls: PeerTls) -> Channels {
-        Channels { tls, open: Arc::default() }
+    pub fn new(identity: PeerIdentity) -> Channels {
+        Channels { identity, open: Arc::default() }
     }
 
-    /// A connection to `peer`; it is made at the first call, and made anew when its address has changed.
+    /// A connection to `peer`; it is made at the first call, and made anew when its address or key or this node's identity has changed.
     pub fn to(&self, peer: &Peer) -> Result<Channel, TransportError> {
+        let tls = self.tls(peer)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((address, channel)) = open.get(&peer.id)
-            && *address == peer.member.cluster_address
+        if let Some(open) = open.get(&peer.id)
+            && open.member == peer.member
+            && open.tls.is(&tls)
         {
-            return Ok(channel.clone());
+            return Ok(open.channel.clone());
         }
-        let channel = self.fresh(peer)?;
-        open.insert(peer.id.clone(), (peer.member.cluster_address.clone(), channel.clone()));
+        let channel = connection(peer, &tls)?;
+        open.insert(peer.id.clone(), Open { member: peer.member.clone(), tls, channel: channel.clone() });
         Ok(channel)
+    }
+
+    fn tls(&self, peer: &Peer) -> Result<PeerTls, TransportError> {
+        let reason = || "this node has no certificate for its peers yet".to_owned();
+        self.identity.borrow().clone().ok_or_else(|| TransportError::Unreachable { peer: peer.id.clone(), reason: reason() })
     }
 
     /// A connection of its own to `peer`, made at the first call, which ends when it is dropped. For keys: the buffers of a connection
     /// hold what went over it last.
     pub fn fresh(&self, peer: &Peer) -> Result<Channel, TransportError> {
-        let unusable = |error: tonic::transport::Error| TransportError::Unreachable { peer: peer.id.clone(), reason: chain(&error) };
-        let endpoint = Endpoint::from_shared(peer.member.cluster_address.clone())
-            .map_err(unusable)?
-            .tls_config(self.tls.client(&peer.id))
-            .map_err(unusable)?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(8 * 1024 * 1024)
-            .initial_connection_window_size(16 * 1024 * 1024);
-        Ok(endpoint.connect_lazy())
+        connection(peer, &self.tls(peer)?)
     }
+}
+
+fn connection(peer: &Peer, tls: &PeerTls) -> Result<Channel, TransportError> {
+    let unusable = |error: tonic::transport::Error| TransportError::Unreachable { peer: peer.id.clone(), reason: chain(&error) };
+    let (config, verifier) = tls.client(&peer.id, peer.member.key);
+    let endpoint = Endpoint::from_shared(peer.member.cluster_address.clone())
+        .map_err(unusable)?
+        .tls_config_with_verifier(config, verifier)
+        .map_err(unusable)?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(8 * 1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024);
+    Ok(endpoint.connect_lazy())
 }
 
 /// The whole story of an error: what tonic says alone is "transport error".
