@@ -9,6 +9,7 @@ mod forward;
 pub mod grpc;
 mod handle;
 mod inbound;
+mod level;
 mod log_store;
 mod machine;
 mod network;
@@ -27,6 +28,7 @@ pub use handle::{
     StartError, Status, Timing,
 };
 pub use inbound::{Inbound, InboundError};
+pub use level::raising;
 pub use machine::Observer;
 pub use runtime::dangerous_seed_election_jitter;
 pub use transport::{AppendStream, Peer, Transport, TransportError};

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod datadir;
 pub mod disk;
+pub mod feature_level;
 pub mod journal;
 pub mod log;
 pub mod snapshot;
