@@ -15,7 +15,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError};
 use openraft::vote::RaftLeaderId;
 use storage::log::Step;
-use storage::{Batch, Disk, Flusher, Log, Table, TableView};
+use storage::{Change, Disk, Flusher, Log, Table, TableView};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -224,7 +224,7 @@ pub(crate) struct Core {
     table: Arc<dyn Table>,
     clock: Arc<dyn Clock>,
     applied: watch::Receiver<Option<Index>>,
-    disk: (Arc<dyn Disk>, PathBuf),
+    pub(crate) disk: (Arc<dyn Disk>, PathBuf),
     disk_is_full: AtomicBool,
     /// Ends the receiving of a snapshot when another begins to arrive.
     receiving: Mutex<CancellationToken>,
@@ -233,7 +233,7 @@ pub(crate) struct Core {
 /// Raft on this node. Cheap to clone; ends with [`Raft::shutdown`].
 #[derive(Clone)]
 pub struct Raft {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     forwarder: Forwarder,
     reads: ReadIndexer,
 }
@@ -327,7 +327,7 @@ impl Raft {
 
     async fn propose_into(&self, batch: Bytes, from_reserve: bool) -> Result<Index, ProposeError> {
         // Apply stops the replica at a batch it cannot read, so none may get that far.
-        Batch::decode(&batch)?;
+        Change::decode(&batch)?;
         if self.core.is_disk_full() && !from_reserve {
             return Err(ProposeError::DiskFull);
         }

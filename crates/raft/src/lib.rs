@@ -14,6 +14,7 @@ mod machine;
 mod network;
 mod read_index;
 mod runtime;
+mod scratch;
 mod snapshots;
 #[cfg(test)]
 mod suite;
@@ -29,4 +30,5 @@ pub use handle::{
 pub use inbound::{Inbound, InboundError};
 pub use machine::Observer;
 pub use runtime::dangerous_seed_election_jitter;
+pub use scratch::Scratch;
 pub use transport::{AppendStream, Peer, Transport, TransportError};
