@@ -180,6 +180,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         transport: Arc::clone(&peer_side.transport),
         clock: Arc::clone(&clock),
         observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
+        feature_levels: storage::feature_level::FEATURE_LEVELS,
     })
     .await?;
     let own = NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };

@@ -16,7 +16,7 @@ use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError}
 use openraft::vote::RaftLeaderId;
 use storage::feature_level::LevelRecord;
 use storage::log::Step;
-use storage::{Batch, Disk, Flusher, Log, Table, TableView};
+use storage::{Change, Disk, Flusher, Log, Table, TableView};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -239,7 +239,7 @@ pub(crate) struct Core {
     applied: watch::Receiver<Option<Index>>,
     pub(crate) level: watch::Receiver<LevelRecord>,
     pub(crate) feature_levels: FeatureLevels,
-    disk: (Arc<dyn Disk>, PathBuf),
+    pub(crate) disk: (Arc<dyn Disk>, PathBuf),
     disk_is_full: AtomicBool,
     /// Ends the receiving of a snapshot when another begins to arrive.
     receiving: Mutex<CancellationToken>,
@@ -346,7 +346,7 @@ impl Raft {
 
     async fn propose_into(&self, batch: Bytes, from_reserve: bool) -> Result<Index, ProposeError> {
         // Apply stops the replica at a batch it cannot read, so none may get that far.
-        self.require_feature_level(storage::feature_level::needed_by(&Batch::decode(&batch)?))?;
+        self.require_feature_level(storage::feature_level::needed_by(&Change::decode(&batch)?))?;
         if self.core.is_disk_full() && !from_reserve {
             return Err(ProposeError::DiskFull);
         }

@@ -15,6 +15,7 @@ mod machine;
 mod network;
 mod read_index;
 mod runtime;
+mod scratch;
 mod snapshots;
 #[cfg(test)]
 mod suite;
@@ -31,4 +32,5 @@ pub use inbound::{Inbound, InboundError};
 pub use level::raising;
 pub use machine::Observer;
 pub use runtime::dangerous_seed_election_jitter;
+pub use scratch::Scratch;
 pub use transport::{AppendStream, Peer, Transport, TransportError};

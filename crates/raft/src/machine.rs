@@ -26,7 +26,7 @@ const APPLY_ENTRIES_MAX: usize = 1024;
 pub trait Observer: Send + Sync + 'static {
     /// A batch was applied (conflicts are not told).
     fn applied(&self, batch: &Batch);
-    /// The whole table was replaced by a snapshot's.
+    /// The whole table was replaced, by a snapshot's content or by what was staged: `table` is the state after it.
     fn replaced(&self, table: &dyn TableView);
 }
 
@@ -115,7 +115,7 @@ fn committed(entry: Entry) -> Result<Committed, io::Error> {
         EntryPayload::Blank => Change::Blank,
         EntryPayload::Membership(membership) => Change::Membership(codec::encode_membership(&membership)),
         // Proposals were decoded once before they were proposed: one that cannot be now is damage or a newer format.
-        EntryPayload::Normal(proposal) => Change::Batch(Batch::decode(&proposal.batch).map_err(io::Error::other)?),
+        EntryPayload::Normal(proposal) => Change::decode(&proposal.batch).map_err(io::Error::other)?,
     };
     Ok(Committed { position, change })
 }
@@ -148,10 +148,18 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 changes.push(change);
                 responders.push(responder);
             }
-            let outcomes = self.table.apply(&changes).map_err(io::Error::other)?;
+            let outcomes = if changes.iter().any(|change| matches!(change.change, Change::Adopt(_))) {
+                // It moves every cell there is: on a thread for such work, so that the leader's heartbeat goes on.
+                let (table, moved) = (Arc::clone(&self.table), changes.clone());
+                blocking(move || table.apply(&moved).map_err(io::Error::other)).await?
+            } else {
+                self.table.apply(&changes).map_err(io::Error::other)?
+            };
             for (change, outcome) in changes.iter().zip(&outcomes) {
-                if let (Change::Batch(batch), Outcome::Applied) = (&change.change, outcome) {
-                    self.observer.applied(batch);
+                match (&change.change, outcome) {
+                    (Change::Batch(batch), Outcome::Applied) => self.observer.applied(batch),
+                    (Change::Adopt(_), Outcome::Applied) => self.observer.replaced(&*self.table.view().map_err(io::Error::other)?),
+                    _ => {}
                 }
             }
             for (place, record) in raised {
@@ -214,8 +222,8 @@ pub(crate) async fn blocking<T: Send + 'static>(act: impl FnOnce() -> io::Result
 fn answer(change: &Change, outcome: Outcome) -> Answer {
     match (change, outcome) {
         (Change::Blank | Change::Membership(_), _) => Answer::Nothing,
-        (Change::Batch(_), Outcome::Applied) => Answer::Applied,
-        (Change::Batch(_), Outcome::Conflict { expectation, found }) => Answer::Conflict { expectation, found },
+        (Change::Batch(_) | Change::Adopt(_), Outcome::Applied) => Answer::Applied,
+        (Change::Batch(_) | Change::Adopt(_), Outcome::Conflict { expectation, found }) => Answer::Conflict { expectation, found },
     }
 }
 

@@ -10,7 +10,7 @@ use types::{FeatureLevel, FeatureLevels, UnknownLevel};
 use crate::batch::Batch;
 use crate::codec::{Malformed, Reader};
 use crate::snapshot::{SnapshotError, SnapshotReader};
-use crate::table::{ReadError, TableView};
+use crate::table::{Change, ReadError, TableView};
 
 /// What this release reads.
 ///
@@ -151,8 +151,8 @@ impl LevelRecord {
     }
 }
 
-/// The level from which on a batch may be proposed: each kind of batch and of key has one. All kinds that there are now are of the first.
-pub fn needed_by(_batch: &Batch) -> FeatureLevel {
+/// The level from which on a change may be proposed: each kind of change and of key has one. All kinds that there are now are of the first.
+pub fn needed_by(_change: &Change) -> FeatureLevel {
     FeatureLevel::FIRST
 }
 

@@ -4,6 +4,7 @@
 //! never dropped in silence; every stored format has a version (`docs/storage-format.md`).
 //! Knows nothing of keys' meaning, of Raft's roles or of tokio: every call is synchronous and may come from any thread.
 
+pub mod adoption;
 pub mod batch;
 pub mod datadir;
 pub mod disk;
@@ -18,6 +19,7 @@ mod codec;
 mod golden;
 mod hash;
 
+pub use adoption::{Adoption, Staged};
 pub use batch::{Batch, Expectation, Write};
 pub use datadir::DataDir;
 pub use disk::{Disk, FsDisk, MemoryDisk, RamDisk};
