@@ -183,6 +183,9 @@ pub(crate) enum Operator {
     KeyStatus,
     /// Show, or change, when the key that encrypts is renewed by itself
     Rotation(Rotation),
+    /// How far the cluster has been upgraded
+    #[command(subcommand)]
+    Upgrade(Upgrade),
     /// Show who holds which share, and when each was last seen to be right
     Shares(Shares),
     /// Check one share (typed unseen, or one line on stdin): it opens nothing
@@ -396,6 +399,21 @@ pub(crate) struct GenerateRoot {
     pub(crate) nonce: Option<String>,
     #[command(flatten)]
     pub(crate) proof: ShareAsProof,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Upgrade {
+    /// Show the feature level, and what each member's release knows
+    Status,
+    /// Let the cluster write what its new release can: no member can go back to an older one
+    Raise(Raise),
+}
+
+#[derive(Args)]
+pub(crate) struct Raise {
+    /// Up to where [default: as far as every member knows]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) level: Option<u32>,
 }
 
 #[derive(Args)]

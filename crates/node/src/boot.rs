@@ -14,13 +14,14 @@ use raft::grpc::PeerTlsError;
 use raft::{Flushing, Parts, Raft, Role, Timing};
 use service::Settings;
 use storage::datadir::DataDir;
+use storage::feature_level::FEATURE_LEVELS;
 use storage::table::{OpenError as TableOpenError, RedbTableOptions};
 use storage::{Disk, FsDisk, Log, LogOptions, MemoryTable, RamDisk, RedbTable, SnapshotStore, Table};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::{Clock, NodeId, SystemClock};
+use types::{Clock, FeatureLevels, NodeId, SystemClock};
 
 use crate::config::{Config, KeyError, StoragePlace, TableKind};
 use crate::facts::{self, Facts};
@@ -161,7 +162,8 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
             (Arc::new(RamDisk::new()), Path::new(MEMORY_FOLDER))
         }
     };
-    let data_dir = Arc::new(DataDir::open(Arc::clone(&disk), folder, &config.storage.node_id, None)?);
+    let feature_levels = feature_levels();
+    let data_dir = Arc::new(DataDir::open_at(Arc::clone(&disk), folder, &config.storage.node_id, None, feature_levels)?);
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let journal = FileJournal::open(Arc::clone(&disk), &data_dir.journal(), data_dir.node(), data_dir.cluster(), Arc::clone(&clock))?;
     let journal: Arc<dyn Journal> = Arc::new(journal);
@@ -180,7 +182,8 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         transport: Arc::clone(&peer_side.transport),
         clock: Arc::clone(&clock),
         observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
-        feature_levels: storage::feature_level::FEATURE_LEVELS,
+        feature_levels,
+        read_consistency: config.read_consistency,
     })
     .await?;
     let own = NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
@@ -194,6 +197,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         opening,
         journal: Arc::clone(&journal),
         operations_max: None,
+        raise_after: config.feature_level_raise_after,
     });
     if let Some((cluster, found)) = barrier.status().await?.cluster {
         if found != config.cluster_name {
@@ -204,6 +208,8 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     }
 
     let tasks = TaskTracker::new();
+    let (levelled, folder) = (raft.clone(), Arc::clone(&data_dir));
+    tasks.spawn(async move { levelled.keep_level_in(&folder).await });
     // Listeners end first, and with them the requests; peers are served until Raft has stopped.
     let stop_peers = CancellationToken::new();
     let peers = peer_side.serve(&config, &raft, &barrier, stop_peers.clone()).map(|(serving, identity)| {
@@ -387,6 +393,15 @@ fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, Run
         #[cfg(not(feature = "sled"))]
         TableKind::Sled => Err(RunError::Table("this build has no sled (build with `--features sled`, or use \"redb\")".into())),
     }
+}
+
+/// The feature levels that this binary knows. A debug build can be told to play an older release, so that tests have one to upgrade from.
+fn feature_levels() -> FeatureLevels {
+    #[cfg(debug_assertions)]
+    if let Some(max) = std::env::var("CONCLAVE_TEST_FEATURE_LEVEL_MAX").ok().and_then(|max| max.parse().ok()) {
+        return FeatureLevels { max: types::FeatureLevel(max), ..FEATURE_LEVELS };
+    }
+    FEATURE_LEVELS
 }
 
 /// A leader that stops lets another lead first, so that no election has to find out.

@@ -20,16 +20,17 @@ use storage::{Change, Disk, Flusher, Log, Table, TableView};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::{Clock, FeatureLevel, FeatureLevels, Index, NodeId, Revision, Term};
+use types::{Clock, FeatureLevels, Index, NodeId, Revision, Term};
 
 use crate::codec::{self, CodecError};
 use crate::config::{Answer, LogId, Member, Proposal, SnapshotMeta, TypeConfig, Vote};
 use crate::forward::Forwarder;
 use crate::inbound::{self, Inbound};
+use crate::level::LevelTooLow;
 use crate::log_store::LogStore;
 use crate::machine::{Level, Machine, Observer};
 use crate::network::Network;
-use crate::read_index::ReadIndexer;
+use crate::read_index::{ReadConsistency, ReadIndexer};
 use crate::snapshots::{SharedSnapshots, Snapshots};
 use crate::transport::{Peer, Transport};
 use crate::watch;
@@ -104,6 +105,8 @@ pub struct Parts {
     pub observer: Arc<dyn Observer>,
     /// The feature levels that this binary knows: [`storage::feature_level::FEATURE_LEVELS`], but in tests of upgrades.
     pub feature_levels: FeatureLevels,
+    /// How reads are made certain where nobody asks for more.
+    pub read_consistency: ReadConsistency,
 }
 
 /// Why Raft did not start.
@@ -157,15 +160,8 @@ pub enum ProposeError {
     #[error("malformed batch")]
     Malformed(#[from] storage::batch::DecodeError),
     /// Not every member can be sure to read it; nothing was proposed.
-    #[error(
-        "this needs feature level {needed}, and the cluster is at {level}: run this release on every node, then `conclave operator upgrade raise`"
-    )]
-    FeatureLevel {
-        /// From which on it is written.
-        needed: FeatureLevel,
-        /// The cluster's.
-        level: FeatureLevel,
-    },
+    #[error(transparent)]
+    FeatureLevel(#[from] LevelTooLow),
     /// Raft has ended; the process is about to.
     #[error("raft has stopped")]
     Stopped,
@@ -239,6 +235,7 @@ pub(crate) struct Core {
     applied: watch::Receiver<Option<Index>>,
     pub(crate) level: watch::Receiver<LevelRecord>,
     pub(crate) feature_levels: FeatureLevels,
+    read_consistency: ReadConsistency,
     pub(crate) disk: (Arc<dyn Disk>, PathBuf),
     disk_is_full: AtomicBool,
     /// Ends the receiving of a snapshot when another begins to arrive.
@@ -306,6 +303,7 @@ impl Raft {
             applied,
             level: level_record,
             feature_levels: parts.feature_levels,
+            read_consistency: parts.read_consistency,
             disk: parts.disk,
             disk_is_full: AtomicBool::new(false),
             receiving: Mutex::default(),
@@ -375,12 +373,34 @@ impl Raft {
     ///
     /// Waits up to [`LEADER_WAIT_MAX`] for a leader. Nothing is lost when the call is dropped.
     pub async fn read(&self) -> Result<Arc<dyn TableView>, ReadError> {
+        self.read_by(ReadConsistency::default()).await
+    }
+
+    /// As [`Raft::read`], made certain by `consistency` or by what is configured, whichever is stricter.
+    pub async fn read_by(&self, consistency: ReadConsistency) -> Result<Arc<dyn TableView>, ReadError> {
         let deadline = Instant::now() + LEADER_WAIT_MAX;
-        let index = self.reads.read_index(deadline).await?;
+        let index = self.reads.read_index(consistency.max(self.core.read_consistency), deadline).await?;
         if !self.core.wait_applied(index, deadline).await {
             return Err(ReadError::NoLeader);
         }
         self.local()
+    }
+
+    /// A view that lacks nothing that was acknowledged more than `staleness_max` ago, and how long ago that was at most: what this node
+    /// has, if it is known to be so fresh, without a word to any other node; else as [`Raft::read`], and then nothing is lacking.
+    ///
+    /// Time is this node's monotonic time since it asked the leader last, so that no clock of another node matters.
+    pub async fn read_stale(&self, staleness_max: Duration) -> Result<(Arc<dyn TableView>, Duration), ReadError> {
+        let applied = *self.core.applied.borrow();
+        if let Some(age) = self.reads.age(applied)
+            && age <= staleness_max
+        {
+            if age > staleness_max / 2 {
+                self.reads.refresh(self.core.read_consistency);
+            }
+            return Ok((self.local()?, age));
+        }
+        Ok((self.read().await?, Duration::ZERO))
     }
 
     /// A view of the table as this node has it: it may lie in the past. For what needs no more (seal records, progress).
@@ -624,8 +644,12 @@ impl Core {
     }
 
     /// The read index, if this node leads with a lease or a quorum; else who leads, if known.
-    pub(crate) async fn read_index_here(&self) -> Result<LogId, Option<NodeId>> {
-        match self.raft.get_read_linearizer(ReadPolicy::LeaseRead).await.map_err(inbound::api_error) {
+    pub(crate) async fn read_index_here(&self, consistency: ReadConsistency) -> Result<LogId, Option<NodeId>> {
+        let policy = match consistency.max(self.read_consistency) {
+            ReadConsistency::Lease => ReadPolicy::LeaseRead,
+            ReadConsistency::Quorum => ReadPolicy::ReadIndex,
+        };
+        match self.raft.get_read_linearizer(policy).await.map_err(inbound::api_error) {
             Ok(linearizer) => Ok(*linearizer.read_log_id().log_id()),
             Err(Some(LinearizableReadError::ForwardToLeader(forward))) => Err(forward.leader_id),
             Err(Some(LinearizableReadError::QuorumNotEnough(_)) | None) => Err(None),

@@ -15,6 +15,7 @@ use crate::codec::{self, CodecError};
 use crate::config::{Answer, TypeConfig};
 use crate::handle::Core;
 use crate::machine::blocking;
+use crate::read_index::ReadConsistency;
 
 /// A snapshot of which nothing arrives for so long is given up.
 const SNAPSHOT_CHUNK_STALL: Duration = Duration::from_secs(30);
@@ -149,9 +150,10 @@ impl Inbound {
     }
 
     /// How far a linearizable read must have applied, if this node leads.
-    pub async fn read_index(&self) -> peer::ReadIndexResponse {
+    pub async fn read_index(&self, request: peer::ReadIndexRequest) -> peer::ReadIndexResponse {
         use peer::read_index_response::Outcome;
-        let outcome = match self.core.read_index_here().await {
+        let consistency = if request.quorum { ReadConsistency::Quorum } else { ReadConsistency::Lease };
+        let outcome = match self.core.read_index_here(consistency).await {
             Ok(position) => Outcome::ReadIndex(peer::ReadIndex { position: Some(codec::position_to_peer(&position)) }),
             Err(leader) => Outcome::Leader(leader.map(|id| id.to_string()).unwrap_or_default()),
         };

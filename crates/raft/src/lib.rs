@@ -29,8 +29,9 @@ pub use handle::{
     StartError, Status, Timing,
 };
 pub use inbound::{Inbound, InboundError};
-pub use level::raising;
+pub use level::{LevelTooLow, raising};
 pub use machine::Observer;
+pub use read_index::ReadConsistency;
 pub use runtime::dangerous_seed_election_jitter;
 pub use scratch::Scratch;
 pub use transport::{AppendStream, Peer, Transport, TransportError};

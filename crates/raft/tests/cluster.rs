@@ -16,7 +16,10 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use proto::peer;
-use raft::{AppendStream, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, Role, Timing, Transport, TransportError};
+use raft::{
+    AppendStream, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, ReadConsistency, Role, Timing, Transport,
+    TransportError,
+};
 use storage::feature_level::{FEATURE_LEVELS, LevelRecord};
 use storage::{Batch, Disk, Expectation, Log, LogOptions, MemoryDisk, MemoryTable, SnapshotStore, TableView, Write};
 use types::{FeatureLevel, FeatureLevels, NodeId, Revision, SystemClock};
@@ -79,8 +82,12 @@ impl Transport for Switchboard {
         self.call(&to, |inbound| async move { inbound.transfer_leader(request).await })
     }
 
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
-        self.call(&to, |inbound| async move { Ok(inbound.read_index().await) })
+    fn read_index(
+        &self,
+        to: Arc<Peer>,
+        request: peer::ReadIndexRequest,
+    ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+        self.call(&to, |inbound| async move { Ok(inbound.read_index(request).await) })
     }
 
     fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
@@ -124,6 +131,7 @@ async fn start_release(switchboard: &Switchboard, number: u64, snapshot_interval
         clock: Arc::new(SystemClock),
         observer: Arc::new(Deaf),
         feature_levels,
+        read_consistency: ReadConsistency::default(),
     })
     .await
     .unwrap();
@@ -306,8 +314,8 @@ async fn a_raised_level_opens_the_gate_on_every_node() {
     let (_switchboard, nodes) = cluster(3, 10_000).await;
     let gate = |node: &Raft| node.require_feature_level(FeatureLevel(2));
     nodes[0].propose(put("k", "v", None)).await.unwrap();
-    let refused = ProposeError::FeatureLevel { needed: FeatureLevel(2), level: FeatureLevel(1) };
-    assert!(nodes.iter().all(|node| gate(node) == Err(refused.clone())));
+    let refused = raft::LevelTooLow { needed: FeatureLevel(2), level: FeatureLevel(1) };
+    assert!(nodes.iter().all(|node| gate(node) == Err(refused)));
     assert!(refused.to_string().contains("conclave operator upgrade raise"), "{refused}");
     let index = raise(&nodes[0], Revision::ABSENT, 2, "0.2.0").await.unwrap();
     assert!(

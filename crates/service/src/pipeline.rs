@@ -965,6 +965,7 @@ fn of_commit(error: &CommitError) -> Refusal {
         CommitError::TooLarge(_) => Refusal::TooLarge,
         CommitError::NoLeader => Refusal::NoLeader,
         CommitError::DiskFull => Refusal::DiskFull,
+        CommitError::FeatureLevel(error) => Refusal::Refused(error.to_string()),
         CommitError::Indeterminate(why) => {
             tracing::warn!(why, "the fate of a write is unknown");
             Refusal::Indeterminate

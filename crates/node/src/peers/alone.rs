@@ -50,7 +50,11 @@ impl Transport for Alone {
         nobody(&to)
     }
 
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+    fn read_index(
+        &self,
+        to: Arc<Peer>,
+        _request: peer::ReadIndexRequest,
+    ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
         nobody(&to)
     }
 

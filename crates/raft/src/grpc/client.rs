@@ -206,8 +206,12 @@ impl Transport for GrpcTransport {
         self.call(to, None, |mut client| async move { client.transfer_leader(request).await })
     }
 
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
-        let call = |mut client: RaftClient<Channel>| async move { client.read_index(peer::ReadIndexRequest {}).await };
+    fn read_index(
+        &self,
+        to: Arc<Peer>,
+        request: peer::ReadIndexRequest,
+    ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+        let call = move |mut client: RaftClient<Channel>| async move { client.read_index(request).await };
         self.call(to, Some(READ_INDEX_TIMEOUT), call)
     }
 

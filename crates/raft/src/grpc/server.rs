@@ -89,7 +89,7 @@ impl Raft for RaftService {
 
     async fn read_index(&self, request: Request<peer::ReadIndexRequest>) -> Result<Response<peer::ReadIndexResponse>, Status> {
         self.admission.admit(&request)?;
-        Ok(Response::new(self.inbound.read_index().await))
+        Ok(Response::new(self.inbound.read_index(request.into_inner()).await))
     }
 
     async fn propose(&self, request: Request<peer::ProposeRequest>) -> Result<Response<peer::ProposeResponse>, Status> {

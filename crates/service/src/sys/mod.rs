@@ -15,6 +15,7 @@ mod tools;
 mod transaction;
 mod transfer;
 mod ui_headers;
+mod upgrade;
 pub(crate) mod versions;
 pub(crate) mod wrapping;
 
@@ -54,6 +55,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     transaction::ROUTES,
     transfer::ROUTES,
     ui_headers::ROUTES,
+    upgrade::ROUTES,
     versions::ROUTES,
 ];
 

@@ -205,9 +205,13 @@ impl Transport for SimPeers {
         )
     }
 
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
-        self.raft(&to, "read_index", READ_INDEX_TIMEOUT, peer::ReadIndexRequest {}, |endpoint, _| async move {
-            Ok(endpoint.inbound.read_index().await)
+    fn read_index(
+        &self,
+        to: Arc<Peer>,
+        request: peer::ReadIndexRequest,
+    ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+        self.raft(&to, "read_index", READ_INDEX_TIMEOUT, request, |endpoint, request| async move {
+            Ok(endpoint.inbound.read_index(request).await)
         })
     }
 

@@ -8,6 +8,7 @@ mod rotate;
 mod seals;
 mod shares;
 mod unseal;
+mod upgrade;
 
 use client::{Client, Method};
 use serde_json::Value;
@@ -34,6 +35,7 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
         Operator::Rotate => rotate::rotate(client, printer).await,
         Operator::KeyStatus => rotate::key_status(client, printer).await,
         Operator::Rotation(args) => rotate::rotation(client, printer, &args).await,
+        Operator::Upgrade(command) => upgrade::run(client, printer, command).await,
         Operator::Seals(command) => seals::run(client, printer, command).await,
         Operator::Rehearse(_) | Operator::Certs(_) | Operator::Journal(_) => unreachable!("needs no server, and is run elsewhere"),
     }
