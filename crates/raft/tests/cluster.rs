@@ -20,6 +20,7 @@ use raft::{
     AppendStream, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, ReadConsistency, Role, Timing, Transport,
     TransportError,
 };
+use storage::adoption::{Adoption, Staged};
 use storage::feature_level::{FEATURE_LEVELS, LevelRecord};
 use storage::{Batch, Disk, Expectation, Log, LogOptions, MemoryDisk, MemoryTable, SnapshotStore, TableView, Write};
 use types::{FeatureLevel, FeatureLevels, NodeId, Revision, SystemClock};
@@ -314,9 +315,19 @@ async fn a_raised_level_opens_the_gate_on_every_node() {
     let (_switchboard, nodes) = cluster(3, 10_000).await;
     let gate = |node: &Raft| node.require_feature_level(FeatureLevel(2));
     nodes[0].propose(put("k", "v", None)).await.unwrap();
+    let adoption = Adoption {
+        from: Bytes::from_static(b"staged/"),
+        staged: Staged { keys: 1, ..Staged::default() },
+        kept: vec![],
+        batch: Batch::default(),
+    };
+    let adoption = adoption.encode().unwrap();
+    let before = nodes[0].status().committed;
     let refused = raft::LevelTooLow { needed: FeatureLevel(2), level: FeatureLevel(1) };
     assert!(nodes.iter().all(|node| gate(node) == Err(refused)));
     assert!(refused.to_string().contains("conclave operator upgrade raise"), "{refused}");
+    assert_eq!(nodes[1].propose(adoption.clone()).await, Err(ProposeError::FeatureLevel(refused)));
+    assert_eq!(nodes[0].status().committed, before, "it reached no log");
     let index = raise(&nodes[0], Revision::ABSENT, 2, "0.2.0").await.unwrap();
     assert!(
         matches!(raise(&nodes[1], Revision::ABSENT, 2, "0.2.0").await, Err(ProposeError::Conflict { .. })),
@@ -327,6 +338,7 @@ async fn a_raised_level_opens_the_gate_on_every_node() {
         assert_eq!((node.feature_level(), gate(node)), (FeatureLevel(2), Ok(())));
     }
     assert!(raise(&nodes[2], Revision::at(index), 2, "0.2.0").await.is_ok());
+    assert!(matches!(nodes[1].propose(adoption).await, Err(ProposeError::Conflict { .. })), "nothing is staged, but it was let through");
 }
 
 /// Whether by the log or by a snapshot: what the older release does not know it does not apply.
