@@ -239,6 +239,7 @@ impl Barrier {
         spawn(|barrier| Box::pin(async move { barrier.open_by_static_key().await }));
         spawn(|barrier| Box::pin(async move { barrier.mark_open().await }));
         spawn(|barrier| Box::pin(async move { barrier.rejoin().await }));
+        spawn(|barrier| Box::pin(async move { barrier.forget_removed().await }));
         barrier
     }
 

@@ -9,6 +9,7 @@ mod cache;
 mod changes;
 #[cfg(test)]
 mod golden;
+pub mod identity;
 pub mod journal;
 mod key;
 mod keyring;

@@ -450,6 +450,11 @@ impl Raft {
         self.core.raft.add_learner(id, member, true).await.map(drop).map_err(membership_error)
     }
 
+    /// Adds a member that replicates without a vote, and answers once that is committed. One that is a member already stays as it is.
+    pub async fn propose_learner(&self, id: NodeId, member: Member) -> Result<(), MembershipError> {
+        self.core.raft.add_learner(id, member, false).await.map(drop).map_err(membership_error)
+    }
+
     /// Makes exactly these nodes the voters, by joint consensus; each must be a member already. Others stay as learners if `keep`.
     pub async fn change_voters(&self, voters: std::collections::BTreeSet<NodeId>, keep: bool) -> Result<(), MembershipError> {
         self.core.raft.change_membership(voters, keep).await.map(drop).map_err(membership_error)

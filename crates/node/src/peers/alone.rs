@@ -88,6 +88,10 @@ impl CeremonyPeers for Alone {
         nobody_for_ceremony()
     }
 
+    fn admit(&self, _to: Arc<Peer>, _request: peer::AdmitRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {
+        nobody_for_ceremony()
+    }
+
     fn status(&self, _to: Arc<Peer>) -> BoxFuture<'static, Result<peer::MemberStatus, PeerCallError>> {
         nobody_for_ceremony()
     }

@@ -255,6 +255,13 @@ impl CeremonyPeers for SimPeers {
         async move { handed.await.map(drop) }.boxed()
     }
 
+    fn admit(&self, to: Arc<Peer>, request: peer::AdmitRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {
+        let called = self.call(&to, "admit", CEREMONY_TIMEOUT, request, |endpoint, request| async move {
+            endpoint.barrier.peer_admit(request).await.map(|()| peer::AdmitResponse {})
+        });
+        async move { called.await.map(drop).map_err(peer_call_error) }.boxed()
+    }
+
     fn status(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::MemberStatus, PeerCallError>> {
         self.ceremony(&to, "status", peer::MemberStatusRequest {}, |endpoint, _| Ok::<_, Infallible>(endpoint.barrier.peer_status()))
     }
