@@ -114,7 +114,7 @@ pub enum RunError {
     Raft(#[from] raft::StartError),
     /// The first membership cannot be written.
     #[error("cluster.member")]
-    Bootstrap(#[from] raft::BootstrapError),
+    Begin(#[from] raft::BeginError),
     /// The records in the table cannot be used.
     #[error("seal record")]
     Records(#[from] barrier::RecordError),
@@ -203,6 +203,8 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         data_dir.bind_cluster(cluster)?;
     }
 
+    // Before anyone can be answered: a node that has lost its folder must not vote.
+    let beginning = raft.begin(peers::first_members(&config));
     let tasks = TaskTracker::new();
     // Listeners end first, and with them the requests; peers are served until Raft has stopped.
     let stop_peers = CancellationToken::new();
@@ -210,7 +212,12 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         tasks.spawn(serving);
         identity
     });
-    raft.bootstrap(peers::first_members(&config)).await?;
+    if raft.takes_part() {
+        beginning.await?;
+    } else {
+        // The others are asked first, and they may not have been started yet: meanwhile this node answers clients already.
+        tasks.spawn(begin(beginning, stop.clone()));
+    }
 
     let serving = Serving::default();
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -386,6 +393,13 @@ fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, Run
         }
         #[cfg(not(feature = "sled"))]
         TableKind::Sled => Err(RunError::Table("this build has no sled (build with `--features sled`, or use \"redb\")".into())),
+    }
+}
+
+/// Takes part in the cluster once it is known whether this node has lost what it had, and once that is here again.
+async fn begin(beginning: impl Future<Output = Result<(), raft::BeginError>>, stop: CancellationToken) {
+    if let Some(Err(error)) = stop.run_until_cancelled(beginning).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "this node takes no part in the cluster until it is started again");
     }
 }
 

@@ -14,6 +14,7 @@ mod log_store;
 mod machine;
 mod network;
 mod read_index;
+mod rejoin;
 mod runtime;
 mod scratch;
 mod snapshots;
@@ -31,6 +32,7 @@ pub use handle::{
 pub use inbound::{Inbound, InboundError};
 pub use level::raising;
 pub use machine::Observer;
+pub use rejoin::BeginError;
 pub use runtime::dangerous_seed_election_jitter;
 pub use scratch::Scratch;
 pub use transport::{AppendStream, Peer, Transport, TransportError};
