@@ -115,7 +115,7 @@ pub enum RunError {
     Raft(#[from] raft::StartError),
     /// The first membership cannot be written.
     #[error("cluster.member")]
-    Bootstrap(#[from] raft::BootstrapError),
+    Begin(#[from] raft::BeginError),
     /// The records in the table cannot be used.
     #[error("seal record")]
     Records(#[from] barrier::RecordError),
@@ -207,6 +207,8 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         data_dir.bind_cluster(cluster)?;
     }
 
+    // Before anyone can be answered: a node that has lost its folder must not vote.
+    let beginning = raft.begin(peers::first_members(&config));
     let tasks = TaskTracker::new();
     let (levelled, folder) = (raft.clone(), Arc::clone(&data_dir));
     tasks.spawn(async move { levelled.keep_level_in(&folder).await });
@@ -216,7 +218,12 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         tasks.spawn(serving);
         identity
     });
-    raft.bootstrap(peers::first_members(&config)).await?;
+    if raft.takes_part() {
+        beginning.await?;
+    } else {
+        // The others are asked first, and they may not have been started yet: meanwhile this node answers clients already.
+        tasks.spawn(begin(beginning, stop.clone()));
+    }
 
     let serving = Serving::default();
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -402,6 +409,13 @@ fn feature_levels() -> FeatureLevels {
         return FeatureLevels { max: types::FeatureLevel(max), ..FEATURE_LEVELS };
     }
     FEATURE_LEVELS
+}
+
+/// Takes part in the cluster once it is known whether this node has lost what it had, and once that is here again.
+async fn begin(beginning: impl Future<Output = Result<(), raft::BeginError>>, stop: CancellationToken) {
+    if let Some(Err(error)) = stop.run_until_cancelled(beginning).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "this node takes no part in the cluster until it is started again");
+    }
 }
 
 /// A leader that stops lets another lead first, so that no election has to find out.

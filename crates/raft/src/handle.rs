@@ -31,6 +31,7 @@ use crate::log_store::LogStore;
 use crate::machine::{Level, Machine, Observer};
 use crate::network::Network;
 use crate::read_index::{ReadConsistency, ReadIndexer};
+use crate::rejoin::Part;
 use crate::snapshots::{SharedSnapshots, Snapshots};
 use crate::transport::{Peer, Transport};
 use crate::watch;
@@ -238,6 +239,10 @@ pub(crate) struct Core {
     read_consistency: ReadConsistency,
     pub(crate) disk: (Arc<dyn Disk>, PathBuf),
     disk_is_full: AtomicBool,
+    /// What this node takes part in.
+    pub(crate) part: Mutex<Part>,
+    /// It had no state at all when it started: it never took part, or has lost what it took part with.
+    pub(crate) is_pristine: bool,
     /// Ends the receiving of a snapshot when another begins to arrive.
     receiving: Mutex<CancellationToken>,
 }
@@ -265,7 +270,10 @@ impl Raft {
         let (applied_sender, applied) = watch::channel(None);
         let (level_sender, level_record) = watch::channel(LevelRecord::first());
         let level = Level { known: parts.feature_levels, record: level_sender };
-        let purged = log.bounds().purged;
+        let bounds = log.bounds();
+        let purged = bounds.purged;
+        let is_pristine = !has_voted && bounds.last.or(purged).is_none() && parts.table.applied().position.is_none();
+        let part = Part::at_start(&*parts.disk.0, &parts.disk.1).map_err(|error| state(error.into()))?;
         let machine = Machine::open(Arc::clone(&parts.table), Arc::clone(&snapshots), parts.observer, applied_sender, level, purged)
             .map_err(|error| state(error.into()))?;
         let config = openraft::Config {
@@ -278,6 +286,7 @@ impl Raft {
             max_in_snapshot_log_to_keep: parts.snapshot_interval / 4,
             replication_lag_threshold: parts.snapshot_interval * 2,
             enable_leader_restore: Some(false),
+            enable_elect: part.votes(),
             backoff: "50ms 100ms 200ms ...500ms".into(),
             ..openraft::Config::default()
         };
@@ -306,6 +315,8 @@ impl Raft {
             read_consistency: parts.read_consistency,
             disk: parts.disk,
             disk_is_full: AtomicBool::new(false),
+            part: Mutex::new(part),
+            is_pristine,
             receiving: Mutex::default(),
         });
         core.look_at_disk();
@@ -661,7 +672,7 @@ impl Core {
         }
     }
 
-    fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();

@@ -31,6 +31,9 @@ pub enum InboundError {
     /// This node's Raft has ended; the process is about to.
     #[error("raft has stopped")]
     Stopped,
+    /// This node has lost what it had, and knows neither what it has voted nor, yet, what it had acknowledged.
+    #[error("this node has lost its folder, and abstains until it has caught up")]
+    Abstains,
     /// The snapshot did not arrive whole, or is not what it should be.
     #[error("snapshot refused")]
     Snapshot(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -67,6 +70,8 @@ impl Inbound {
                 };
                 let Some(Ok(request)) = next else { break };
                 match codec::append_from_peer(request).and_then(|request| core.plausible(&request.vote).map(|()| request)) {
+                    // Ends without an answer: the sender tries again.
+                    Ok(request) if !core.takes(&request) => break,
                     Ok(request) => {
                         if sender.send(request).await.is_err() {
                             break;
@@ -91,6 +96,9 @@ impl Inbound {
     pub async fn vote(&self, request: peer::VoteRequest) -> Result<peer::VoteResponse, InboundError> {
         let vote = codec::vote_request_from_peer(&request)?;
         self.core.plausible(&vote.vote)?;
+        if !self.core.votes() {
+            return Err(InboundError::Abstains);
+        }
         let response = if request.pre_vote { self.core.raft.pre_vote(vote).await } else { self.core.raft.vote(vote).await };
         response.map(|response| codec::vote_response_to_peer(&response)).map_err(|_| InboundError::Stopped)
     }
@@ -108,6 +116,9 @@ impl Inbound {
         };
         let vote = codec::vote_from_peer(header.vote.as_ref())?;
         self.core.plausible(&vote)?;
+        if !self.core.admits(codec::term_of(&vote)) {
+            return Err(InboundError::Abstains);
+        }
         let refuse = |error: std::io::Error| InboundError::Snapshot(Box::new(error));
         // One at a time: a newer one is of a newer leader, or of the same leader's next attempt.
         let superseded = self.core.supersede_snapshot();
@@ -138,6 +149,9 @@ impl Inbound {
         use peer::transfer_leader_response::Outcome;
         let request = codec::transfer_from_peer(&request)?;
         self.core.plausible(request.from_leader())?;
+        if !self.core.votes() {
+            return Err(InboundError::Abstains);
+        }
         let response = self.core.raft.handle_transfer_leader(request).await.map_err(|_| InboundError::Stopped)?;
         let outcome = match response {
             Ok(()) => Outcome::Accepted(peer::Accepted {}),
@@ -147,6 +161,11 @@ impl Inbound {
             }
         };
         Ok(peer::TransferLeaderResponse { outcome: Some(outcome) })
+    }
+
+    /// Tells a member that has lost its folder what this node remembers; the leader feeds it from the beginning.
+    pub async fn rejoin(&self, request: peer::RejoinRequest) -> Result<peer::RejoinResponse, InboundError> {
+        self.core.answer_rejoin(&request).await
     }
 
     /// How far a linearizable read must have applied, if this node leads.

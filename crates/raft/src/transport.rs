@@ -82,4 +82,6 @@ pub trait Transport: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>>;
     /// Hands batches to the leader.
     fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>>;
+    /// Asks what a peer remembers, on behalf of a node that has lost what it had.
+    fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>>;
 }

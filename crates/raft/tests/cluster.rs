@@ -94,6 +94,10 @@ impl Transport for Switchboard {
     fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         self.call(&to, |inbound| async move { inbound.propose(request).await })
     }
+
+    fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
+        self.call(&to, |inbound| async move { inbound.rejoin(request).await })
+    }
 }
 
 struct Deaf;
@@ -366,4 +370,78 @@ async fn an_older_release_stops_at_the_raise_with_both_releases_named() {
         assert_eq!(older.local().unwrap().get(b"key 59").unwrap(), None);
         assert_eq!(older.feature_level(), FeatureLevel(1));
     }
+}
+
+fn members(size: u64) -> BTreeMap<NodeId, Member> {
+    (1..=size).map(|number| (id(number), member())).collect()
+}
+
+/// Ends a node and starts it anew with nothing; it begins as a node does.
+async fn wipe(switchboard: &Switchboard, nodes: &mut [Raft], at: usize) {
+    switchboard.0.lock().unwrap().remove(&id(at as u64 + 1));
+    nodes[at].shutdown().await;
+    let again = start(switchboard, at as u64 + 1, 10_000).await;
+    let beginning = again.begin(members(nodes.len() as u64));
+    tokio::spawn(async move { beginning.await.unwrap() });
+    nodes[at] = again;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_its_disk_is_fed_again_and_votes_once_it_has_caught_up() {
+    let (switchboard, mut nodes) = cluster(3, 10_000).await;
+    for number in 0..20 {
+        nodes[0].propose(put(&format!("key {number}"), "v", None)).await.unwrap();
+    }
+    eventually("somebody leads", || leader(&nodes).is_some()).await;
+    let leads = leader(&nodes).unwrap();
+    let term = nodes[leads].status().term;
+    let (wiped, other) = ((leads + 1) % 3, (leads + 2) % 3);
+    for round in 0..5 {
+        wipe(&switchboard, &mut nodes, wiped).await;
+        assert!(!nodes[wiped].takes_part());
+        // In every other round nothing is written: the leader must find out by itself.
+        if round % 2 == 0 {
+            nodes[leads].propose(put("after", &round.to_string(), None)).await.unwrap();
+        }
+        eventually("it votes again", || nodes[wiped].takes_part()).await;
+        let status = nodes[leads].status();
+        assert_eq!((status.role, status.term), (Role::Leader, term), "the leader takes no harm");
+        assert!(nodes[wiped].status().applied >= Some(types::Index(20)));
+    }
+    switchboard.0.lock().unwrap().remove(&id(leads as u64 + 1));
+    nodes[leads].shutdown().await;
+    eventually("the two elect one of them", || [wiped, other].iter().any(|node| nodes[*node].status().role == Role::Leader)).await;
+    assert_eq!(value(&nodes[other], "after").await.as_deref(), Some("4"));
+    assert_eq!(value(&nodes[wiped], "key 19").await.as_deref(), Some("v"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_its_disk_does_not_vote_while_another_voter_has_not_been_heard() {
+    let (switchboard, mut nodes) = cluster(3, 10_000).await;
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    eventually("somebody leads", || leader(&nodes).is_some()).await;
+    let leads = leader(&nodes).unwrap();
+    let (wiped, absent) = ((leads + 1) % 3, (leads + 2) % 3);
+    let absent_id = id(absent as u64 + 1);
+    let absent_inbound = switchboard.0.lock().unwrap().remove(&absent_id).unwrap();
+    wipe(&switchboard, &mut nodes, wiped).await;
+    // It replicates, so that the two of them commit.
+    let last = nodes[leads].propose(put("k", "w", None)).await.unwrap();
+    eventually("it has everything again", || nodes[wiped].status().applied >= Some(last)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(nodes[wiped].is_rejoining(), "what the absent one knows is not known");
+    let term = nodes[wiped].status().term;
+    let leader_inbound = switchboard.0.lock().unwrap().remove(&id(leads as u64 + 1)).unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(nodes[wiped].status().term, term, "it neither stood nor voted");
+    let vote = peer::VoteRequest {
+        vote: Some(peer::Vote { term: term.0 + 1, node_id: absent_id.to_string(), committed: false }),
+        last: Some(peer::Position { term: term.0, index: 1000 }),
+        pre_vote: false,
+        leadership_transfer: true,
+    };
+    assert!(matches!(nodes[wiped].inbound().vote(vote).await, Err(raft::InboundError::Abstains)));
+    switchboard.0.lock().unwrap().insert(id(leads as u64 + 1), leader_inbound);
+    switchboard.0.lock().unwrap().insert(absent_id, absent_inbound);
+    eventually("it votes again", || nodes[wiped].takes_part()).await;
 }

@@ -3,6 +3,7 @@
 //! Always: a crashed life is cut off from disk and network at one moment, before any of its tasks runs again; what its tasks
 //! do until they have ended touches nothing that is left.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use barrier::{Barrier, Changes, FileJournal, NodeFacts};
 use crypto::{Rng, SeededRng};
-use raft::{Flushing, Parts, Raft, ReadConsistency, Timing};
+use raft::{Flushing, Member, Parts, Raft, ReadConsistency, Timing};
 use service::{Service, Settings};
 use storage::{Applied, DataDir, Log, LogOptions, SnapshotStore, Table, TableView};
 use tokio::time::timeout;
@@ -159,6 +160,31 @@ impl Node {
         tasks.spawn(watch(Arc::clone(&life), self.id.clone(), witness.clone()));
         network.connect(self.id.clone(), Endpoint { inbound: raft.inbound(), barrier, down, tasks });
         Ok(life)
+    }
+
+    /// Has a process that was started take part in the cluster of `members`, as a task: an empty node asks the others first, and
+    /// they may not be there yet.
+    pub fn begin(&self, life: &Arc<Life>, members: BTreeMap<NodeId, Member>, witness: &Witness) {
+        let (life, id, witness) = (Arc::clone(life), self.id.clone(), witness.clone());
+        let beginning = life.raft.begin(members);
+        life.tasks.clone().spawn(async move {
+            tokio::select! {
+                biased;
+                () = life.down.cancelled() => {}
+                begun = beginning => {
+                    if let Err(error) = begun
+                        && !life.is_doomed.load(Ordering::Relaxed)
+                    {
+                        witness.accuse(Invariant::EveryRestartSucceeds, format_args!("{id}: {error}"));
+                    }
+                }
+            }
+        });
+    }
+
+    /// Throws a crashed node's disk away, for an empty one.
+    pub fn wipe(&self) {
+        self.disk.replace();
     }
 
     /// Cuts the power, if a process runs: what was not synced is lost, kept or torn as `seed` decides. Returns once every task

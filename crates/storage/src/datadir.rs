@@ -18,6 +18,8 @@ use crate::feature_level::{FEATURE_LEVELS, LevelError, LevelRecord, SOFTWARE_BYT
 /// The newest version in the identity file: one that tells the feature level. A folder of the first level has version 1.
 pub const DATADIR_VERSION: u32 = 2;
 
+/// In the folder of a node that has lost what it had, until it has caught up with its peers; see [`is_rejoining`].
+const REJOINING_FILE: &str = "rejoining";
 const LOCK_FILE: &str = "lock";
 const IDENTITY_FILE: &str = "identity";
 const IDENTITY_BYTES_MAX: usize = 4 << 10;
@@ -230,6 +232,25 @@ impl DataDir {
     /// The folder of snapshots.
     pub fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
+    }
+}
+
+/// Whether the node whose folder this is has lost what it had and has not caught up with its peers yet: it must not vote.
+pub fn is_rejoining(disk: &dyn Disk, folder: &Path) -> io::Result<bool> {
+    disk.exists(&folder.join(REJOINING_FILE))
+}
+
+/// Writes down, durably, that the node [`is_rejoining`], or that it no longer is.
+pub fn note_rejoining(disk: &dyn Disk, folder: &Path, rejoining: bool) -> io::Result<()> {
+    let path = folder.join(REJOINING_FILE);
+    match (rejoining, disk.exists(&path)?) {
+        // What it holds is for people: that it is there is what counts.
+        (true, false) => write_whole(disk, &path, b"this node has lost its log: it does not vote until it has caught up with its peers\n"),
+        (false, true) => {
+            disk.remove(&path)?;
+            disk.sync_dir(folder)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -61,6 +61,10 @@ impl Transport for Alone {
     fn propose(&self, to: Arc<Peer>, _request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         nobody(&to)
     }
+
+    fn rejoin(&self, to: Arc<Peer>, _request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
+        nobody(&to)
+    }
 }
 
 impl CeremonyPeers for Alone {

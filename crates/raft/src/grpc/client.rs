@@ -28,6 +28,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_INDEX_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a follower waits for its batches to be committed before their fate is unknown.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a node that asks what there was before it waits for one answer.
+const REJOIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections to peers, by node. Cheap to clone; other services on the peers' port share them.
 #[derive(Clone)]
@@ -217,5 +219,9 @@ impl Transport for GrpcTransport {
 
     fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         self.call(to, Some(PROPOSE_TIMEOUT), |mut client| async move { client.propose(request).await })
+    }
+
+    fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
+        self.call(to, Some(REJOIN_TIMEOUT), |mut client| async move { client.rejoin(request).await })
     }
 }
