@@ -196,11 +196,23 @@ pub(crate) enum Operator {
     ShareSheet(ShareSheet),
     /// Show every member
     Members,
+    /// Show every member live: leader, lag, seal, rates, snapshots. q ends
+    Top(Top),
     /// Make an authority and the nodes' certificates
     Certs(Certs),
     /// What was done with the cluster's keys at a node: show it, check that nobody has changed it
     #[command(subcommand)]
     Journal(Journal),
+}
+
+#[derive(Args)]
+pub(crate) struct Top {
+    /// Look twice, show what is there, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How often to look; with -once the time that rates are of
+    #[arg(long, default_value = "2s", value_name = "DURATION")]
+    pub(crate) interval: String,
 }
 
 #[derive(Subcommand)]
@@ -893,6 +905,7 @@ mod tests {
             "conclave operator rotation -max-operations=1000000 -interval=720h -enabled=false",
             "conclave operator shares -within=30d -margin=2 -strict",
             "conclave operator verify-share",
+            "conclave operator top -once -interval=1s -format=json",
             "conclave operator seals list",
             "conclave operator seals add 2026 -share=-",
             "conclave operator seals remove 2026",

@@ -7,6 +7,7 @@ mod rekey;
 mod rotate;
 mod seals;
 mod shares;
+pub(super) mod top;
 mod unseal;
 
 use client::{Client, Method};
@@ -35,7 +36,7 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
         Operator::KeyStatus => rotate::key_status(client, printer).await,
         Operator::Rotation(args) => rotate::rotation(client, printer, &args).await,
         Operator::Seals(command) => seals::run(client, printer, command).await,
-        Operator::Rehearse(_) | Operator::Certs(_) | Operator::Journal(_) => unreachable!("needs no server, and is run elsewhere"),
+        Operator::Top(_) | Operator::Rehearse(_) | Operator::Certs(_) | Operator::Journal(_) => unreachable!("is run elsewhere"),
     }
 }
 
