@@ -59,7 +59,7 @@ mod tests {
         let text = scrape.to_prometheus();
         for line in [
             "conclave_requests_total{mount_type=\"kv\",operation=\"read\",result=\"done\"} 2",
-            "conclave_requests_total{mount_type=\"none\",operation=\"write\",result=\"denied\"} 1",
+            "conclave_requests_total{mount_type=\"none\",operation=\"update\",result=\"denied\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

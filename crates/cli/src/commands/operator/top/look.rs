@@ -80,7 +80,7 @@ pub(crate) struct NodeLook {
     pub(crate) certificate_days_left: Option<f64>,
     pub(crate) version: Option<String>,
     #[serde(skip)]
-    samples: Option<Samples>,
+    pub(super) samples: Option<Samples>,
 }
 
 impl Members {
@@ -367,7 +367,7 @@ pub(super) mod tests {
         let counts = |reads: u32, writes: u32, denied: u32| {
             format!(
                 "conclave_requests_total{{mount_type=\"kv\",operation=\"read\",result=\"done\"}} {reads}\n\
-                 conclave_requests_total{{mount_type=\"kv\",operation=\"write\",result=\"done\"}} {writes}\n\
+                 conclave_requests_total{{mount_type=\"kv\",operation=\"update\",result=\"done\"}} {writes}\n\
                  conclave_requests_total{{mount_type=\"none\",operation=\"read\",result=\"denied\"}} {denied}\n"
             )
         };
