@@ -54,6 +54,15 @@ pub(crate) fn token_file() -> Option<PathBuf> {
     variable("TOKEN_PATH").map(PathBuf::from).or_else(|| env::home_dir().map(|home| home.join(".vault-token")))
 }
 
+/// The token that [`client`] would use, as text: to be sought, never to be shown.
+pub(crate) fn token_in_use() -> Result<Option<String>, Fault> {
+    if let Some(token) = variable("TOKEN") {
+        return Ok(Some(token));
+    }
+    // EXPOSE: it is wiped by who seeks it.
+    Ok(stored_token()?.map(|token| token.expose().to_owned()))
+}
+
 fn stored_token() -> Result<Option<SecretString>, Fault> {
     let Some(file) = token_file() else { return Ok(None) };
     let Some(text) = files::read_text(&file, TOKEN_FILE_BYTES_MAX).map_err(|fault| fault.during("the kept token"))? else {

@@ -1,5 +1,6 @@
 //! `conclave operator`: keys and members, one file for each act on the keys.
 
+pub(super) mod debug;
 mod generate_root;
 mod init;
 pub(super) mod people;
@@ -36,7 +37,9 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
         Operator::KeyStatus => rotate::key_status(client, printer).await,
         Operator::Rotation(args) => rotate::rotation(client, printer, &args).await,
         Operator::Seals(command) => seals::run(client, printer, command).await,
-        Operator::Top(_) | Operator::Rehearse(_) | Operator::Certs(_) | Operator::Journal(_) => unreachable!("is run elsewhere"),
+        Operator::Top(_) | Operator::Debug(_) | Operator::Rehearse(_) | Operator::Certs(_) | Operator::Journal(_) => {
+            unreachable!("is run elsewhere")
+        }
     }
 }
 
