@@ -23,3 +23,4 @@ mod runbook;
 mod seals;
 mod secrecy;
 mod startup;
+mod watch;

@@ -199,11 +199,83 @@ pub(crate) enum Operator {
     ShareSheet(ShareSheet),
     /// Show every member
     Members,
+    /// Show every member live: leader, lag, seal, rates, snapshots. q ends
+    Top(Top),
+    /// Capture what every node tells of itself for a while into one file, without secrets, to be looked at elsewhere
+    Debug(Debug),
     /// Make an authority and the nodes' certificates
     Certs(Certs),
     /// What was done with the cluster's keys at a node: show it, check that nobody has changed it
     #[command(subcommand)]
     Journal(Journal),
+}
+
+#[derive(Args)]
+pub(crate) struct Top {
+    /// Look twice, show what is there, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How often to look; with -once the time that rates are of
+    #[arg(long, default_value = "2s", value_name = "DURATION")]
+    pub(crate) interval: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Debug {
+    /// For how long
+    #[arg(long, default_value = "2m", value_name = "DURATION")]
+    pub(crate) duration: String,
+    /// How often nodes are asked how they are
+    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    pub(crate) interval: String,
+    /// How often they are asked for their metrics
+    #[arg(long, default_value = "10s", value_name = "DURATION")]
+    pub(crate) metrics_interval: String,
+    /// The file [default: conclave-debug-TIME.tar.gz]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// What to capture; may be given several times. Without it everything
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) target: Vec<DebugTarget>,
+}
+
+/// What a bundle holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DebugTarget {
+    /// The configurations, without what is secret.
+    Config,
+    /// The machines.
+    Host,
+    /// The traces.
+    Log,
+    /// Members, Raft's configuration, autopilot.
+    Members,
+    /// All metrics.
+    Metrics,
+    /// Requests under way.
+    Requests,
+    /// Health, seals, leader, versions.
+    ServerStatus,
+}
+
+impl DebugTarget {
+    /// Every one.
+    pub(crate) fn all() -> Vec<DebugTarget> {
+        DebugTarget::value_variants().to_vec()
+    }
+
+    /// As it is typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            DebugTarget::Config => "config",
+            DebugTarget::Host => "host",
+            DebugTarget::Log => "log",
+            DebugTarget::Members => "members",
+            DebugTarget::Metrics => "metrics",
+            DebugTarget::Requests => "requests",
+            DebugTarget::ServerStatus => "server-status",
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -911,6 +983,8 @@ mod tests {
             "conclave operator rotation -max-operations=1000000 -interval=720h -enabled=false",
             "conclave operator shares -within=30d -margin=2 -strict",
             "conclave operator verify-share",
+            "conclave operator top -once -interval=1s -format=json",
+            "conclave operator debug -duration=10s -interval=1s -metrics-interval=1s -output=b.tar.gz -target=log -target=server-status",
             "conclave operator seals list",
             "conclave operator seals add 2026 -share=-",
             "conclave operator seals remove 2026",

@@ -228,6 +228,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let serving = Serving::default();
     let (health, health_service) = tonic_health::server::health_reporter();
     let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)));
+    note_certificates(&config, facts.certificates()).await;
     let following = Follow {
         barrier: barrier.clone(),
         serving: serving.clone(),
@@ -252,8 +253,10 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         }
     });
     let node_id = config.storage.node_id.clone();
-    tasks.spawn(facts::follow(facts.leading().clone(), raft.clone(), node_id, Arc::clone(&clock), stop.clone()));
+    let leading = (facts.leading().clone(), facts::Elections::of(facts.metrics()));
+    tasks.spawn(facts::follow(leading, raft.clone(), node_id, Arc::clone(&clock), stop.clone()));
 
+    let certificates = facts.certificates().clone();
     let edge = Edge {
         facts,
         raft: raft.clone(),
@@ -271,7 +274,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop.clone());
     let clients = tasks.spawn(clients);
 
-    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peers, serving: serving.clone() };
+    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peers, serving: serving.clone(), certificates };
     let failure = {
         let failed = raft.failed();
         tokio::pin!(failed);
@@ -313,6 +316,7 @@ struct Reloadable<'a> {
     client_tls: Option<ListenerTls>,
     peers: Option<IdentityChanges>,
     serving: Serving,
+    certificates: facts::Certificates,
 }
 
 impl Reloadable<'_> {
@@ -333,20 +337,46 @@ impl Reloadable<'_> {
             Err(error) => return tracing::error!(%error, "read the configuration"),
         };
         self.traces.set_filter(&renewed.log.filter);
-        if let (Some(tls), Some(files)) = (&self.client_tls, &renewed.listener.tls)
-            && let Err(error) = tls.reload(files)
-        {
-            tracing::error!(%error, "the clients' certificate stays as it was");
+        if let (Some(tls), Some(files)) = (&self.client_tls, &renewed.listener.tls) {
+            match tls.reload(files) {
+                Ok(()) => note_listener_certificate(&renewed, &self.certificates).await,
+                Err(error) => tracing::error!(%error, "the clients' certificate stays as it was"),
+            }
         }
-        if let Some(peers) = &self.peers
-            && let Err(error) = peers.reload(&renewed).await
-        {
-            tracing::error!(%error, cause = error.source().map(|cause| cause.to_string()), "the peers' certificate stays as it was");
+        if let Some(peers) = &self.peers {
+            match peers.reload(&renewed).await {
+                Ok(()) => note_peer_certificate(&renewed, &self.certificates).await,
+                Err(error) => {
+                    tracing::error!(%error, cause = error.source().map(|cause| cause.to_string()), "the peers' certificate stays as it was");
+                }
+            }
         }
         for name in self.config.restart_needed(&renewed) {
             tracing::warn!("{name} has changed: that takes a restart");
         }
         tracing::info!("the configuration was read again: log level and certificates are as it says now");
+    }
+}
+
+/// Until when the certificates are valid, for the metrics. Files that cannot be read were told of when they were loaded.
+async fn note_certificates(config: &Config, certificates: &facts::Certificates) {
+    note_peer_certificate(config, certificates).await;
+    note_listener_certificate(config, certificates).await;
+}
+
+async fn note_peer_certificate(config: &Config, certificates: &facts::Certificates) {
+    if let Some(cluster) = &config.cluster
+        && let Ok(pem) = tokio::fs::read(&cluster.tls.cert).await
+    {
+        certificates.note("peers", &pem);
+    }
+}
+
+async fn note_listener_certificate(config: &Config, certificates: &facts::Certificates) {
+    if let Some(files) = &config.listener.tls
+        && let Ok(pem) = tokio::fs::read(&files.cert).await
+    {
+        certificates.note("listener", &pem);
     }
 }
 

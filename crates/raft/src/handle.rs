@@ -231,7 +231,7 @@ pub(crate) struct Core {
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) transport: Arc<dyn Transport>,
-    table: Arc<dyn Table>,
+    pub(crate) table: Arc<dyn Table>,
     clock: Arc<dyn Clock>,
     applied: watch::Receiver<Option<Index>>,
     pub(crate) level: watch::Receiver<LevelRecord>,

@@ -6,6 +6,7 @@
 mod codec;
 mod config;
 mod forward;
+mod gauges;
 pub mod grpc;
 mod handle;
 mod inbound;
@@ -25,6 +26,7 @@ pub mod watch;
 
 pub use codec::CodecError;
 pub use config::{KeyPin, Member};
+pub use gauges::{Follower, Gauges};
 pub use handle::{
     BootstrapError, DISK_RESERVE_BYTES, Flushing, LEADER_WAIT_MAX, MemberInfo, MembershipError, Parts, ProposeError, Raft, ReadError, Role,
     StartError, Status, Timing,

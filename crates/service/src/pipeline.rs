@@ -28,7 +28,7 @@ use crate::denials::{Denials, Denied};
 use crate::journal::Joiner;
 use crate::mount::{Mount, Route};
 use crate::namespace::Namespace;
-use crate::node::Node;
+use crate::node::{Counted, Node, Verdict};
 use crate::outcome::{Outcome, Part, PlanError, Reply, Scope, Settings};
 use crate::permit::{Acls, Authority, Permit};
 use crate::policy::decision::{Denial, Question};
@@ -121,8 +121,11 @@ impl Service {
     /// Handles a request. When the call is dropped half-way, a write may still take effect.
     pub async fn handle(&self, request: Request) -> Response {
         let mut warnings = Vec::new();
-        let id = request.id;
-        let outcome = self.try_handle(request, &mut warnings).await;
+        let (id, verb) = (request.id, request.verb);
+        let mut mount = None;
+        let outcome = self.try_handle(request, &mut warnings, &mut mount).await;
+        let mount_type = mount.as_ref().map_or("none", |mount| mount.kind.as_str());
+        self.node.count(Counted { mount_type, verb, result: Verdict::of(outcome.as_ref().err()) });
         Response { id, outcome, warnings }
     }
 
@@ -148,7 +151,13 @@ impl Service {
         records.view.read(&UiHeaders::name()).ok()?.value.and_then(|value| UiHeaders::decode(value.expose()))
     }
 
-    async fn try_handle(&self, mut request: Request, warnings: &mut Vec<String>) -> Result<Answer, Refusal> {
+    /// `mount`: told where the request goes, once that is known.
+    async fn try_handle(
+        &self,
+        mut request: Request,
+        warnings: &mut Vec<String>,
+        mount: &mut Option<Arc<Mount>>,
+    ) -> Result<Answer, Refusal> {
         let records = self.fresh().await?;
         let audit = self.recording(&records)?;
         let caller = match &request.token {
@@ -163,6 +172,7 @@ impl Service {
             request.namespace = caller.namespace.path.clone();
             place = self.place(&records, &mut request)?;
         }
+        *mount = place.route.as_ref().map(|route| Arc::clone(&route.mount));
         let request = &request;
         let mut permitted = self.permit(request, caller.as_ref(), &place, &records);
         if caller.is_none() && request.token.is_some() && permitted.is_err() && place.takes_a_wrapped_answer() {

@@ -1,5 +1,6 @@
 //! `conclave operator`: keys and members, one file for each act on the keys.
 
+pub(super) mod debug;
 mod generate_root;
 mod init;
 pub(super) mod people;
@@ -7,6 +8,7 @@ mod rekey;
 mod rotate;
 mod seals;
 mod shares;
+pub(super) mod top;
 mod unseal;
 mod upgrade;
 
@@ -37,7 +39,9 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
         Operator::Rotation(args) => rotate::rotation(client, printer, &args).await,
         Operator::Upgrade(command) => upgrade::run(client, printer, command).await,
         Operator::Seals(command) => seals::run(client, printer, command).await,
-        Operator::Rehearse(_) | Operator::Certs(_) | Operator::Journal(_) => unreachable!("needs no server, and is run elsewhere"),
+        Operator::Top(_) | Operator::Debug(_) | Operator::Rehearse(_) | Operator::Certs(_) | Operator::Journal(_) => {
+            unreachable!("is run elsewhere")
+        }
     }
 }
 
