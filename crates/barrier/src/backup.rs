@@ -73,6 +73,11 @@ impl Barrier {
         Ok(Backup { table, keys: Arc::clone(self.keys()), about })
     }
 
+    /// Runs what blocks, on a thread for such work; the barrier's end waits for it.
+    pub fn run_blocking<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> tokio::task::JoinHandle<T> {
+        self.inner.tasks.spawn_blocking(act)
+    }
+
     /// Whether a backup is this cluster's own, unchanged: by the key that its sums are authenticated with. `None` when sealed.
     pub fn knows_backup(&self, sums: &[u8], sealed: &[u8]) -> Option<bool> {
         self.keys().with(|keyring| keyring.check_snapshot(sums, sealed).is_some())
