@@ -58,6 +58,11 @@ pub struct KeyStatus {
     pub created: Timestamp,
 }
 
+/// The version of the value key that a batch token was sealed under, as it says itself.
+pub fn batch_token_version(sealed: &[u8]) -> Option<u32> {
+    sealed.get(1..VALUE_HEADER_BYTES)?.try_into().ok().map(u32::from_be_bytes)
+}
+
 /// Why a stored keyring is none.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {

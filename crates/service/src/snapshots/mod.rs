@@ -5,12 +5,13 @@
 
 mod restore;
 mod save;
+mod verify;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use barrier::Barrier;
 use engine::AskError;
-use engine::route::{Access, Method, Route};
+use engine::route::{Access, Field, FieldKind, Method, Route};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -46,6 +47,22 @@ pub(crate) static ROUTES: &[Route<Handler>] = &[
         methods: &[method(Verb::Write, "Puts the snapshot in the body in the place of every record, whosever it is.", |_| {
             acting(|scope| restore::restore(scope, true))
         })],
+        access: Access::Sudo,
+    },
+    Route {
+        pattern: "storage/raft/snapshot-verify",
+        about: "Whether a snapshot is this cluster's own, unchanged: only its keyring can tell.",
+        parameters: &[],
+        methods: &[Method {
+            verb: Verb::Write,
+            summary: "Checks what authenticates a snapshot.",
+            fields: &[
+                Field::required("sums", FieldKind::Text, "The member SHA256SUMS of the snapshot, in hexadecimal digits."),
+                Field::required("sealed", FieldKind::Text, "The member SHA256SUMS.sealed, likewise."),
+            ],
+            query: &[],
+            handler: verify::verify,
+        }],
         access: Access::Sudo,
     },
     Route {
