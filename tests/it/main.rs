@@ -22,5 +22,6 @@ mod peers;
 mod runbook;
 mod seals;
 mod secrecy;
+mod snapshots;
 mod startup;
 mod watch;

@@ -228,6 +228,7 @@ impl Barrier {
             stop,
         };
         let barrier = Barrier { inner: Arc::new(inner) };
+        barrier.look_for_restore();
         let spawn = |task: fn(Barrier) -> futures::future::BoxFuture<'static, ()>| barrier.inner.tasks.spawn(task(barrier.clone()));
         spawn(|barrier| Box::pin(async move { barrier.follow_the_coordinator().await }));
         spawn(|barrier| Box::pin(async move { barrier.lead_open_only().await }));
@@ -240,6 +241,8 @@ impl Barrier {
         spawn(|barrier| Box::pin(async move { barrier.mark_open().await }));
         spawn(|barrier| Box::pin(async move { barrier.rejoin().await }));
         spawn(|barrier| Box::pin(async move { barrier.forget_removed().await }));
+        spawn(|barrier| Box::pin(async move { barrier.finish_restore().await }));
+        spawn(|barrier| Box::pin(async move { barrier.remove_left_over().await }));
         barrier
     }
 

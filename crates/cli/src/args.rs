@@ -203,6 +203,12 @@ pub(crate) enum Operator {
     Top(Top),
     /// Capture what every node tells of itself for a while into one file, without secrets, to be looked at elsewhere
     Debug(Debug),
+    /// The whole cluster as a file: save, look at, check and restore it
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Vault's names for what is done with the cluster
+    #[command(subcommand)]
+    Raft(Raft),
     /// Make an authority and the nodes' certificates
     Certs(Certs),
     /// What was done with the cluster's keys at a node: show it, check that nobody has changed it
@@ -276,6 +282,54 @@ impl DebugTarget {
             DebugTarget::ServerStatus => "server-status",
         }
     }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Raft {
+    /// As `operator snapshot`
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Snapshot {
+    /// Write a snapshot of now to a file, which is checked before it gets its name
+    Save(SnapshotFile),
+    /// Show what a snapshot file is of. Needs no server and no keys
+    Inspect(SnapshotFile),
+    /// Check every byte of a snapshot file: exit 0 whole, 2 not. Needs no server and no keys
+    Verify(SnapshotVerify),
+    /// Put a snapshot in the place of every record of the cluster
+    Restore(SnapshotRestore),
+    /// Show how far the restore has come that is under way
+    Progress,
+    /// End the restore that is under way, as long as nothing is replaced
+    Cancel,
+}
+
+#[derive(Args)]
+pub(crate) struct SnapshotFile {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct SnapshotVerify {
+    #[command(flatten)]
+    pub(crate) file: SnapshotFile,
+    /// Also ask the cluster whether it is its own, unchanged: only its keys can tell
+    #[arg(long)]
+    pub(crate) online: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SnapshotRestore {
+    #[command(flatten)]
+    pub(crate) file: SnapshotFile,
+    /// Also one of another cluster: every record here is lost, every node is sealed, and its shares open the cluster from then on
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Subcommand)]

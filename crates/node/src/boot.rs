@@ -204,7 +204,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
             let wanted = config.cluster_name.clone();
             return Err(RunError::OtherCluster { folder: data_dir.path().to_owned(), found, wanted });
         }
-        data_dir.bind_cluster(cluster)?;
+        data_dir.rebind_cluster(cluster, &barrier.replaced_clusters()?)?;
     }
 
     // Before anyone can be answered: a node that has lost its folder must not vote.

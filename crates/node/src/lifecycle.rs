@@ -75,7 +75,8 @@ async fn remember_cluster(parts: &Follow) {
         Ok(status) => {
             if let Some((cluster, _)) = status.cluster {
                 parts.journal.bind_cluster(cluster);
-                if let Err(error) = parts.data_dir.bind_cluster(cluster) {
+                let replaced = parts.barrier.replaced_clusters().unwrap_or_default();
+                if let Err(error) = parts.data_dir.rebind_cluster(cluster, &replaced) {
                     tracing::error!(%error, "bind the data folder to the cluster");
                 }
             }

@@ -30,6 +30,7 @@ mod records;
 mod refused_shares;
 mod request;
 mod shares;
+mod snapshots;
 mod store;
 mod sys;
 #[cfg(test)]
@@ -50,8 +51,9 @@ pub use outcome::Settings;
 pub use permit::Permit;
 pub use pipeline::{ATTEMPTS_MAX, Service};
 pub use refused_shares::{REFUSED_SHARES_MAX, RefusedShares, TooManyShares, WINDOW_MS as REFUSED_SHARES_WINDOW_MS};
-pub use request::{Answer, Auth, Lease, Raw, Refusal, Request, Response, Wrapped};
+pub use request::{Answer, Auth, Download, Lease, Pieces, Raw, Refusal, Request, Response, Wrapped};
 pub use shares::{ShareOrder, ShareRequest, ShareRequestError, ShownShares, encrypt_text};
+pub use snapshots::{takes_long, takes_upload};
 pub use store::Store;
 pub use sys::{Cors, UiHeaders, is_share_refused, takes_share_in_delete};
 pub use token::Caller;

@@ -36,6 +36,7 @@ use crate::policy::filter::ListFilter;
 use crate::records::{Caches, Records};
 use crate::refused_shares::RefusedShares;
 use crate::request::{Answer, Lease, Refusal, Request, Response};
+use crate::snapshots::Snapshots;
 use crate::store::Store;
 use crate::sys::{Cors, UiHeaders, keys};
 use crate::token::{self, Caller};
@@ -78,6 +79,7 @@ pub struct Service {
     journal_joined: AtomicU64,
     logins: Logins,
     refused_shares: RefusedShares,
+    snapshots: Snapshots,
     recording: ArcSwap<Recording>,
     turns: Vec<tokio::sync::Mutex<()>>,
     /// Drawn, so that nobody outside can tell which paths share a turn.
@@ -112,6 +114,7 @@ impl Service {
             journal_joined: AtomicU64::new(0),
             logins,
             refused_shares: RefusedShares::default(),
+            snapshots: Snapshots::default(),
             recording: ArcSwap::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             turn_salt,
@@ -543,6 +546,7 @@ impl Service {
             store: &*self.store,
             logins: &self.logins,
             refused_shares: &self.refused_shares,
+            snapshots: &self.snapshots,
         }
     }
 
@@ -759,6 +763,7 @@ fn part_of(whole: &Request, part: &Part, namespace: &Namespace) -> Request {
         remote: whole.remote,
         headers: whole.headers.clone(),
         wrap_ttl: None,
+        upload: None,
     }
 }
 
@@ -790,7 +795,7 @@ impl PartResult {
             Answer::NotFound => (404, None),
             Answer::Done => (204, None),
             Answer::Accepted => (202, None),
-            Answer::Auth(_) | Answer::Wrapped(_) | Answer::Raw(_) => return Err(Refusal::Internal),
+            Answer::Auth(_) | Answer::Wrapped(_) | Answer::Raw(_) | Answer::Stream(_) => return Err(Refusal::Internal),
         };
         // EXPOSE: it becomes part of the whole answer.
         let data = data.map(|data| serde_json::from_slice(data.expose())).transpose().map_err(|error| internal(&error))?;

@@ -170,6 +170,21 @@ impl DataDir {
         }
     }
 
+    /// As [`DataDir::bind_cluster`], also when the folder belongs to one of `replaced`: ids that this very cluster had before a restore of
+    /// another one's snapshot.
+    pub fn rebind_cluster(&self, cluster: ClusterId, replaced: &[ClusterId]) -> Result<(), OpenError> {
+        let mut bound = self.bound();
+        match bound.cluster {
+            Some(found) if found != cluster && replaced.contains(&found) => {
+                self.write_identity(&mut bound, |bound| bound.cluster = Some(cluster))
+            }
+            _ => {
+                drop(bound);
+                self.bind_cluster(cluster)
+            }
+        }
+    }
+
     /// Writes down, durably, that the cluster is at this level, so that an older release refuses the folder before it touches anything.
     /// A level that is not above the known one changes nothing.
     pub fn bind_level(&self, level: &LevelRecord) -> Result<(), OpenError> {
@@ -379,6 +394,19 @@ mod tests {
         assert_eq!(error.to_string(), said);
         assert_eq!(open(&disk, "n1", None).unwrap().cluster(), Some(cluster(1)));
         open(&disk, "n1", Some(cluster(1))).unwrap();
+    }
+
+    #[test]
+    fn a_folder_goes_with_its_cluster_when_that_gets_another_id() {
+        let disk = MemoryDisk::new();
+        let dir = open(&disk, "n1", Some(cluster(1))).unwrap();
+        dir.rebind_cluster(cluster(1), &[]).unwrap();
+        assert!(matches!(dir.rebind_cluster(cluster(2), &[cluster(3)]), Err(OpenError::OtherCluster { .. })));
+        dir.rebind_cluster(cluster(2), &[cluster(3), cluster(1)]).unwrap();
+        assert!(matches!(dir.bind_cluster(cluster(1)), Err(OpenError::OtherCluster { .. })));
+        drop(dir);
+        disk.crash(0);
+        assert_eq!(open(&disk, "n1", None).unwrap().cluster(), Some(cluster(2)));
     }
 
     #[test]

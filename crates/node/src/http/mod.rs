@@ -15,10 +15,11 @@ use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use barrier::Barrier;
 use crypto::{Rng, SecretBytes};
+use futures::StreamExt;
 use raft::Raft;
 use service::RefusedShares;
 use types::json::JsonLimits;
-use types::{Clock, NodeId, RequestId};
+use types::{Clock, NodeId, Path, RequestId};
 
 use crate::lifecycle::Serving;
 use crate::listener::Ending;
@@ -39,6 +40,8 @@ pub(crate) struct Limits {
     pub(crate) room: Room,
 }
 
+/// How long a snapshot may take to arrive and to be put in place. One that stops arriving ends long before.
+const TRANSFER_DURATION_MAX: Duration = Duration::from_secs(6 * 60 * 60);
 /// The namespace that a request is for; the answer repeats it.
 const NAMESPACE_HEADER: &str = "x-vault-namespace";
 /// The largest body of a route that is served without a token.
@@ -91,7 +94,9 @@ pub(crate) async fn handle(
     let is_http1 = request.version() <= http::Version::HTTP_11;
     let namespace = request.headers().get(NAMESPACE_HEADER).cloned();
     let is_page = is_page(request.uri().path());
-    let handled = tokio::time::timeout(edge.limits.duration_max, shared(&edge, id, remote, &ending, request)).await;
+    let takes_long = Path::parse_http(request.uri().path().strip_prefix("/v1/").unwrap_or_default()).is_ok_and(|path| service::takes_long(&path));
+    let duration_max = if takes_long { edge.limits.duration_max.max(TRANSFER_DURATION_MAX) } else { edge.limits.duration_max };
+    let handled = tokio::time::timeout(duration_max, shared(&edge, id, remote, &ending, request)).await;
     let mut response = match handled {
         Ok(Ok(response)) => response,
         Ok(Err(failure)) => render::failure(&failure),
@@ -170,7 +175,13 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, ending: &Ending, 
         // A login's body is small.
         None => Box::pin(async { false }),
     };
-    let read = if head.method == http::Method::DELETE && service::takes_share_in_delete(&path) {
+    let is_upload = verb == types::capability::Verb::Write && service::takes_upload(&path);
+    let mut upload = None;
+    let read = if is_upload {
+        // Read by whom it is for, once it is clear that the caller may.
+        upload = Some(service::Pieces::new(body.into_data_stream().map(|piece| piece.map_err(std::io::Error::other)).boxed()));
+        Ok((engine::no_body(), Held::default()))
+    } else if head.method == http::Method::DELETE && service::takes_share_in_delete(&path) {
         // A share, perhaps.
         read::any_body(&head, body, SYSTEM_BODY_BYTES_MAX.min(edge.limits.body_bytes_max), &edge.limits, gate).await
     } else {
@@ -186,7 +197,11 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, ending: &Ending, 
     let path = if matches!(verb, types::capability::Verb::List | types::capability::Verb::Scan) { path.as_folder() } else { path };
     let is_top_level = render::is_top_level(&path);
     let headers = read::shown_headers(&head.headers);
-    let request = service::Request { id, verb, namespace, path, body, query, token, remote: Some(remote), headers, wrap_ttl };
+    let request = service::Request { id, verb, namespace, path, body, query, token, remote: Some(remote), headers, wrap_ttl, upload };
     let response = service.handle(request).await;
     Ok(render::response(response, is_top_level))
 }
+
+/// Marks an answer whose body is made while it is sent: its connection is busy until then.
+#[derive(Clone, Copy)]
+pub(crate) struct Streamed;

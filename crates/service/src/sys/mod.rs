@@ -45,6 +45,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     wrapping::ROUTES,
     audit::ROUTES,
     policies::ROUTES,
+    crate::snapshots::ROUTES,
     capabilities::ROUTES,
     cors::ROUTES,
     explain::ROUTES,

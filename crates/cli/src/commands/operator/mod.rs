@@ -9,6 +9,7 @@ mod rotate;
 mod seals;
 mod shares;
 pub(super) mod top;
+mod snapshot;
 mod unseal;
 mod upgrade;
 
@@ -16,7 +17,7 @@ use client::{Client, Method};
 use serde_json::Value;
 
 use super::Answer;
-use crate::args::Operator;
+use crate::args::{Operator, Raft};
 use crate::ceremony;
 use crate::fault::Fault;
 use crate::output::{Printer, shown, table};
@@ -32,6 +33,7 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
         Operator::VerifyShare(args) => shares::verify(client, printer, args).await,
         Operator::ShareSheet(args) => ceremony::run(client, printer, &args).await,
         Operator::Members => members(client, printer).await,
+        Operator::Snapshot(command) | Operator::Raft(Raft::Snapshot(command)) => snapshot::run(client, printer, command).await,
         Operator::Rekey(args) => rekey::run(client, printer, args).await,
         Operator::GenerateRoot(args) => generate_root::run(client, printer, args).await,
         Operator::Rotate => rotate::rotate(client, printer).await,
