@@ -43,7 +43,9 @@ async fn only_members_with_a_certificate_of_this_cluster_are_answered_by_peers()
 
     // The control: a member's certificate is answered.
     let member = connect(&cluster, 0, Some((&cluster.certs(), "n2"))).await.expect("a member is let in");
-    within("a member's call", ANSWER_MAX, RaftClient::new(member).read_index(ReadIndexRequest::default())).await.expect("a member is answered");
+    within("a member's call", ANSWER_MAX, RaftClient::new(member).read_index(ReadIndexRequest::default()))
+        .await
+        .expect("a member is answered");
 
     // Let in by the authority, refused by name, on every call.
     let same_authority = folder.join("same-authority");
