@@ -5,6 +5,7 @@
 mod abuse;
 mod access;
 mod audit;
+mod availability;
 mod bad_input;
 mod bloat;
 mod ceremony;

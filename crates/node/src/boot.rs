@@ -36,6 +36,11 @@ use crate::{VERSION, harden, listener};
 const SNAPSHOT_INTERVAL: u64 = 50_000;
 /// How long a leader that stops waits for another to take over.
 const HAND_OVER_MAX: Duration = Duration::from_secs(1);
+/// Members that a leader which stops asks to take over, at most.
+const HEIRS_MAX: usize = 3;
+/// For how long at least a node that stops goes on as before, but for its health and for HTTP/1.1 connections, which end with their next
+/// answer: so that hardly any of them is closed just when a request is on its way.
+const FAREWELL_MIN: Duration = Duration::from_millis(200);
 /// Where a node in memory keeps its files: a name of its own disk, not of the machine's.
 const MEMORY_FOLDER: &str = "/memory";
 /// How long requests under way may take once the node stops.
@@ -268,10 +273,12 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         cluster_name: config.cluster_name.clone(),
         node_id: config.storage.node_id.clone(),
         refused_shares: Arc::default(),
+        stopping: stop.clone(),
     };
+    let stop_clients = CancellationToken::new();
     let address = client_listener.local_addr().unwrap_or(config.listener.address);
     tracing::info!(%address, tls = client_tls.is_some(), "serving clients");
-    let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop.clone());
+    let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop_clients.clone());
     let clients = tasks.spawn(clients);
 
     let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peers, serving: serving.clone(), certificates };
@@ -293,10 +300,15 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         return Err(RunError::Failed(why));
     }
     tracing::info!("stopping");
+    // Health says so from now on. Leadership goes while clients are still served, so that no election has to find out.
+    let farewell = tokio::time::sleep(config.shutdown_delay.max(FAREWELL_MIN));
+    tokio::join!(hand_leadership_over(&barrier, &raft, &config.storage.node_id), farewell);
+    stop_clients.cancel();
     if tokio::time::timeout(DRAIN_MAX, clients).await.is_err() {
         tracing::warn!("requests were still under way and are cut off");
     }
-    hand_leadership_over(&raft, &config.storage.node_id).await;
+    // Whoever it was given to may have ended meanwhile, and this node lead again.
+    hand_leadership_over(&barrier, &raft, &config.storage.node_id).await;
     barrier.shutdown().await;
     raft.shutdown().await;
     stop_peers.cancel();
@@ -448,14 +460,26 @@ async fn begin(beginning: impl Future<Output = Result<(), raft::BeginError>>, st
     }
 }
 
-/// A leader that stops lets another lead first, so that no election has to find out.
-async fn hand_leadership_over(raft: &Raft, this: &NodeId) {
-    let status = raft.status();
-    let other = status.members.iter().find(|member| member.voter && member.id != *this);
-    let (Role::Leader, Some(other)) = (status.role, other) else { return };
-    if raft.transfer_leader(other.id.clone()).await.is_ok()
-        && tokio::time::timeout(HAND_OVER_MAX, raft.leader_changed(Some(this))).await.is_err()
-    {
+/// A leader that stops lets another voter lead: an open one before sealed ones, and of those the one that has come furthest.
+async fn hand_leadership_over(barrier: &Barrier, raft: &Raft, this: &NodeId) {
+    if raft.status().role != Role::Leader {
+        return;
+    }
+    let mut heirs: Vec<(bool, u64, NodeId)> = barrier
+        .members()
+        .await
+        .into_iter()
+        .filter(|(info, _)| info.voter && info.id != *this)
+        .filter_map(|(info, status)| status.map(|status| (!status.sealed, status.applied.map_or(0, |at| at.index), info.id)))
+        .collect();
+    heirs.sort_by(|one, other| other.cmp(one));
+    for (_, _, heir) in heirs.into_iter().take(HEIRS_MAX) {
+        tracing::info!(to = %heir, "handing leadership over");
+        if raft.transfer_leader(heir).await.is_ok() && tokio::time::timeout(HAND_OVER_MAX, raft.leader_changed(Some(this))).await.is_ok() {
+            return;
+        }
+    }
+    if raft.status().members.iter().filter(|member| member.voter).count() > 1 {
         tracing::warn!("nobody took the leadership over in time");
     }
 }

@@ -83,6 +83,8 @@ pub struct Config {
     pub read_consistency: ReadConsistency,
     /// How long every member must have known a higher feature level before the cluster is raised to it; `None`: an operator does it.
     pub feature_level_raise_after: Option<Duration>,
+    /// How long the node answers on once it is told to stop, while its health says that it will not for long. Default: zero.
+    pub shutdown_delay: Duration,
     /// Whether memory is locked, so that no key is swapped out. Default: true.
     pub lock_memory: bool,
     /// Where the process's id is written while it runs.
@@ -338,6 +340,7 @@ impl Config {
             ("default_lease_ttl", self.lease_ttl_default != other.lease_ttl_default),
             ("max_lease_ttl", self.lease_ttl_max != other.lease_ttl_max),
             ("read_consistency", self.read_consistency != other.read_consistency),
+            ("shutdown_delay", self.shutdown_delay != other.shutdown_delay),
             ("feature_level_raise_after", self.feature_level_raise_after != other.feature_level_raise_after),
             ("disable_mlock", self.lock_memory != other.lock_memory),
             ("pid_file", self.pid_file != other.pid_file),

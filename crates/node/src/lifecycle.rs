@@ -62,7 +62,11 @@ pub(crate) async fn follow(parts: Follow) {
             }
         };
         tokio::select! {
-            () = parts.stop.cancelled() => return,
+            () = parts.stop.cancelled() => {
+                // It still serves, but not for long.
+                parts.health.set_service_status("", ServingStatus::NotServing).await;
+                return;
+            }
             changed = open.changed() => if changed.is_err() { return },
             () = chores => {}
         }

@@ -1,4 +1,5 @@
-//! The shape of what governs a running cluster: how reads are made certain, and when the feature level rises by itself.
+//! The shape of what governs a running cluster: how reads are made certain, when the feature level rises by itself, and how a
+//! node takes its leave.
 
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use super::section::Section;
 pub const FEATURE_LEVEL_RAISE_AFTER_DEFAULT: Duration = Duration::from_secs(3600);
 /// The longest `feature_level_raise_after`: a year.
 const FEATURE_LEVEL_RAISE_AFTER_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The longest `shutdown_delay`.
+const SHUTDOWN_DELAY_MAX: Duration = Duration::from_secs(600);
 const NEVER: &str = "never";
 
 /// `read_consistency`.
@@ -24,4 +27,9 @@ pub(super) fn raise_after(root: &Section<'_>) -> Option<Option<Duration>> {
         return Some(None);
     }
     root.duration(KEY, FEATURE_LEVEL_RAISE_AFTER_DEFAULT, Duration::ZERO..=FEATURE_LEVEL_RAISE_AFTER_MAX).map(Some)
+}
+
+/// `shutdown_delay`.
+pub(super) fn shutdown_delay(root: &Section<'_>) -> Option<Duration> {
+    root.duration("shutdown_delay", Duration::ZERO, Duration::ZERO..=SHUTDOWN_DELAY_MAX)
 }

@@ -37,6 +37,7 @@ pub(super) const ROOT_KEYS: Keys = Keys {
         "max_lease_ttl",
         "read_consistency",
         "feature_level_raise_after",
+        "shutdown_delay",
         "disable_mlock",
         "pid_file",
         "log_level",
@@ -68,6 +69,7 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
     let api_version = api_version(&root);
     let lease_ttls = lease_ttls(&root);
     let (read_consistency, raise_after) = (life::read_consistency(&root), life::raise_after(&root));
+    let shutdown_delay = life::shutdown_delay(&root);
     let lock_memory = lock_memory(&root);
     let pid_file = pid_file(&root);
     let hostname = root.boolean("enable_response_header_hostname", false);
@@ -124,6 +126,7 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
         lease_ttl_max,
         read_consistency: read_consistency?,
         feature_level_raise_after: raise_after?,
+        shutdown_delay: shutdown_delay?,
         lock_memory: lock_memory?,
         pid_file: pid_file?,
         node_headers: NodeHeaders { hostname: hostname?, node_id: node_id_header? },

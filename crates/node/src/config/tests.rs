@@ -94,6 +94,7 @@ fn a_single_node_has_vaults_defaults() {
             lease_ttl_max: Duration::from_secs(2_764_800),
             read_consistency: raft::ReadConsistency::Lease,
             feature_level_raise_after: Some(FEATURE_LEVEL_RAISE_AFTER_DEFAULT),
+            shutdown_delay: Duration::ZERO,
             lock_memory: true,
             pid_file: None,
             node_headers: NodeHeaders { hostname: false, node_id: false },
@@ -231,7 +232,7 @@ fn each_mistake_names_its_place_and_cure() {
         ),
         (
             "adress = 1",
-            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, feature_level_raise_after, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
+            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, feature_level_raise_after, shutdown_delay, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         ("clustr_name = \"a\"", "node1.hcl:1: unknown key \"clustr_name\" (did you mean cluster_name?)"),
         ("log_format = \"xml\"", "node1.hcl:1: log_format: \"xml\" is not one of \"text\", \"json\""),
@@ -286,12 +287,12 @@ fn each_mistake_names_its_place_and_cure() {
         (
             "x {",
             "node1.hcl:1: this \"{\" is never closed (add \"}\" where the block ends)\n\
-             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, feature_level_raise_after, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, feature_level_raise_after, shutdown_delay, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         (
             "x = [",
             "node1.hcl:1: this \"[\" is never closed (add \"]\" where the list ends)\n\
-             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, feature_level_raise_after, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, feature_level_raise_after, shutdown_delay, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         ("}", "node1.hcl:1: \"}\" closes nothing (remove it)"),
         ("/* open", "node1.hcl:1: this comment is never closed (add \"*/\")"),

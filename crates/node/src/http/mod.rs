@@ -18,6 +18,7 @@ use crypto::{Rng, SecretBytes};
 use futures::StreamExt;
 use raft::Raft;
 use service::RefusedShares;
+use tokio_util::sync::CancellationToken;
 use types::json::JsonLimits;
 use types::{Clock, NodeId, Path, RequestId};
 
@@ -61,6 +62,8 @@ pub(crate) struct Edge {
     pub(crate) facts: Arc<crate::facts::Facts>,
     /// Who has entered wrong shares.
     pub(crate) refused_shares: Arc<RefusedShares>,
+    /// Cancelled when the node begins to stop: it answers on for a while, and asks to be left alone.
+    pub(crate) stopping: CancellationToken,
 }
 
 impl Edge {
@@ -110,7 +113,7 @@ pub(crate) async fn handle(
         // As it came: clients compare it.
         response.headers_mut().insert(NAMESPACE_HEADER, namespace);
     }
-    if is_http1 && ending.is_asked() {
+    if is_http1 && (ending.is_asked() || edge.stopping.is_cancelled()) {
         // So that the client sends no further request on a connection that is about to close. (HTTP/2 has a frame for that.)
         response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
