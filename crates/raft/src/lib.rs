@@ -37,5 +37,5 @@ pub use machine::Observer;
 pub use read_index::ReadConsistency;
 pub use rejoin::BeginError;
 pub use runtime::dangerous_seed_election_jitter;
-pub use scratch::Scratch;
+pub use scratch::{Scratch, ScratchTable};
 pub use transport::{AppendStream, Peer, Transport, TransportError};
