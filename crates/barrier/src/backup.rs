@@ -88,6 +88,11 @@ impl Barrier {
         self.inner.tasks.spawn_blocking(act)
     }
 
+    /// This node.
+    pub fn node_id(&self) -> &types::NodeId {
+        &self.inner.facts.node_id
+    }
+
     /// The disk of this node's files.
     pub fn disk(&self) -> Arc<dyn storage::Disk> {
         self.inner.raft.disk()

@@ -255,6 +255,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         facts::measure_node(scrape, &measured, &log_watched, service.is_some(), is_locked, traces_lost());
         if let Some(service) = service {
             facts::measure_service(scrape, &service.audit_failures(), service.chore_counts());
+            facts::measure_snapshots(scrape, service.snapshot_figures());
         }
     });
     let node_id = config.storage.node_id.clone();

@@ -372,6 +372,17 @@ pub(crate) fn measure_journal(scrape: &mut Scrape, journal: &dyn barrier::Journa
     }
 }
 
+/// How the schedules of snapshots go.
+pub(crate) fn measure_snapshots(scrape: &mut Scrape, figures: service::SnapshotFigures) {
+    let seconds = |time: types::Timestamp| time.0 as f64 / 1000.0;
+    let help = "When the newest scheduled snapshot was made, in seconds since 1970; 0 without one.";
+    scrape.gauge("conclave_snapshot_last_saved_timestamp_seconds", help, &[], seconds(figures.saved));
+    let help = "When the newest snapshot was made that a restore drill has found good, in seconds since 1970; 0 without one.";
+    scrape.gauge("conclave_snapshot_last_restorable_timestamp_seconds", help, &[], seconds(figures.restorable));
+    let help = "Scheduled snapshots and drills in vain since the last good ones, of all schedules together.";
+    scrape.gauge("conclave_snapshot_schedules_failing", help, &[], figures.failing as f64);
+}
+
 /// What the service counts since this node was opened, at each scrape.
 pub(crate) fn measure_service(scrape: &mut Scrape, audit: &service::AuditFailures, chores: service::ChoreCounts) {
     scrape.counter(
