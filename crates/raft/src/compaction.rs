@@ -100,6 +100,7 @@ pub(crate) async fn keep_small(core: Arc<Core>, limits: Compaction, flushing: Fl
     let mut looked_at = Instant::now();
     let mut rewrite_after = Instant::now();
     let mut floor = 100;
+    let mut applied_before = None;
     loop {
         tokio::select! {
             biased;
@@ -119,7 +120,9 @@ pub(crate) async fn keep_small(core: Arc<Core>, limits: Compaction, flushing: Fl
                 return;
             }
         }
-        if let (Some(through), true) = (purgeable(&core.log, &limits, sizes.live, snapshot, purged), snapshot.is_some())
+        let is_quiet = at_interval && std::mem::replace(&mut applied_before, applied) == applied;
+        if (at_interval || sizes.log >= LOG_BYTES_PRESSING)
+            && let Some(through) = purgeable(&core.log, &limits, sizes.live, snapshot, is_quiet).filter(|through| Some(*through) > purged)
             && core.raft.trigger().purge_log(through.0).await.is_err()
         {
             return;
@@ -147,13 +150,11 @@ fn progress(core: &Core) -> Progress {
     Progress { applied: index(&metrics.last_applied), snapshot: index(&metrics.snapshot), purged: index(&metrics.purged) }
 }
 
-/// Up to where the log may go now.
-fn purgeable(log: &Log, limits: &Compaction, live: u64, snapshot: Option<Index>, purged: Option<Index>) -> Option<Index> {
+/// Up to where the log may go now. Where nothing was applied since the last look, nobody lags: then it keeps nothing.
+fn purgeable(log: &Log, limits: &Compaction, live: u64, snapshot: Option<Index>, is_quiet: bool) -> Option<Index> {
     let (_, kept) = log_bytes(live);
-    let through = log.surplus(limits.entries_kept, kept)?.min(snapshot?);
-    // Not for a few entries: each purge is a sync.
-    let few = limits.entries_kept / 8;
-    (purged.is_none_or(|purged| through.0 > purged.0 + few)).then_some(through)
+    let surplus = if is_quiet { log.surplus(0, 0) } else { log.surplus(limits.entries_kept, kept) };
+    surplus.min(snapshot)
 }
 
 async fn rewrite(table: Arc<dyn Table>, flushing: Flushing, before: u64) {

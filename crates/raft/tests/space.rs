@@ -23,6 +23,7 @@ const SEGMENT_BYTES: u64 = 4 << 20;
 const LIVE_BYTES: usize = 20_000_000;
 const ROUNDS: usize = 10;
 const KEY_BYTES: usize = 60;
+const BATCH: usize = 64;
 /// How long it may take after the last write.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -122,14 +123,14 @@ async fn ten_times_over_takes_two_and_a_half_times_the_room() {
     };
     let mut most = 0;
     // Many small values, fewer large ones.
-    let keys = LIVE_BYTES / (KEY_BYTES + 600);
-    for batch in 0..ROUNDS * keys / 64 {
-        let writes = (0..64).map(|at| {
+    let keys = LIVE_BYTES / (KEY_BYTES + 470);
+    for batch in 0..ROUNDS * keys / BATCH {
+        let writes = (0..BATCH).map(|at| {
             // Each key once a round, in an order that has nothing to do with theirs.
-            let number = (batch * 64 + at) % keys;
+            let number = (batch * BATCH + at) % keys;
             let mut key = format!("{:064x}", u128::from(number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
             key.truncate(KEY_BYTES + 4);
-            let value = vec![batch as u8; if number % 20 == 0 { 2000 + draw(4000) } else { 150 + draw(500) }];
+            let value = vec![batch as u8; if number % 50 == 0 { 2000 + draw(4000) } else { 150 + draw(500) }];
             Write { key: Bytes::from(key.split_off(4)), value: Some(Bytes::from(value)) }
         });
         let batch_bytes = Batch { expectations: vec![], writes: writes.collect() }.encode().unwrap();
@@ -157,6 +158,7 @@ async fn ten_times_over_takes_two_and_a_half_times_the_room() {
         assert!(written.elapsed() < PATIENCE, "{total} for {live} live bytes ({ratio:.2}: log {log}, table {table}, snapshot {snapshot})");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert!(most < 8 * LIVE_BYTES as u64, "{most} bytes while it was written");
+    // The log presses at 64 MiB; a snapshot is made, and the table copied, beside what is there.
+    assert!(most < 12 * LIVE_BYTES as u64, "{most} bytes while it was written");
     raft.shutdown().await;
 }
