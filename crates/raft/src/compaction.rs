@@ -127,7 +127,11 @@ pub(crate) async fn keep_small(core: Arc<Core>, limits: Compaction, flushing: Fl
         {
             return;
         }
-        if at_interval && rewrite_after <= Instant::now() && is_table_wasteful(&sizes, floor) && core.has_room_for(sizes.live * 2 + ROOM_BYTES) {
+        if at_interval
+            && rewrite_after <= Instant::now()
+            && is_table_wasteful(&sizes, floor)
+            && core.has_room_for(sizes.live * 2 + ROOM_BYTES)
+        {
             let began = Instant::now();
             rewrite(Arc::clone(&core.table), flushing, sizes.table).await;
             rewrite_after = Instant::now() + began.elapsed() * REWRITE_SHARE;

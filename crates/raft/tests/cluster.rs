@@ -17,8 +17,8 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use proto::peer;
 use raft::{
-    AppendStream, Compaction, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, ReadConsistency, Role, Timing, Transport,
-    TransportError,
+    AppendStream, Compaction, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, ReadConsistency, Role, Timing,
+    Transport, TransportError,
 };
 use storage::adoption::{Adoption, Staged};
 use storage::feature_level::{FEATURE_LEVELS, LevelRecord};

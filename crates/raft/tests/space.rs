@@ -58,7 +58,7 @@ impl Transport for Nobody {
     ) -> BoxFuture<'static, Result<peer::TransferLeaderResponse, TransportError>> {
         nobody(&to)
     }
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+    fn read_index(&self, to: Arc<Peer>, _: peer::ReadIndexRequest) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
         nobody(&to)
     }
     fn propose(&self, to: Arc<Peer>, _: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
