@@ -362,6 +362,21 @@ fn measure_raft(scrape: &mut Scrape, status: &raft::Status, gauges: &raft::Gauge
     }
 }
 
+/// What takes this node's disk, at each scrape.
+pub(crate) fn measure_space(scrape: &mut Scrape, raft: &raft::Raft) {
+    let raft::Sizes { live, log, table, snapshot } = raft.sizes();
+    for (name, help, bytes) in [
+        ("conclave_storage_live_bytes", "Bytes of all names and values, as ciphertext: what the rest is in proportion to.", live),
+        ("conclave_storage_log_bytes", "Bytes of the disk that the log takes.", log),
+        ("conclave_storage_table_bytes", "Bytes of the disk that the table takes.", table),
+        ("conclave_storage_snapshot_bytes", "Bytes of the disk that the kept snapshot takes.", snapshot),
+    ] {
+        scrape.gauge(name, help, &[], bytes as f64);
+    }
+    let rejoining = "1 while this node has lost what it had, and does not vote until it has caught up.";
+    scrape.gauge("conclave_raft_rejoining", rejoining, &[], f64::from(u8::from(raft.is_rejoining())));
+}
+
 /// What there is to say of this node's journal, at each scrape. `joined`: the last entry in the audit log, while the node is open.
 pub(crate) fn measure_journal(scrape: &mut Scrape, journal: &dyn barrier::Journal, joined: Option<u64>) {
     scrape.gauge("conclave_journal_entries", "The number of the journal's last entry.", &[], journal.last() as f64);
