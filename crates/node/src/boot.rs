@@ -29,6 +29,7 @@ use crate::http::Edge;
 use crate::lifecycle::{Follow, Serving, follow};
 use crate::listener::ListenerTls;
 use crate::peers::{self, IdentityChanges, PeerSide};
+use crate::supervisor::Supervisor;
 use crate::telemetry::Traces;
 use crate::{VERSION, harden, listener};
 
@@ -283,6 +284,12 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop_clients.clone());
     let clients = tasks.spawn(clients);
 
+    let supervisor = Arc::new(Supervisor::of_environment());
+    supervisor.ready();
+    supervisor.status("serves; whether it is open, `conclave status` tells");
+    let (living, stop_living) = (Arc::clone(&supervisor), stop.clone());
+    tasks.spawn(async move { living.live(stop_living).await });
+
     let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peers, serving: serving.clone(), certificates };
     let failure = {
         let failed = raft.failed();
@@ -291,7 +298,11 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
             tokio::select! {
                 () = stop.cancelled() => break None,
                 why = &mut failed => break Some(why),
-                () = reload.notified() => reloadable.reload().await,
+                () = reload.notified() => {
+                    supervisor.reloading();
+                    reloadable.reload().await;
+                    supervisor.ready();
+                }
             }
         }
     };
@@ -302,6 +313,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         return Err(RunError::Failed(why));
     }
     tracing::info!("stopping");
+    supervisor.stopping();
     // Health says so from now on. Leadership goes while clients are still served, so that no election has to find out.
     let farewell = tokio::time::sleep(config.shutdown_delay.max(FAREWELL_MIN));
     tokio::join!(hand_leadership_over(&barrier, &raft, &config.storage.node_id), farewell);
