@@ -127,6 +127,7 @@ fn write_file(to: &mut impl io::Write, path: &str, content: &[u8], modified_s: u
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "test files need not be durable")]
 mod tests {
     use std::process::Command;
 
