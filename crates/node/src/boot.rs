@@ -30,7 +30,7 @@ use crate::lifecycle::{Follow, Serving, follow};
 use crate::listener::ListenerTls;
 use crate::peers::{self, IdentityChanges, PeerSide};
 use crate::supervisor::Supervisor;
-use crate::telemetry::Traces;
+use crate::telemetry::{Monitor, Traces};
 use crate::{VERSION, harden, listener};
 
 /// A log shrinks by whole segments.
@@ -233,7 +233,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
 
     let serving = Serving::default();
     let (health, health_service) = tonic_health::server::health_reporter();
-    let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)));
+    let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)).with_monitor(traces.monitor()));
     note_certificates(&config, facts.certificates()).await;
     let following = Follow {
         barrier: barrier.clone(),
@@ -264,6 +264,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let leading = (facts.leading().clone(), facts::Elections::of(facts.metrics()));
     tasks.spawn(facts::follow(leading, raft.clone(), node_id, Arc::clone(&clock), stop.clone()));
 
+    tasks.spawn(end_following(barrier.clone(), traces.monitor(), stop.clone()));
     let certificates = facts.certificates().clone();
     let edge = Edge {
         facts,
@@ -382,6 +383,21 @@ impl Reloadable<'_> {
         }
         tracing::info!("the configuration was read again: log level and certificates are as it says now");
     }
+}
+
+/// Who follows the traces was let in by an open node: that ends with the seal, and when the node stops.
+async fn end_following(barrier: Barrier, monitor: Monitor, stop: CancellationToken) {
+    let mut open = barrier.watch_open();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = open.changed() => if changed.is_err() { break },
+        }
+        if !*open.borrow_and_update() {
+            monitor.close();
+        }
+    }
+    monitor.close();
 }
 
 /// Until when the certificates are valid, for the metrics. Files that cannot be read were told of when they were loaded.
