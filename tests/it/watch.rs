@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tests::{Cluster, Command, eventually};
+use tests::{Cluster, Command, eventually, raw};
 
 const TOLD_MAX: Duration = Duration::from_secs(20);
 const LIST_BEGIN: &str = "<!-- Written by the tests: CONCLAVE_WRITE_EXPECTED=1 cargo test -p tests --test it watch -->\n";
@@ -201,7 +202,8 @@ async fn a_bundle_holds_what_every_node_tells_and_no_secret() {
     assert!(read("cluster/members.jsonl").contains(&dead), "{index}");
     let errors = index["errors"].as_array().unwrap();
     assert!(errors.iter().any(|error| error["node"] == dead && error["target"] == "metrics"), "a dead node is noted: {index}");
-    assert!(!errors.iter().any(|error| error["node"] == alive && error["target"] != "log"), "{index}");
+    assert!(!errors.iter().any(|error| error["node"] == alive), "{index}");
+    assert!(top.join(&alive).join("trace.log").exists(), "{index}");
 
     let mut secrets = cluster.keys().shares.clone();
     secrets.extend([cluster.keys().root_token.clone(), child]);
@@ -214,4 +216,39 @@ async fn a_bundle_holds_what_every_node_tells_and_no_secret() {
     }
     let refused = Command::new("operator debug -interval=1ms").run().expect_code(1);
     assert!(refused.stderr.contains("500ms"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_can_be_followed_until_the_node_is_sealed() {
+    let mut cluster = Cluster::builder().nodes(1).open().await;
+    let (port, token) = (cluster.nodes[0].api_port, format!("X-Vault-Token: {}", cluster.keys().root_token));
+    let get = |query: &str, headers: &[&str]| raw::request(port, &format!("GET /v1/sys/monitor{query}"), headers, "");
+    assert_eq!(get("", &[]).status, 403, "not without a token");
+    for (query, says) in
+        [("?log_level=loud", "unknown log level"), ("?log_format=xml", "unknown log format"), ("?duration=soon", "duration")]
+    {
+        let refused = get(query, &[&token]);
+        assert!(refused.status == 400 && refused.error().contains(says), "{query}: {refused:?}");
+    }
+    let some = get("?duration=1s&log_level=trace", &[&token]);
+    assert_eq!((some.status, some.header("content-type")), (200, Some("text/plain; charset=utf-8")), "{some:?}");
+
+    let following = {
+        let token = token.clone();
+        tokio::task::spawn_blocking(move || raw::request(port, "GET /v1/sys/monitor?log_format=json", &[&token], ""))
+    };
+    // Until it follows, nothing that happens is for it: so it happens several times.
+    let pid = Pid::from_raw(i32::try_from(cluster.nodes[0].pid()).unwrap()).unwrap();
+    for _ in 0..5 {
+        kill_process(pid, Signal::HUP).unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(!following.is_finished(), "it goes on until it is ended");
+    with_token(&cluster, 0, "operator seal").run().expect_code(0);
+    let told = tests::within("the stream ends with the seal", TOLD_MAX, following).await.unwrap();
+    let lines: Vec<Value> =
+        told.body.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    assert!(lines.iter().any(|line| line["@message"].as_str().is_some_and(|text| text.contains("read again"))), "{told:?}");
+    assert!(lines.iter().all(|line| line["@level"] != "debug"), "info when nothing is said: {told:?}");
+    cluster.assert_sound();
 }
