@@ -27,6 +27,7 @@ use crate::forward::Forwarder;
 use crate::inbound::{self, Inbound};
 use crate::log_store::LogStore;
 use crate::machine::{Machine, Observer};
+use crate::membership::{self, MembershipError};
 use crate::network::Network;
 use crate::read_index::ReadIndexer;
 use crate::snapshots::{SharedSnapshots, Snapshots};
@@ -221,8 +222,9 @@ pub(crate) struct Core {
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) membership: membership::State,
+    pub(crate) clock: Arc<dyn Clock>,
     table: Arc<dyn Table>,
-    clock: Arc<dyn Clock>,
     applied: watch::Receiver<Option<Index>>,
     disk: (Arc<dyn Disk>, PathBuf),
     disk_is_full: AtomicBool,
@@ -233,7 +235,7 @@ pub(crate) struct Core {
 /// Raft on this node. Cheap to clone; ends with [`Raft::shutdown`].
 #[derive(Clone)]
 pub struct Raft {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     forwarder: Forwarder,
     reads: ReadIndexer,
 }
@@ -284,6 +286,7 @@ impl Raft {
             tasks,
             stop,
             transport: parts.transport,
+            membership: membership::State::default(),
             table: parts.table,
             clock: parts.clock,
             applied,
@@ -294,6 +297,7 @@ impl Raft {
         core.look_at_disk();
         core.tasks.spawn(watch_disk(Arc::clone(&core)));
         core.tasks.spawn(trace_leader(Arc::clone(&core)));
+        core.tasks.spawn(Arc::clone(&core).watch_health());
         core.tasks.spawn(flush_table(Arc::clone(&core), parts.flushing));
         let forwarder = Forwarder::start(Arc::clone(&core));
         let reads = ReadIndexer::start(Arc::clone(&core));
@@ -369,6 +373,11 @@ impl Raft {
         self.core.table.view().map_err(|error| ReadError::Table(Arc::new(error)))
     }
 
+    /// This node.
+    pub fn node_id(&self) -> &NodeId {
+        &self.core.node_id
+    }
+
     /// Where this node stands.
     pub fn status(&self) -> Status {
         self.core.status()
@@ -406,29 +415,6 @@ impl Raft {
         self.core.peer(id)
     }
 
-    /// Adds a member that replicates without a vote, and waits until it has caught up.
-    pub async fn add_learner(&self, id: NodeId, member: Member) -> Result<(), MembershipError> {
-        self.core.raft.add_learner(id, member, true).await.map(drop).map_err(membership_error)
-    }
-
-    /// Makes exactly these nodes the voters, by joint consensus; each must be a member already. Others stay as learners if `keep`.
-    pub async fn change_voters(&self, voters: std::collections::BTreeSet<NodeId>, keep: bool) -> Result<(), MembershipError> {
-        self.core.raft.change_membership(voters, keep).await.map(drop).map_err(membership_error)
-    }
-
-    /// Asks the leader, this node, to hand over to `to`, a voter. Answers once asked; watch [`Raft::leader_changed`] for the
-    /// outcome. A leader that is to hand over to itself goes on leading.
-    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), MembershipError> {
-        if to == self.core.node_id {
-            return Ok(());
-        }
-        // Openraft would step down for whomever it is told to, and nobody would lead.
-        if !self.core.status().members.iter().any(|member| member.voter && member.id == to) {
-            return Err(MembershipError::Refused(format!("{to} is no voter")));
-        }
-        self.core.raft.trigger().transfer_leader(to).await.map_err(|_| MembershipError::Stopped)
-    }
-
     /// Asks for a snapshot now. Answers once asked.
     pub async fn trigger_snapshot(&self) -> Result<(), MembershipError> {
         self.core.raft.trigger().snapshot().await.map_err(|_| MembershipError::Stopped)
@@ -459,28 +445,6 @@ impl Raft {
             // It may lie in the log, and be committed by others or after a restart.
             Err(None) => Err(ProposeError::Indeterminate("raft has stopped".into())),
         }
-    }
-}
-
-/// Why a change of membership or leadership was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum MembershipError {
-    /// Only the leader can; it is named if known.
-    #[error("this node does not lead")]
-    NotLeader(Option<NodeId>),
-    /// The leader refuses the change.
-    #[error("refused: {0}")]
-    Refused(String),
-    /// Raft has ended.
-    #[error("raft has stopped")]
-    Stopped,
-}
-
-fn membership_error(error: openraft::errors::RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> MembershipError {
-    match inbound::api_error(error) {
-        Some(ClientWriteError::ForwardToLeader(forward)) => MembershipError::NotLeader(forward.leader_id),
-        Some(error) => MembershipError::Refused(error.to_string()),
-        None => MembershipError::Stopped,
     }
 }
 

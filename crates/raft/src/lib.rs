@@ -11,6 +11,7 @@ mod handle;
 mod inbound;
 mod log_store;
 mod machine;
+pub mod membership;
 mod network;
 mod read_index;
 mod runtime;
@@ -23,10 +24,13 @@ pub mod watch;
 pub use codec::CodecError;
 pub use config::{KeyPin, Member};
 pub use handle::{
-    BootstrapError, DISK_RESERVE_BYTES, Flushing, LEADER_WAIT_MAX, MemberInfo, MembershipError, Parts, ProposeError, Raft, ReadError, Role,
-    StartError, Status, Timing,
+    BootstrapError, DISK_RESERVE_BYTES, Flushing, LEADER_WAIT_MAX, MemberInfo, Parts, ProposeError, Raft, ReadError, Role, StartError,
+    Status, Timing,
 };
 pub use inbound::{Inbound, InboundError};
 pub use machine::Observer;
+pub use membership::{
+    ChangeError, ChangeOptions, Health, HealthPolicy, MemberChange, MemberFacts, MembersView, MembershipError, Refusal, RefusalKind,
+};
 pub use runtime::dangerous_seed_election_jitter;
 pub use transport::{AppendStream, Peer, Transport, TransportError};

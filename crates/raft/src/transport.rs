@@ -78,4 +78,10 @@ pub trait Transport: Send + Sync + 'static {
     fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>>;
     /// Hands batches to the leader.
     fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>>;
+    /// Asks the leader for a change of the members, and for what it knows of them.
+    fn membership(
+        &self,
+        to: Arc<Peer>,
+        request: peer::MembershipRequest,
+    ) -> BoxFuture<'static, Result<peer::MembershipResponse, TransportError>>;
 }

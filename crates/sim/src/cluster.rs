@@ -212,7 +212,7 @@ impl Cluster {
         }
         self.trace.event(&format!("{} starts", node.id));
         let life = node.start(fate, &self.network, &self.witness).await?;
-        let member = |id: &NodeId| Member { cluster_address: address(id), api_address: address(id), key: None };
+        let member = |id: &NodeId| Member { cluster_address: address(id), api_address: address(id), ..Member::default() };
         let members: BTreeMap<_, _> = self.nodes.iter().map(|node| (node.id.clone(), member(&node.id))).collect();
         let bootstrapped = life.raft.bootstrap(members).await;
         bootstrapped.map_err(|error| Violation::new(Invariant::EveryRestartSucceeds, format_args!("{}: {error}", node.id)))

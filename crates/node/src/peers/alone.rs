@@ -57,6 +57,14 @@ impl Transport for Alone {
     fn propose(&self, to: Arc<Peer>, _request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         nobody(&to)
     }
+
+    fn membership(
+        &self,
+        to: Arc<Peer>,
+        _request: peer::MembershipRequest,
+    ) -> BoxFuture<'static, Result<peer::MembershipResponse, TransportError>> {
+        nobody(&to)
+    }
 }
 
 impl CeremonyPeers for Alone {
