@@ -330,7 +330,9 @@ impl Barrier {
                 Ok(_) => break,
                 Err(ProposeError::NoLeader) => return Err(InitError::NoLeader),
                 Err(ProposeError::DiskFull) => return Err(InitError::DiskFull),
-                Err(error @ (ProposeError::Stopped | ProposeError::Malformed(_))) => return Err(InitError::Failed(error.to_string())),
+                Err(error @ (ProposeError::Stopped | ProposeError::Malformed(_) | ProposeError::FeatureLevel { .. })) => {
+                    return Err(InitError::Failed(error.to_string()));
+                }
                 // The keys exist only here: whether they were written must be found out, not guessed.
                 Err(ProposeError::Conflict { .. } | ProposeError::Indeterminate(_)) => {
                     let found = match self.inner.raft.read().await {

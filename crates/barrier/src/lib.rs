@@ -13,6 +13,7 @@ pub mod journal;
 mod key;
 mod keyring;
 mod keys;
+mod membership;
 mod name;
 mod opening;
 mod peers;

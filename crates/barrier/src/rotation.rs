@@ -268,7 +268,7 @@ pub(crate) fn commit_error(error: ProposeError) -> CommitError {
         ProposeError::DiskFull => CommitError::DiskFull,
         ProposeError::Indeterminate(why) => CommitError::Indeterminate(why),
         ProposeError::Stopped => CommitError::Stopped,
-        ProposeError::Malformed(_) => unreachable!("the batch was encoded here"),
+        ProposeError::Malformed(_) | ProposeError::FeatureLevel { .. } => unreachable!("the batch was encoded here, of the first kind"),
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) enum Command {
     /// Start a whole cluster on this machine, to try things out
     Dev(Dev),
     /// Show whether the node is sealed: exit 0 open, 2 sealed, 1 no answer
-    Status,
+    Status(Status),
     /// Keys, members and certificates
     #[command(subcommand)]
     Operator(Operator),
@@ -127,6 +127,13 @@ pub(crate) struct Server {
     /// Stop when stdin is closed: a parent that dies, however it dies, takes the node along
     #[arg(long, hide = true)]
     pub(crate) stop_on_stdin_close: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Status {
+    /// Exit 0 also when it is sealed or has no keys yet: it answers. For the health checks of containers
+    #[arg(long)]
+    pub(crate) live: bool,
 }
 
 #[derive(Args)]
@@ -490,6 +497,15 @@ pub(crate) struct Certs {
     /// Where the files go. An authority that is there already signs for more nodes; nothing is overwritten
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// A folder below which each node gets one of its own (DIR/n1/ca.pem, node.pem, node-key.pem), to be mounted as it is
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folders: Option<PathBuf>,
+    /// Leave nodes whose files are all there as they are, so that it may run at every start
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Who is to own the nodes' files, in numbers; takes root
+    #[arg(long, value_name = "UID[:GID]")]
+    pub(crate) owner: Option<String>,
     /// How long the certificates are valid
     #[arg(long, default_value_t = 1825, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36500))]
     pub(crate) days: u32,
@@ -883,6 +899,8 @@ mod tests {
             "conclave operator rehearse -yes -key-shares=5 -key-threshold=3",
             "conclave -address=http://a,http://b status",
             "conclave status -tls-skip-verify",
+            "conclave status -live",
+            "conclave operator certs -out=a -folders=b -keep -owner=65532:65532 n1=a n2=b",
             "conclave kv put -cas=0 secret/a x=1 y=@f",
             "conclave kv put -mount=secret a -",
             "conclave kv list -mount=secret",

@@ -11,7 +11,7 @@ use std::time::Duration;
 use barrier::{Barrier, Changes, FileJournal, Journal, NodeFacts};
 use crypto::{OsRng, Rng};
 use raft::grpc::PeerTlsError;
-use raft::{Flushing, Parts, Raft, Role, Timing};
+use raft::{ChangeError, Flushing, Parts, Raft, Refusal, RefusalKind, Timing};
 use service::Settings;
 use storage::datadir::DataDir;
 use storage::table::{OpenError as TableOpenError, RedbTableOptions};
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::{Clock, NodeId, SystemClock};
+use types::{Clock, SystemClock};
 
 use crate::config::{Config, KeyError, StoragePlace, TableKind};
 use crate::facts::{self, Facts};
@@ -33,8 +33,8 @@ use crate::{VERSION, harden, listener};
 
 /// Entries between two snapshots.
 const SNAPSHOT_INTERVAL: u64 = 50_000;
-/// How long a leader that stops waits for another to take over.
-const HAND_OVER_MAX: Duration = Duration::from_secs(1);
+/// How long a leader that stops waits for another to take over: it asks who is open, and then two of them if need be.
+const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 /// Where a node in memory keeps its files: a name of its own disk, not of the machine's.
 const MEMORY_FOLDER: &str = "/memory";
 /// How long requests under way may take once the node stops.
@@ -180,6 +180,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         transport: Arc::clone(&peer_side.transport),
         clock: Arc::clone(&clock),
         observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
+        feature_levels: storage::feature_level::FEATURE_LEVELS,
     })
     .await?;
     let own = NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
@@ -279,7 +280,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     if tokio::time::timeout(DRAIN_MAX, clients).await.is_err() {
         tracing::warn!("requests were still under way and are cut off");
     }
-    hand_leadership_over(&raft, &config.storage.node_id).await;
+    hand_leadership_over(&barrier).await;
     barrier.shutdown().await;
     raft.shutdown().await;
     stop_peers.cancel();
@@ -388,14 +389,11 @@ fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, Run
     }
 }
 
-/// A leader that stops lets another lead first, so that no election has to find out.
-async fn hand_leadership_over(raft: &Raft, this: &NodeId) {
-    let status = raft.status();
-    let other = status.members.iter().find(|member| member.voter && member.id != *this);
-    let (Role::Leader, Some(other)) = (status.role, other) else { return };
-    if raft.transfer_leader(other.id.clone()).await.is_ok()
-        && tokio::time::timeout(HAND_OVER_MAX, raft.leader_changed(Some(this))).await.is_err()
-    {
-        tracing::warn!("nobody took the leadership over in time");
+/// A leader that stops lets another lead first, rather an open one, so that no election has to find out.
+async fn hand_leadership_over(barrier: &Barrier) {
+    match tokio::time::timeout(HAND_OVER_MAX, barrier.step_down()).await {
+        Ok(Ok(())) | Ok(Err(ChangeError::Refused(Refusal { kind: RefusalKind::LastVoter, .. }))) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "leadership is not handed over"),
+        Err(_) => tracing::warn!("nobody took the leadership over in time"),
     }
 }

@@ -14,19 +14,20 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError};
 use openraft::vote::RaftLeaderId;
+use storage::feature_level::LevelRecord;
 use storage::log::Step;
-use storage::{Batch, Disk, Flusher, Log, Table, TableView};
+use storage::{Change, Disk, Flusher, Log, Table, TableView};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::{Clock, Index, NodeId, Revision, Term};
+use types::{Clock, FeatureLevel, FeatureLevels, Index, NodeId, Revision, Term};
 
 use crate::codec::{self, CodecError};
 use crate::config::{Answer, LogId, Member, Proposal, SnapshotMeta, TypeConfig, Vote};
 use crate::forward::Forwarder;
 use crate::inbound::{self, Inbound};
 use crate::log_store::LogStore;
-use crate::machine::{Machine, Observer};
+use crate::machine::{Level, Machine, Observer};
 use crate::membership::{self, MembershipError};
 use crate::network::Network;
 use crate::read_index::ReadIndexer;
@@ -102,6 +103,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Told of every applied change, inside apply.
     pub observer: Arc<dyn Observer>,
+    /// The feature levels that this binary knows: [`storage::feature_level::FEATURE_LEVELS`], but in tests of upgrades.
+    pub feature_levels: FeatureLevels,
 }
 
 /// Why Raft did not start.
@@ -154,6 +157,16 @@ pub enum ProposeError {
     /// Not a batch; nothing was proposed.
     #[error("malformed batch")]
     Malformed(#[from] storage::batch::DecodeError),
+    /// Not every member can be sure to read it; nothing was proposed.
+    #[error(
+        "this needs feature level {needed}, and the cluster is at {level}: run this release on every node, then `conclave operator upgrade raise`"
+    )]
+    FeatureLevel {
+        /// From which on it is written.
+        needed: FeatureLevel,
+        /// The cluster's.
+        level: FeatureLevel,
+    },
     /// Raft has ended; the process is about to.
     #[error("raft has stopped")]
     Stopped,
@@ -226,7 +239,9 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     table: Arc<dyn Table>,
     applied: watch::Receiver<Option<Index>>,
-    disk: (Arc<dyn Disk>, PathBuf),
+    pub(crate) level: watch::Receiver<LevelRecord>,
+    pub(crate) feature_levels: FeatureLevels,
+    pub(crate) disk: (Arc<dyn Disk>, PathBuf),
     disk_is_full: AtomicBool,
     /// Ends the receiving of a snapshot when another begins to arrive.
     receiving: Mutex<CancellationToken>,
@@ -253,8 +268,10 @@ impl Raft {
 
         let snapshots = Arc::new(Snapshots::new(parts.snapshots));
         let (applied_sender, applied) = watch::channel(None);
+        let (level_sender, level_record) = watch::channel(LevelRecord::first());
+        let level = Level { known: parts.feature_levels, record: level_sender };
         let purged = log.bounds().purged;
-        let machine = Machine::open(Arc::clone(&parts.table), Arc::clone(&snapshots), parts.observer, applied_sender, purged)
+        let machine = Machine::open(Arc::clone(&parts.table), Arc::clone(&snapshots), parts.observer, applied_sender, level, purged)
             .map_err(|error| state(error.into()))?;
         let config = openraft::Config {
             cluster_name: "conclave".into(),
@@ -290,6 +307,8 @@ impl Raft {
             table: parts.table,
             clock: parts.clock,
             applied,
+            level: level_record,
+            feature_levels: parts.feature_levels,
             disk: parts.disk,
             disk_is_full: AtomicBool::new(false),
             receiving: Mutex::default(),
@@ -331,7 +350,7 @@ impl Raft {
 
     async fn propose_into(&self, batch: Bytes, from_reserve: bool) -> Result<Index, ProposeError> {
         // Apply stops the replica at a batch it cannot read, so none may get that far.
-        Batch::decode(&batch)?;
+        self.require_feature_level(storage::feature_level::needed_by(&Change::decode(&batch)?))?;
         if self.core.is_disk_full() && !from_reserve {
             return Err(ProposeError::DiskFull);
         }

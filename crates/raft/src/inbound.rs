@@ -169,7 +169,7 @@ impl Inbound {
             return Ok(peer::ProposeResponse { outcomes: request.batches.iter().map(|_| full()).collect() });
         }
         for batch in &request.batches {
-            storage::Batch::decode(batch).map_err(|error| CodecError::Invalid { field: "batches", problem: error.to_string() })?;
+            storage::Change::decode(batch).map_err(|error| CodecError::Invalid { field: "batches", problem: error.to_string() })?;
         }
         let proposals = request.batches.into_iter().map(|batch| self.core.stamp(batch));
         let mut results = self.core.raft.client_write_many(proposals).await.map_err(|_| InboundError::Stopped)?;

@@ -9,12 +9,14 @@ mod forward;
 pub mod grpc;
 mod handle;
 mod inbound;
+mod level;
 mod log_store;
 mod machine;
 pub mod membership;
 mod network;
 mod read_index;
 mod runtime;
+mod scratch;
 mod snapshots;
 #[cfg(test)]
 mod suite;
@@ -28,9 +30,11 @@ pub use handle::{
     Status, Timing,
 };
 pub use inbound::{Inbound, InboundError};
+pub use level::raising;
 pub use machine::Observer;
 pub use membership::{
-    ChangeError, ChangeOptions, Health, HealthPolicy, MemberChange, MemberFacts, MembersView, MembershipError, Refusal, RefusalKind,
+    ChangeError, ChangeOptions, Health, Heirs, HealthPolicy, MemberChange, MemberFacts, MembersView, MembershipError, Refusal, RefusalKind,
 };
 pub use runtime::dangerous_seed_election_jitter;
+pub use scratch::Scratch;
 pub use transport::{AppendStream, Peer, Transport, TransportError};

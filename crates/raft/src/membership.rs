@@ -111,6 +111,15 @@ pub struct ChangeOptions {
     pub prefer: Vec<NodeId>,
 }
 
+/// Who may take the leadership over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heirs {
+    /// Rather one of these.
+    pub prefer: Vec<NodeId>,
+    /// None but these.
+    pub no_others: bool,
+}
+
 /// What kind of refusal it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
@@ -268,15 +277,15 @@ impl Raft {
         self.core.membership.book().policy = policy;
     }
 
-    /// If this node leads, has the voter that has come furthest take over, rather one of `prefer`; answers once another leads.
+    /// If this node leads, has another voter take over, the one that has come furthest; answers once another leads.
     ///
     /// # Errors
     /// [`RefusalKind::NoHeir`] when nobody can, [`RefusalKind::LastVoter`] when there is nobody else.
-    pub async fn step_down(&self, prefer: &[NodeId]) -> Result<(), ChangeError> {
+    pub async fn step_down(&self, heirs: &Heirs) -> Result<(), ChangeError> {
         if self.core.leader_metrics().is_none() {
             return Ok(());
         }
-        match self.core.hand_over(None, prefer, false).await {
+        match self.core.hand_over(heirs, false).await {
             Ok(()) => Ok(()),
             Err(Halt::NotLeader(_)) => Ok(()),
             Err(Halt::Refused(refusal)) => Err(ChangeError::Refused(refusal)),
@@ -499,7 +508,12 @@ impl Core {
             match steps::next(&ask.change, &known, &self.node_id, resumed)? {
                 Step::Done => return Ok(()),
                 Step::HandOver { to } => {
-                    self.hand_over(to.as_ref(), &ask.options.prefer, ask.options.force).await?;
+                    let heirs = match to {
+                        Some(to) => Heirs { prefer: vec![to], no_others: true },
+                        None => Heirs { prefer: ask.options.prefer.clone(), no_others: false },
+                    };
+                    // Forced: whom the operator names, but never whoever comes to hand.
+                    self.hand_over(&heirs, ask.options.force && heirs.no_others).await?;
                     return Err(Halt::NotLeader(self.known_leader()));
                 }
                 Step::Describe { id, member } => {
@@ -586,25 +600,26 @@ impl Core {
         }
     }
 
-    /// Has another voter lead: `to`, or whoever is best placed. Answers once this node knows that it leads no more.
-    async fn hand_over(&self, to: Option<&NodeId>, prefer: &[NodeId], force: bool) -> Result<(), Halt> {
+    /// Has another voter lead, whoever is best placed. Answers once this node knows that it leads no more.
+    async fn hand_over(&self, heirs: &Heirs, force: bool) -> Result<(), Halt> {
         let Some(metrics) = self.leader_metrics() else { return Err(Halt::NotLeader(self.known_leader())) };
-        let voters = metrics.voters();
-        if voters.iter().all(|id| *id == self.node_id) {
+        let others: Vec<NodeId> = metrics.voters().into_iter().filter(|id| *id != self.node_id).collect();
+        if others.is_empty() {
             let text = format!("{} is the only voter: add and promote another member first", self.node_id);
             return Err(Refusal::new(RefusalKind::LastVoter, text).into());
         }
-        let heirs = match to {
-            Some(to) if force => vec![to.clone()],
-            Some(to) => vec![to.clone()].into_iter().filter(|id| can_lead(&metrics, id)).collect(),
-            None => heirs(&metrics, &self.node_id, prefer),
-        };
-        if heirs.is_empty() {
-            let whom = to.map_or_else(|| "no other voter".to_owned(), NodeId::to_string);
-            let cannot = if to.is_some() { "cannot be reached, or is far behind" } else { "can be reached and has come far enough" };
-            return Err(Refusal::new(RefusalKind::NoHeir, format!("{whom} {cannot}: start it, or wait until it has caught up")).into());
+        let is_heir = |id: &NodeId| !heirs.no_others || heirs.prefer.contains(id);
+        let mut able: Vec<NodeId> = others.into_iter().filter(|id| is_heir(id) && (force || can_lead(&metrics, id))).collect();
+        // Best first: a preferred one, then the one that has come furthest, then the one heard of last.
+        able.sort_by_key(|id| (!heirs.prefer.contains(id), metrics.lag(id), metrics.contacts.get(id).copied().flatten()));
+        if able.is_empty() {
+            let text = match (heirs.no_others, heirs.prefer.as_slice()) {
+                (true, [only]) => format!("{only} cannot be reached, or is far behind: start it, or wait until it has caught up"),
+                _ => "no other voter can be reached and has come far enough to lead: start one, or wait until it has caught up".into(),
+            };
+            return Err(Refusal::new(RefusalKind::NoHeir, text).into());
         }
-        for heir in heirs.into_iter().take(HEIRS_MAX) {
+        for heir in able.into_iter().take(HEIRS_MAX) {
             tracing::info!(to = %heir, "handing leadership over");
             self.raft.trigger().transfer_leader(heir.clone()).await.map_err(|_| Halt::Stopped)?;
             if tokio::time::timeout(HAND_OVER_MAX, self.until_other_leads()).await.is_ok() {
@@ -678,11 +693,4 @@ async fn written_in_time<T>(
 
 fn can_lead(metrics: &LeaderMetrics, id: &NodeId) -> bool {
     metrics.is_reachable(id) && metrics.lag(id) <= HEIR_LAG_MAX
-}
-
-/// Who could lead in place of `leader`, best first: a preferred one, then the one that has come furthest, then the one heard of last.
-fn heirs(metrics: &LeaderMetrics, leader: &NodeId, prefer: &[NodeId]) -> Vec<NodeId> {
-    let mut heirs: Vec<NodeId> = metrics.voters().into_iter().filter(|id| id != leader && can_lead(metrics, id)).collect();
-    heirs.sort_by_key(|id| (!prefer.contains(id), metrics.lag(id), metrics.contacts.get(id).copied().flatten()));
-    heirs
 }

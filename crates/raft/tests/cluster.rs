@@ -20,8 +20,9 @@ use raft::{
     AppendStream, ChangeError, ChangeOptions, Flushing, Inbound, Member, MemberChange, MembersView, Observer, Parts, Peer, ProposeError,
     Raft, RefusalKind, Role, Timing, Transport, TransportError,
 };
+use storage::feature_level::{FEATURE_LEVELS, LevelRecord};
 use storage::{Batch, Disk, Expectation, Log, LogOptions, MemoryDisk, MemoryTable, SnapshotStore, TableView, Write};
-use types::{NodeId, Revision, SystemClock};
+use types::{FeatureLevel, FeatureLevels, NodeId, Revision, SystemClock};
 
 /// Long enough for elections on a busy machine; nothing waits so long when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -114,6 +115,11 @@ fn id(number: u64) -> NodeId {
 }
 
 async fn start(switchboard: &Switchboard, number: u64, snapshot_interval: u64) -> Raft {
+    start_release(switchboard, number, snapshot_interval, FEATURE_LEVELS).await
+}
+
+/// Starts a node of a release that knows `feature_levels`.
+async fn start_release(switchboard: &Switchboard, number: u64, snapshot_interval: u64, feature_levels: FeatureLevels) -> Raft {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
     disk.create_dir_all(Path::new("/data")).unwrap();
     let raft = Raft::start(Parts {
@@ -128,6 +134,7 @@ async fn start(switchboard: &Switchboard, number: u64, snapshot_interval: u64) -
         transport: Arc::new(switchboard.clone()),
         clock: Arc::new(SystemClock),
         observer: Arc::new(Deaf),
+        feature_levels,
     })
     .await
     .unwrap();
@@ -410,4 +417,61 @@ async fn a_peer_that_is_not_there_is_called_now_and_then_not_without_pause() {
     // A heartbeat each 50 ms, and a try at replication each half second.
     let calls = switchboard.1.load(Ordering::Relaxed);
     assert!((1..200).contains(&calls), "{calls} calls in two seconds");
+}
+
+fn levels(max: u32) -> FeatureLevels {
+    FeatureLevels { min: FeatureLevel(1), max: FeatureLevel(max) }
+}
+
+/// Raises the cluster to `level` as release `software`, where it stands at `known`.
+async fn raise(node: &Raft, known: Revision, level: u32, software: &str) -> Result<types::Index, ProposeError> {
+    let (expectation, write) = raft::raising(known, &LevelRecord { level: FeatureLevel(level), software: software.into() });
+    node.propose(Batch { expectations: vec![expectation], writes: vec![write] }.encode().unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raised_level_opens_the_gate_on_every_node() {
+    let (_switchboard, nodes) = cluster(3, 10_000).await;
+    let gate = |node: &Raft| node.require_feature_level(FeatureLevel(2));
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    let refused = ProposeError::FeatureLevel { needed: FeatureLevel(2), level: FeatureLevel(1) };
+    assert!(nodes.iter().all(|node| gate(node) == Err(refused.clone())));
+    assert!(refused.to_string().contains("conclave operator upgrade raise"), "{refused}");
+    let index = raise(&nodes[0], Revision::ABSENT, 2, "0.2.0").await.unwrap();
+    assert!(
+        matches!(raise(&nodes[1], Revision::ABSENT, 2, "0.2.0").await, Err(ProposeError::Conflict { .. })),
+        "of two raises one is done"
+    );
+    for node in &nodes {
+        node.read().await.unwrap();
+        assert_eq!((node.feature_level(), gate(node)), (FeatureLevel(2), Ok(())));
+    }
+    assert!(raise(&nodes[2], Revision::at(index), 2, "0.2.0").await.is_ok());
+}
+
+/// Whether by the log or by a snapshot: what the older release does not know it does not apply.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_release_stops_at_the_raise_with_both_releases_named() {
+    for snapshot_interval in [10_000, 20] {
+        let (switchboard, nodes) = cluster(3, snapshot_interval).await;
+        raise(&nodes[0], Revision::ABSENT, 2, "0.2.0").await.unwrap();
+        for number in 0..60 {
+            nodes[0].propose(put(&format!("key {number}"), "v", None)).await.unwrap();
+        }
+        let older = start_release(&switchboard, 4, snapshot_interval, levels(1)).await;
+        let leader = loop {
+            if let Some(leader) = leader(&nodes) {
+                break nodes[leader].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        let adding = tokio::spawn(async move { leader.add_learner(id(4), member()).await.is_ok() });
+        let why = tokio::time::timeout(PATIENCE, older.failed()).await.expect("it does not go on");
+        adding.abort();
+        for said in ["Conclave 0.2.0", "feature level 2", "start Conclave 0.2.0 or newer here"] {
+            assert!(why.contains(said), "{snapshot_interval}: {why}");
+        }
+        assert_eq!(older.local().unwrap().get(b"key 59").unwrap(), None);
+        assert_eq!(older.feature_level(), FeatureLevel(1));
+    }
 }

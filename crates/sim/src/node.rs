@@ -115,6 +115,7 @@ impl Node {
             transport: Arc::clone(&peers) as Arc<dyn raft::Transport>,
             clock: Arc::clone(&clock) as Arc<dyn types::Clock>,
             observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
+            feature_levels: storage::feature_level::FEATURE_LEVELS,
         })
         .await?;
         let facts = NodeFacts { node_id: self.id.clone(), api_address: address(&self.id), version: "simulated".into() };

@@ -339,8 +339,16 @@ fn storage(root: &Section<'_>) -> Option<StorageConfig> {
     first.and_then(|(_, config)| config)
 }
 
+/// As it stands there, or from the variable of the environment that it names: so one file does for all nodes.
 fn node_id(section: &Section<'_>, text: &str) -> Option<NodeId> {
-    NodeId::parse(text).map_err(|error| section.mistake("node_id", error.to_string())).ok()
+    let parsed = match text.strip_prefix("env://") {
+        None => NodeId::parse(text).map_err(|error| error.to_string()),
+        Some(name) => match std::env::var(name) {
+            Ok(value) => NodeId::parse(&value).map_err(|error| format!("the environment variable {name}: {error}")),
+            Err(_) => Err(format!("the environment variable {name} is not set, or is no text (set it for this process)")),
+        },
+    };
+    parsed.map_err(|text| section.mistake("node_id", text)).ok()
 }
 
 fn raft_storage(section: &Section<'_>) -> Option<StorageConfig> {

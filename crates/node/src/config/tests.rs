@@ -474,6 +474,22 @@ fn each_mistake_in_a_block_names_its_place_and_cure() {
 }
 
 #[test]
+fn a_node_id_may_come_from_the_environment() {
+    let text = |name: &str| {
+        format!("listener \"tcp\" {{\n tls_disable = true\n}}\nstorage \"raft\" {{\n path = \"data\"\n node_id = \"env://{name}\"\n}}\n")
+    };
+    // Cargo tells tests the name and the version of their package.
+    assert_eq!(parse(&text("CARGO_PKG_NAME")).unwrap().storage.node_id.as_str(), "node");
+    let unset = mistakes(&text("CONCLAVE_UNSET_NODE_ID"));
+    assert_eq!(
+        unset,
+        "node1.hcl:6: storage.node_id: the environment variable CONCLAVE_UNSET_NODE_ID is not set, or is no text (set it for this process)"
+    );
+    let unfit = mistakes(&text("CARGO_PKG_VERSION"));
+    assert!(unfit.starts_with("node1.hcl:6: storage.node_id: the environment variable CARGO_PKG_VERSION: \"0."), "{unfit}");
+}
+
+#[test]
 fn all_mistakes_are_told_at_once() {
     let text = r#"
 cluster_name = "Prod"

@@ -1,0 +1,41 @@
+//! The cluster's feature level: what this node has applied of it, and the gate before everything that not every release reads.
+//!
+//! Always: the level rises by an entry of the log, so that each replica is at the same level at the same place in it; what a gate let
+//! through is read by every member, since a level is raised only to what all of them know.
+
+use bytes::Bytes;
+use storage::feature_level::{FEATURE_LEVEL_KEY, LevelRecord};
+use storage::{Expectation, Write};
+use types::{FeatureLevel, FeatureLevels, Revision};
+
+use crate::handle::{ProposeError, Raft};
+use crate::watch;
+
+impl Raft {
+    /// The cluster's feature level, as far as this node has applied the log: never above what every member knows.
+    pub fn feature_level(&self) -> FeatureLevel {
+        self.core.level.borrow().level
+    }
+
+    /// The level and who raised it, and every change of that.
+    pub fn watch_feature_level(&self) -> watch::Receiver<LevelRecord> {
+        self.core.level.clone()
+    }
+
+    /// What this binary knows.
+    pub fn feature_levels(&self) -> FeatureLevels {
+        self.core.feature_levels
+    }
+
+    /// The gate: refuses what is written from `needed` on while the cluster is not there yet.
+    pub fn require_feature_level(&self, needed: FeatureLevel) -> Result<(), ProposeError> {
+        let level = self.feature_level();
+        if needed > level { Err(ProposeError::FeatureLevel { needed, level }) } else { Ok(()) }
+    }
+}
+
+/// What a batch that puts the cluster at a level expects and writes. Who proposes it has asked every member whether it knows that level.
+pub fn raising(known: Revision, to: &LevelRecord) -> (Expectation, Write) {
+    let key = Bytes::from_static(FEATURE_LEVEL_KEY);
+    (Expectation { key: key.clone(), revision: known }, Write { key, value: Some(to.encode()) })
+}
