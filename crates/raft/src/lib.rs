@@ -33,7 +33,7 @@ pub use inbound::{Inbound, InboundError};
 pub use level::raising;
 pub use machine::Observer;
 pub use membership::{
-    ChangeError, ChangeOptions, Health, Heirs, HealthPolicy, MemberChange, MemberFacts, MembersView, MembershipError, Refusal, RefusalKind,
+    ChangeError, ChangeOptions, Health, HealthPolicy, Heirs, MemberChange, MemberFacts, MembersView, MembershipError, Refusal, RefusalKind,
 };
 pub use runtime::dangerous_seed_election_jitter;
 pub use scratch::Scratch;

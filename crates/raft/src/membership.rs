@@ -211,6 +211,8 @@ pub struct MembersView {
     pub term: Term,
     /// The last entry of its log.
     pub last: Option<Position>,
+    /// The entry that made them the members.
+    pub configured: Option<Position>,
     /// In the order of their ids.
     pub members: Vec<MemberFacts>,
 }
@@ -413,6 +415,7 @@ impl Core {
             leader: self.node_id.clone(),
             term: Term(metrics.term),
             last: metrics.last.as_ref().map(codec::position_of),
+            configured: metrics.effective.log_id().as_ref().map(codec::position_of),
             members,
         };
         self.membership.book().judge(&mut view, self.clock.now());

@@ -96,7 +96,7 @@ mod tests {
             health: unknown,
         };
         let members = std::iter::once(leader.clone()).chain(others.iter().map(other)).collect();
-        MembersView { leader: leader.info.id, term: Term(term), last: None, members }
+        MembersView { leader: leader.info.id, term: Term(term), last: None, configured: None, members }
     }
 
     #[test]

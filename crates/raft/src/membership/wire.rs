@@ -131,6 +131,7 @@ pub(super) fn view_to_peer(view: &MembersView) -> peer::MembersView {
         leader: view.leader.to_string(),
         term: view.term.0,
         last: view.last.map(to_peer),
+        configured: view.configured.map(to_peer),
         members: view.members.iter().map(facts).collect(),
     }
 }
@@ -150,7 +151,8 @@ pub(super) fn view_from_peer(view: &peer::MembersView) -> Result<MembersView, Co
             health: Health { healthy: facts.healthy, since: Timestamp(facts.since_ms) },
         });
     }
-    Ok(MembersView { leader: codec::node_id(&view.leader, "leader")?, term: Term(view.term), last, members })
+    let configured = from_peer(view.configured.as_ref())?;
+    Ok(MembersView { leader: codec::node_id(&view.leader, "leader")?, term: Term(view.term), last, configured, members })
 }
 
 #[cfg(test)]
@@ -201,7 +203,7 @@ mod tests {
             health: Health { healthy: true, since: Timestamp(99) },
         };
         let unheard = MemberFacts { last_contact: None, matched: None, lag: 10, ..facts.clone() };
-        let view = MembersView { leader: NodeId::from(1), term: Term(3), last: at(9), members: vec![facts, unheard] };
+        let view = MembersView { leader: NodeId::from(1), term: Term(3), last: at(9), configured: at(4), members: vec![facts, unheard] };
         assert_eq!(view_from_peer(&view_to_peer(&view)), Ok(view));
     }
 }
