@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use proto::peer;
 use proto::peer::ceremony_client::CeremonyClient;
 use proto::peer::ceremony_server::{Ceremony, CeremonyServer};
+use proto::peer::identity_client::IdentityClient;
 use raft::Peer;
 use raft::grpc::{Admission, Channels};
 use tonic::transport::Channel;
@@ -19,6 +20,8 @@ use crate::barrier::Barrier;
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// The keys are given only once that is recorded.
 const KEYS_TIMEOUT: Duration = Duration::from_secs(10);
+/// A change of the membership waits for another one.
+const ADMIT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a ceremony call brought no answer. Holds nothing of what was sent.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -47,6 +50,8 @@ pub trait CeremonyPeers: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<peer::KeyringKeyResponse, PeerCallError>>;
     /// Hands the keys to a sealed member.
     fn hand_over(&self, to: Arc<Peer>, request: peer::HandOverRequest) -> BoxFuture<'static, Result<(), PeerCallError>>;
+    /// Asks the leader to take in a node that may join.
+    fn admit(&self, to: Arc<Peer>, request: peer::AdmitRequest) -> BoxFuture<'static, Result<(), PeerCallError>>;
     /// What a node tells of itself.
     fn status(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::MemberStatus, PeerCallError>>;
 }
@@ -119,6 +124,25 @@ impl CeremonyPeers for GrpcCeremonyPeers {
     fn hand_over(&self, to: Arc<Peer>, request: peer::HandOverRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {
         let call = self.call(&to, CALL_TIMEOUT, true, |mut client| async move { client.hand_over(request).await });
         async move { call.await.map(drop) }.boxed()
+    }
+
+    fn admit(&self, to: Arc<Peer>, request: peer::AdmitRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {
+        let channel = self.channels.to(&to);
+        let call = async move {
+            let mut client = IdentityClient::new(channel.map_err(|error| Status::unavailable(error.to_string()))?);
+            client.admit(request).await.map(drop)
+        };
+        async move {
+            match tokio::time::timeout(ADMIT_TIMEOUT, call).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
+                    Err(PeerCallError::Refused(status.message().to_owned()))
+                }
+                Ok(Err(status)) => Err(PeerCallError::Lost(status.message().to_owned())),
+                Err(_) => Err(PeerCallError::Lost(format!("nothing in {ADMIT_TIMEOUT:?}"))),
+            }
+        }
+        .boxed()
     }
 
     fn status(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::MemberStatus, PeerCallError>> {

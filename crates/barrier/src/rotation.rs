@@ -268,7 +268,8 @@ pub(crate) fn commit_error(error: ProposeError) -> CommitError {
         ProposeError::DiskFull => CommitError::DiskFull,
         ProposeError::Indeterminate(why) => CommitError::Indeterminate(why),
         ProposeError::Stopped => CommitError::Stopped,
-        ProposeError::Malformed(_) | ProposeError::FeatureLevel { .. } => unreachable!("the batch was encoded here, of the first kind"),
+        ProposeError::FeatureLevel(error) => CommitError::FeatureLevel(error),
+        ProposeError::Malformed(_) => unreachable!("the batch was encoded here"),
     }
 }
 

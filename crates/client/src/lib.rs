@@ -33,6 +33,7 @@ mod secret;
 mod sys;
 mod tls;
 mod transaction;
+mod transfer;
 
 use std::sync::Arc;
 

@@ -20,6 +20,14 @@ pub mod label {
     pub const ROOT_IN_FORCE: &str = "conclave/root-in-force/aead/v1";
     /// HMAC-SHA256 by which an open node proves that it is one, under the keyring's base key.
     pub const PEER_PROOF: &str = "conclave/peer-proof/hmac/v1";
+    /// HMAC-SHA256 over the challenges that nodes are given who would join, under the keyring key.
+    pub const JOIN_CHALLENGE: &str = "conclave/join-challenge/hmac/v1";
+    /// The secret of those who join with the cluster's shares in place of a token, under the keyring key.
+    pub const JOIN_BY_SHARES: &str = "conclave/join-by-shares/v1";
+    /// HMAC-SHA256 over what a node asks that would join, under the secret of its token.
+    pub const JOIN_REQUEST: &str = "conclave/join-request/hmac/v1";
+    /// HMAC-SHA256 over what it is answered, under the same.
+    pub const JOIN_ANSWER: &str = "conclave/join-answer/hmac/v1";
     /// AES-256-GCM over values, under a value key.
     pub const VALUE: &str = "conclave/value/aead/v1";
     /// AES-256-SIV over names (64 bytes).

@@ -14,13 +14,14 @@ use raft::grpc::PeerTlsError;
 use raft::{ChangeError, Flushing, Parts, Raft, Refusal, RefusalKind, Timing};
 use service::Settings;
 use storage::datadir::DataDir;
+use storage::feature_level::FEATURE_LEVELS;
 use storage::table::{OpenError as TableOpenError, RedbTableOptions};
 use storage::{Disk, FsDisk, Log, LogOptions, MemoryTable, RamDisk, RedbTable, SnapshotStore, Table};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::{Clock, SystemClock};
+use types::{Clock, FeatureLevels, SystemClock};
 
 use crate::config::{Config, KeyError, StoragePlace, TableKind};
 use crate::facts::{self, Facts};
@@ -35,6 +36,9 @@ use crate::{VERSION, harden, listener};
 const SNAPSHOT_INTERVAL: u64 = 50_000;
 /// How long a leader that stops waits for another to take over: it asks who is open, and then two of them if need be.
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);
+/// For how long at least a node that stops goes on as before, but for its health and for HTTP/1.1 connections, which end with their next
+/// answer: so that hardly any of them is closed just when a request is on its way.
+const FAREWELL_MIN: Duration = Duration::from_millis(200);
 /// Where a node in memory keeps its files: a name of its own disk, not of the machine's.
 const MEMORY_FOLDER: &str = "/memory";
 /// How long requests under way may take once the node stops.
@@ -114,7 +118,7 @@ pub enum RunError {
     Raft(#[from] raft::StartError),
     /// The first membership cannot be written.
     #[error("cluster.member")]
-    Bootstrap(#[from] raft::BootstrapError),
+    Begin(#[from] raft::BeginError),
     /// The records in the table cannot be used.
     #[error("seal record")]
     Records(#[from] barrier::RecordError),
@@ -161,7 +165,8 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
             (Arc::new(RamDisk::new()), Path::new(MEMORY_FOLDER))
         }
     };
-    let data_dir = Arc::new(DataDir::open(Arc::clone(&disk), folder, &config.storage.node_id, None)?);
+    let feature_levels = feature_levels();
+    let data_dir = Arc::new(DataDir::open_at(Arc::clone(&disk), folder, &config.storage.node_id, None, feature_levels)?);
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let journal = FileJournal::open(Arc::clone(&disk), &data_dir.journal(), data_dir.node(), data_dir.cluster(), Arc::clone(&clock))?;
     let journal: Arc<dyn Journal> = Arc::new(journal);
@@ -180,7 +185,8 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         transport: Arc::clone(&peer_side.transport),
         clock: Arc::clone(&clock),
         observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
-        feature_levels: storage::feature_level::FEATURE_LEVELS,
+        feature_levels,
+        read_consistency: config.read_consistency,
     })
     .await?;
     let own = NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
@@ -194,27 +200,38 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         opening,
         journal: Arc::clone(&journal),
         operations_max: None,
+        raise_after: config.feature_level_raise_after,
     });
     if let Some((cluster, found)) = barrier.status().await?.cluster {
         if found != config.cluster_name {
             let wanted = config.cluster_name.clone();
             return Err(RunError::OtherCluster { folder: data_dir.path().to_owned(), found, wanted });
         }
-        data_dir.bind_cluster(cluster)?;
+        data_dir.rebind_cluster(cluster, &barrier.replaced_clusters()?)?;
     }
 
+    // Before anyone can be answered: a node that has lost its folder must not vote.
+    let beginning = raft.begin(peers::first_members(&config));
     let tasks = TaskTracker::new();
+    let (levelled, folder) = (raft.clone(), Arc::clone(&data_dir));
+    tasks.spawn(async move { levelled.keep_level_in(&folder).await });
     // Listeners end first, and with them the requests; peers are served until Raft has stopped.
     let stop_peers = CancellationToken::new();
     let peers = peer_side.serve(&config, &raft, &barrier, stop_peers.clone()).map(|(serving, identity)| {
         tasks.spawn(serving);
         identity
     });
-    raft.bootstrap(peers::first_members(&config)).await?;
+    if raft.takes_part() {
+        beginning.await?;
+    } else {
+        // The others are asked first, and they may not have been started yet: meanwhile this node answers clients already.
+        tasks.spawn(begin(beginning, stop.clone()));
+    }
 
     let serving = Serving::default();
     let (health, health_service) = tonic_health::server::health_reporter();
     let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)));
+    note_certificates(&config, facts.certificates()).await;
     let following = Follow {
         barrier: barrier.clone(),
         serving: serving.clone(),
@@ -239,8 +256,10 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         }
     });
     let node_id = config.storage.node_id.clone();
-    tasks.spawn(facts::follow(facts.leading().clone(), raft.clone(), node_id, Arc::clone(&clock), stop.clone()));
+    let leading = (facts.leading().clone(), facts::Elections::of(facts.metrics()));
+    tasks.spawn(facts::follow(leading, raft.clone(), node_id, Arc::clone(&clock), stop.clone()));
 
+    let certificates = facts.certificates().clone();
     let edge = Edge {
         facts,
         raft: raft.clone(),
@@ -252,13 +271,15 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         cluster_name: config.cluster_name.clone(),
         node_id: config.storage.node_id.clone(),
         refused_shares: Arc::default(),
+        stopping: stop.clone(),
     };
+    let stop_clients = CancellationToken::new();
     let address = client_listener.local_addr().unwrap_or(config.listener.address);
     tracing::info!(%address, tls = client_tls.is_some(), "serving clients");
-    let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop.clone());
+    let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop_clients.clone());
     let clients = tasks.spawn(clients);
 
-    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peers, serving: serving.clone() };
+    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peers, serving: serving.clone(), certificates };
     let failure = {
         let failed = raft.failed();
         tokio::pin!(failed);
@@ -277,9 +298,14 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         return Err(RunError::Failed(why));
     }
     tracing::info!("stopping");
+    // Health says so from now on. Leadership goes while clients are still served, so that no election has to find out.
+    let farewell = tokio::time::sleep(config.shutdown_delay.max(FAREWELL_MIN));
+    tokio::join!(hand_leadership_over(&barrier), farewell);
+    stop_clients.cancel();
     if tokio::time::timeout(DRAIN_MAX, clients).await.is_err() {
         tracing::warn!("requests were still under way and are cut off");
     }
+    // Whoever it was given to may have ended meanwhile, and this node lead again.
     hand_leadership_over(&barrier).await;
     barrier.shutdown().await;
     raft.shutdown().await;
@@ -300,6 +326,7 @@ struct Reloadable<'a> {
     client_tls: Option<ListenerTls>,
     peers: Option<IdentityChanges>,
     serving: Serving,
+    certificates: facts::Certificates,
 }
 
 impl Reloadable<'_> {
@@ -320,20 +347,46 @@ impl Reloadable<'_> {
             Err(error) => return tracing::error!(%error, "read the configuration"),
         };
         self.traces.set_filter(&renewed.log.filter);
-        if let (Some(tls), Some(files)) = (&self.client_tls, &renewed.listener.tls)
-            && let Err(error) = tls.reload(files)
-        {
-            tracing::error!(%error, "the clients' certificate stays as it was");
+        if let (Some(tls), Some(files)) = (&self.client_tls, &renewed.listener.tls) {
+            match tls.reload(files) {
+                Ok(()) => note_listener_certificate(&renewed, &self.certificates).await,
+                Err(error) => tracing::error!(%error, "the clients' certificate stays as it was"),
+            }
         }
-        if let Some(peers) = &self.peers
-            && let Err(error) = peers.reload(&renewed).await
-        {
-            tracing::error!(%error, cause = error.source().map(|cause| cause.to_string()), "the peers' certificate stays as it was");
+        if let Some(peers) = &self.peers {
+            match peers.reload(&renewed).await {
+                Ok(()) => note_peer_certificate(&renewed, &self.certificates).await,
+                Err(error) => {
+                    tracing::error!(%error, cause = error.source().map(|cause| cause.to_string()), "the peers' certificate stays as it was");
+                }
+            }
         }
         for name in self.config.restart_needed(&renewed) {
             tracing::warn!("{name} has changed: that takes a restart");
         }
         tracing::info!("the configuration was read again: log level and certificates are as it says now");
+    }
+}
+
+/// Until when the certificates are valid, for the metrics. Files that cannot be read were told of when they were loaded.
+async fn note_certificates(config: &Config, certificates: &facts::Certificates) {
+    note_peer_certificate(config, certificates).await;
+    note_listener_certificate(config, certificates).await;
+}
+
+async fn note_peer_certificate(config: &Config, certificates: &facts::Certificates) {
+    if let Some(cluster) = &config.cluster
+        && let Ok(pem) = tokio::fs::read(&cluster.tls.cert).await
+    {
+        certificates.note("peers", &pem);
+    }
+}
+
+async fn note_listener_certificate(config: &Config, certificates: &facts::Certificates) {
+    if let Some(files) = &config.listener.tls
+        && let Ok(pem) = tokio::fs::read(&files.cert).await
+    {
+        certificates.note("listener", &pem);
     }
 }
 
@@ -386,6 +439,22 @@ fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, Run
         }
         #[cfg(not(feature = "sled"))]
         TableKind::Sled => Err(RunError::Table("this build has no sled (build with `--features sled`, or use \"redb\")".into())),
+    }
+}
+
+/// The feature levels that this binary knows. A debug build can be told to play an older release, so that tests have one to upgrade from.
+fn feature_levels() -> FeatureLevels {
+    #[cfg(debug_assertions)]
+    if let Some(max) = std::env::var("CONCLAVE_TEST_FEATURE_LEVEL_MAX").ok().and_then(|max| max.parse().ok()) {
+        return FeatureLevels { max: types::FeatureLevel(max), ..FEATURE_LEVELS };
+    }
+    FEATURE_LEVELS
+}
+
+/// Takes part in the cluster once it is known whether this node has lost what it had, and once that is here again.
+async fn begin(beginning: impl Future<Output = Result<(), raft::BeginError>>, stop: CancellationToken) {
+    if let Some(Err(error)) = stop.run_until_cancelled(beginning).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "this node takes no part in the cluster until it is started again");
     }
 }
 

@@ -9,6 +9,7 @@ mod alone;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use barrier::{Barrier, CeremonyPeers, CeremonyService, GrpcCeremonyPeers};
 use raft::grpc::{Admission, Channels, GrpcTransport, PeerIdentity, PeerTls, RaftService, incoming};
@@ -22,6 +23,11 @@ use types::NodeId;
 use crate::boot::{RunError, listen};
 use crate::config::{ClusterConfig, Config};
 use alone::Alone;
+
+/// Calls that one peer may have under way on one connection.
+const STREAMS_MAX: u32 = 1024;
+/// How often a peer's connection is looked at, and how long the answer may take.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What peers are reached by, and reach this node by.
 pub(crate) struct PeerSide {
@@ -134,6 +140,10 @@ fn server(
     let server = Server::builder()
         .initial_stream_window_size(8 * 1024 * 1024)
         .initial_connection_window_size(16 * 1024 * 1024)
+        .max_concurrent_streams(STREAMS_MAX)
+        // A peer that vanished without a word leaves its connections, and a task for each of its streams.
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_INTERVAL))
         .add_service(RaftService::server(raft.inbound(), admission.clone()))
         .add_service(CeremonyService::server(barrier.clone(), admission));
     let serving = server.serve_with_incoming_shutdown(incoming(listener, identity), async move { stop.cancelled().await });

@@ -20,17 +20,19 @@ use storage::{Change, Disk, Flusher, Log, Table, TableView};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::{Clock, FeatureLevel, FeatureLevels, Index, NodeId, Revision, Term};
+use types::{Clock, FeatureLevels, Index, NodeId, Revision, Term};
 
 use crate::codec::{self, CodecError};
 use crate::config::{Answer, LogId, Member, Proposal, SnapshotMeta, TypeConfig, Vote};
 use crate::forward::Forwarder;
 use crate::inbound::{self, Inbound};
+use crate::level::LevelTooLow;
 use crate::log_store::LogStore;
 use crate::machine::{Level, Machine, Observer};
-use crate::membership::{self, MembershipError};
+use crate::membership;
 use crate::network::Network;
-use crate::read_index::ReadIndexer;
+use crate::read_index::{ReadConsistency, ReadIndexer};
+use crate::rejoin::Part;
 use crate::snapshots::{SharedSnapshots, Snapshots};
 use crate::transport::{Peer, Transport};
 use crate::watch;
@@ -105,6 +107,8 @@ pub struct Parts {
     pub observer: Arc<dyn Observer>,
     /// The feature levels that this binary knows: [`storage::feature_level::FEATURE_LEVELS`], but in tests of upgrades.
     pub feature_levels: FeatureLevels,
+    /// How reads are made certain where nobody asks for more.
+    pub read_consistency: ReadConsistency,
 }
 
 /// Why Raft did not start.
@@ -158,15 +162,8 @@ pub enum ProposeError {
     #[error("malformed batch")]
     Malformed(#[from] storage::batch::DecodeError),
     /// Not every member can be sure to read it; nothing was proposed.
-    #[error(
-        "this needs feature level {needed}, and the cluster is at {level}: run this release on every node, then `conclave operator upgrade raise`"
-    )]
-    FeatureLevel {
-        /// From which on it is written.
-        needed: FeatureLevel,
-        /// The cluster's.
-        level: FeatureLevel,
-    },
+    #[error(transparent)]
+    FeatureLevel(#[from] LevelTooLow),
     /// Raft has ended; the process is about to.
     #[error("raft has stopped")]
     Stopped,
@@ -237,12 +234,17 @@ pub(crate) struct Core {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) membership: membership::State,
     pub(crate) clock: Arc<dyn Clock>,
-    table: Arc<dyn Table>,
+    pub(crate) table: Arc<dyn Table>,
     applied: watch::Receiver<Option<Index>>,
     pub(crate) level: watch::Receiver<LevelRecord>,
     pub(crate) feature_levels: FeatureLevels,
+    read_consistency: ReadConsistency,
     pub(crate) disk: (Arc<dyn Disk>, PathBuf),
     disk_is_full: AtomicBool,
+    /// What this node takes part in.
+    pub(crate) part: Mutex<Part>,
+    /// It had no state at all when it started: it never took part, or has lost what it took part with.
+    pub(crate) is_pristine: bool,
     /// Ends the receiving of a snapshot when another begins to arrive.
     receiving: Mutex<CancellationToken>,
 }
@@ -270,7 +272,10 @@ impl Raft {
         let (applied_sender, applied) = watch::channel(None);
         let (level_sender, level_record) = watch::channel(LevelRecord::first());
         let level = Level { known: parts.feature_levels, record: level_sender };
-        let purged = log.bounds().purged;
+        let bounds = log.bounds();
+        let purged = bounds.purged;
+        let is_pristine = !has_voted && bounds.last.or(purged).is_none() && parts.table.applied().position.is_none();
+        let part = Part::at_start(&*parts.disk.0, &parts.disk.1).map_err(|error| state(error.into()))?;
         let machine = Machine::open(Arc::clone(&parts.table), Arc::clone(&snapshots), parts.observer, applied_sender, level, purged)
             .map_err(|error| state(error.into()))?;
         let config = openraft::Config {
@@ -283,6 +288,7 @@ impl Raft {
             max_in_snapshot_log_to_keep: parts.snapshot_interval / 4,
             replication_lag_threshold: parts.snapshot_interval * 2,
             enable_leader_restore: Some(false),
+            enable_elect: part.votes(),
             backoff: "50ms 100ms 200ms ...500ms".into(),
             ..openraft::Config::default()
         };
@@ -309,8 +315,11 @@ impl Raft {
             applied,
             level: level_record,
             feature_levels: parts.feature_levels,
+            read_consistency: parts.read_consistency,
             disk: parts.disk,
             disk_is_full: AtomicBool::new(false),
+            part: Mutex::new(part),
+            is_pristine,
             receiving: Mutex::default(),
         });
         core.look_at_disk();
@@ -379,12 +388,34 @@ impl Raft {
     ///
     /// Waits up to [`LEADER_WAIT_MAX`] for a leader. Nothing is lost when the call is dropped.
     pub async fn read(&self) -> Result<Arc<dyn TableView>, ReadError> {
+        self.read_by(ReadConsistency::default()).await
+    }
+
+    /// As [`Raft::read`], made certain by `consistency` or by what is configured, whichever is stricter.
+    pub async fn read_by(&self, consistency: ReadConsistency) -> Result<Arc<dyn TableView>, ReadError> {
         let deadline = Instant::now() + LEADER_WAIT_MAX;
-        let index = self.reads.read_index(deadline).await?;
+        let index = self.reads.read_index(consistency.max(self.core.read_consistency), deadline).await?;
         if !self.core.wait_applied(index, deadline).await {
             return Err(ReadError::NoLeader);
         }
         self.local()
+    }
+
+    /// A view that lacks nothing that was acknowledged more than `staleness_max` ago, and how long ago that was at most: what this node
+    /// has, if it is known to be so fresh, without a word to any other node; else as [`Raft::read`], and then nothing is lacking.
+    ///
+    /// Time is this node's monotonic time since it asked the leader last, so that no clock of another node matters.
+    pub async fn read_stale(&self, staleness_max: Duration) -> Result<(Arc<dyn TableView>, Duration), ReadError> {
+        let applied = *self.core.applied.borrow();
+        if let Some(age) = self.reads.age(applied)
+            && age <= staleness_max
+        {
+            if age > staleness_max / 2 {
+                self.reads.refresh(self.core.read_consistency);
+            }
+            return Ok((self.local()?, age));
+        }
+        Ok((self.read().await?, Duration::ZERO))
     }
 
     /// A view of the table as this node has it: it may lie in the past. For what needs no more (seal records, progress).
@@ -434,6 +465,19 @@ impl Raft {
         self.core.peer(id)
     }
 
+    /// Asks the leader, this node, to hand over to `to`, a voter. Answers once asked; watch [`Raft::leader_changed`] for the
+    /// outcome. A leader that is to hand over to itself goes on leading.
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), MembershipError> {
+        if to == self.core.node_id {
+            return Ok(());
+        }
+        // Openraft would step down for whomever it is told to, and nobody would lead.
+        if !self.core.status().members.iter().any(|member| member.voter && member.id == to) {
+            return Err(MembershipError::Refused(format!("{to} is no voter")));
+        }
+        self.core.raft.trigger().transfer_leader(to).await.map_err(|_| MembershipError::Stopped)
+    }
+
     /// Asks for a snapshot now. Answers once asked.
     pub async fn trigger_snapshot(&self) -> Result<(), MembershipError> {
         self.core.raft.trigger().snapshot().await.map_err(|_| MembershipError::Stopped)
@@ -465,6 +509,17 @@ impl Raft {
             Err(None) => Err(ProposeError::Indeterminate("raft has stopped".into())),
         }
     }
+}
+
+/// Why an order to Raft was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// It makes no sense.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// Raft has ended.
+    #[error("raft has stopped")]
+    Stopped,
 }
 
 /// What one attempt at a proposal came to, when it came to no error.
@@ -588,15 +643,19 @@ impl Core {
     }
 
     /// The read index, if this node leads with a lease or a quorum; else who leads, if known.
-    pub(crate) async fn read_index_here(&self) -> Result<LogId, Option<NodeId>> {
-        match self.raft.get_read_linearizer(ReadPolicy::LeaseRead).await.map_err(inbound::api_error) {
+    pub(crate) async fn read_index_here(&self, consistency: ReadConsistency) -> Result<LogId, Option<NodeId>> {
+        let policy = match consistency.max(self.read_consistency) {
+            ReadConsistency::Lease => ReadPolicy::LeaseRead,
+            ReadConsistency::Quorum => ReadPolicy::ReadIndex,
+        };
+        match self.raft.get_read_linearizer(policy).await.map_err(inbound::api_error) {
             Ok(linearizer) => Ok(*linearizer.read_log_id().log_id()),
             Err(Some(LinearizableReadError::ForwardToLeader(forward))) => Err(forward.leader_id),
             Err(Some(LinearizableReadError::QuorumNotEnough(_)) | None) => Err(None),
         }
     }
 
-    fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();

@@ -6,6 +6,7 @@
 mod codec;
 mod config;
 mod forward;
+mod gauges;
 pub mod grpc;
 mod handle;
 mod inbound;
@@ -15,6 +16,7 @@ mod machine;
 pub mod membership;
 mod network;
 mod read_index;
+mod rejoin;
 mod runtime;
 mod scratch;
 mod snapshots;
@@ -25,16 +27,19 @@ pub mod watch;
 
 pub use codec::CodecError;
 pub use config::{KeyPin, Member};
+pub use gauges::{Follower, Gauges};
 pub use handle::{
-    BootstrapError, DISK_RESERVE_BYTES, Flushing, LEADER_WAIT_MAX, MemberInfo, Parts, ProposeError, Raft, ReadError, Role, StartError,
-    Status, Timing,
+    BootstrapError, DISK_RESERVE_BYTES, Flushing, LEADER_WAIT_MAX, MemberInfo, MembershipError, Parts, ProposeError, Raft, ReadError, Role,
+    StartError, Status, Timing,
 };
 pub use inbound::{Inbound, InboundError};
-pub use level::raising;
+pub use level::{LevelTooLow, raising};
 pub use machine::Observer;
 pub use membership::{
-    ChangeError, ChangeOptions, Health, HealthPolicy, Heirs, MemberChange, MemberFacts, MembersView, MembershipError, Refusal, RefusalKind,
+    ChangeError, ChangeOptions, Health, HealthPolicy, Heirs, MemberChange, MemberFacts, MembersView, Refusal, RefusalKind,
 };
+pub use read_index::ReadConsistency;
+pub use rejoin::BeginError;
 pub use runtime::dangerous_seed_election_jitter;
 pub use scratch::Scratch;
 pub use transport::{AppendStream, Peer, Transport, TransportError};

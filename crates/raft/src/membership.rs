@@ -176,17 +176,6 @@ pub enum ChangeError {
     Stopped,
 }
 
-/// Why leadership was not handed over.
-#[derive(Debug, thiserror::Error)]
-pub enum MembershipError {
-    /// The leader refuses.
-    #[error("refused: {0}")]
-    Refused(String),
-    /// Raft has ended.
-    #[error("raft has stopped")]
-    Stopped,
-}
-
 /// A member as its leader sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberFacts {
@@ -294,19 +283,6 @@ impl Raft {
             Err(Halt::Unfinished(why)) => Err(ChangeError::Unfinished(why)),
             Err(Halt::Stopped) => Err(ChangeError::Stopped),
         }
-    }
-
-    /// Asks the leader, this node, to hand over to `to`, a voter. Answers once asked; watch [`Raft::leader_changed`] for the
-    /// outcome. A leader that is to hand over to itself goes on leading.
-    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), MembershipError> {
-        if to == self.core.node_id {
-            return Ok(());
-        }
-        // Openraft would step down for whomever it is told to, and nobody would lead.
-        if !self.status().members.iter().any(|member| member.voter && member.id == to) {
-            return Err(MembershipError::Refused(format!("{to} is no voter")));
-        }
-        self.core.raft.trigger().transfer_leader(to).await.map_err(|_| MembershipError::Stopped)
     }
 }
 

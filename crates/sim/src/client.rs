@@ -124,6 +124,7 @@ impl Client {
             namespace: Path::root(),
             headers: Vec::new(),
             wrap_ttl: None,
+            upload: None,
             id: RequestId(uuid::Builder::from_random_bytes(generate_bytes(&self.rng as &dyn Rng)).into_uuid()),
             verb,
             path: Path::parse(path).expect("the workload's paths are canonical"),
@@ -142,8 +143,8 @@ impl Client {
             Ok(response) => match response.outcome {
                 Ok(Reply::Data(data)) => Outcome::Answered(Some(serde_json::from_slice(data.expose()).expect("an answer is JSON"))),
                 Ok(Reply::Done | Reply::Accepted | Reply::NotFound) => Outcome::Answered(None),
-                Ok(Reply::Gone(_) | Reply::Leased(..) | Reply::Auth(_) | Reply::Wrapped(_) | Reply::Raw(_)) => {
-                    panic!("{verb} {path}: this workload deletes nothing and asks for no token")
+                Ok(Reply::Gone(_) | Reply::Leased(..) | Reply::Auth(_) | Reply::Wrapped(_) | Reply::Raw(_) | Reply::Stream(_)) => {
+                    panic!("{verb} {path}: this workload deletes nothing and asks for no token or snapshot")
                 }
                 Err(refusal @ (Refusal::Indeterminate | Refusal::Internal | Refusal::Audit)) => Outcome::Unknown(refusal.to_string()),
                 Err(

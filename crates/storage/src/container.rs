@@ -6,7 +6,6 @@
 //! checked: sums, every record, counts, state hash, and that `meta.json` tells the same.
 //! Knows no keys: `SHA256SUMS.sealed` is for who can check it. Layout: `docs/storage-format.md`, "Backup".
 
-use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use crypto::digest::{Sha256, sha256};
@@ -63,6 +62,8 @@ pub struct About {
 pub struct Container {
     /// What `meta.json` tells.
     pub about: About,
+    /// `meta.json`, to the byte.
+    pub meta: Vec<u8>,
     /// `SHA256SUMS`, to the byte.
     pub sums: Vec<u8>,
     /// `SHA256SUMS.sealed`, to the byte: not checked yet.
@@ -134,7 +135,13 @@ pub enum ContainerError {
 }
 
 /// Writes a backup of a view to `out`, without cells whose keys are `end` or greater. `seal` makes `SHA256SUMS.sealed` of `SHA256SUMS`.
-pub fn pack(view: &dyn TableView, end: &[u8], about: &About, seal: &mut dyn FnMut(&[u8]) -> Vec<u8>, out: &mut dyn Write) -> Result<Packed, PackError> {
+pub fn pack(
+    view: &dyn TableView,
+    end: &[u8],
+    about: &About,
+    seal: &mut dyn FnMut(&[u8]) -> io::Result<Vec<u8>>,
+    out: &mut dyn Write,
+) -> Result<Packed, PackError> {
     let mut applied = view.applied()?;
     view.visit(std::ops::Bound::Included(end), std::ops::Bound::Unbounded, &mut |key, revision, value| {
         applied.keys -= 1;
@@ -153,7 +160,7 @@ pub fn pack(view: &dyn TableView, end: &[u8], about: &About, seal: &mut dyn FnMu
     pad(&mut out, state_bytes)?;
     let sums = encode_sums(&sha256(meta.as_bytes()), &state_sum);
     member(&mut out, SUMS, sums.as_bytes(), seconds)?;
-    member(&mut out, SEALED, &seal(sums.as_bytes()), seconds)?;
+    member(&mut out, SEALED, &seal(sums.as_bytes())?, seconds)?;
     out.write_all(&[0; 2 * BLOCK_BYTES])?;
     out.finish()?.flush()?;
     Ok(Packed { records: applied.keys, state_bytes, position: applied.position })
@@ -209,8 +216,7 @@ fn encode_sums(meta: &[u8; 32], state: &[u8; 32]) -> String {
 
 fn encode_meta(about: &About, applied: &crate::table::Applied, state_bytes: u64) -> String {
     let position = applied.position.unwrap_or(Position { term: Term(0), index: Index(0) });
-    let servers: Vec<Value> =
-        about.members.iter().map(|(id, address)| json!({ "Suffrage": 0, "ID": id, "Address": address })).collect();
+    let servers: Vec<Value> = about.members.iter().map(|(id, address)| json!({ "Suffrage": 0, "ID": id, "Address": address })).collect();
     let membership = applied.membership.as_ref().map_or(0, |(position, _)| position.index.0);
     let meta = json!({
         "Version": 1,
@@ -238,24 +244,59 @@ fn encode_meta(about: &About, applied: &crate::table::Applied, state_bytes: u64)
     text
 }
 
-fn decode_meta(bytes: &[u8], state: &SnapshotReader) -> Result<About, ContainerError> {
+fn number(value: &Value, name: &str) -> Result<u64, ContainerError> {
+    value[name].as_u64().ok_or_else(|| ContainerError::Meta(format!("{name} is missing")))
+}
+
+fn text(value: &Value, name: &str) -> Result<String, ContainerError> {
+    let text = value[name].as_str().filter(|text| !text.chars().any(char::is_control));
+    text.map(str::to_owned).ok_or_else(|| ContainerError::Meta(format!("{name} is missing, or holds control characters")))
+}
+
+fn parse_meta(bytes: &[u8]) -> Result<Value, ContainerError> {
     let meta: Value = serde_json::from_slice(bytes).map_err(|_| ContainerError::Meta("not JSON".into()))?;
     let own = meta.get("Conclave").ok_or(ContainerError::OtherProgram)?;
-    let number = |value: &Value, name: &str| value[name].as_u64().ok_or_else(|| ContainerError::Meta(format!("{name} is missing")));
-    let text = |value: &Value, name: &str| {
-        let text = value[name].as_str().filter(|text| !text.chars().any(char::is_control));
-        text.map(str::to_owned).ok_or_else(|| ContainerError::Meta(format!("{name} is missing, or holds control characters")))
-    };
-    let format = number(own, "Format")?;
-    if format != CONTAINER_FORMAT {
-        return Err(ContainerError::Format(format));
+    match number(own, "Format")? {
+        CONTAINER_FORMAT => Ok(meta),
+        format => Err(ContainerError::Format(format)),
     }
+}
+
+impl About {
+    /// What a `meta.json` tells. Whether the state is the one that it is of is not looked at.
+    pub fn decode(bytes: &[u8]) -> Result<About, ContainerError> {
+        let meta = parse_meta(bytes)?;
+        let own = &meta["Conclave"];
+        let servers = meta["Configuration"]["Servers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(About {
+            id: text(&meta, "ID")?,
+            cluster_id: text(own, "ClusterID")?,
+            cluster_name: text(own, "ClusterName")?,
+            node_id: text(own, "NodeID")?,
+            software: text(own, "Software")?,
+            saved_ms: number(own, "SavedMs")?,
+            members: servers
+                .iter()
+                .map(|server| Ok((text(server, "ID")?, text(server, "Address")?)))
+                .collect::<Result<_, ContainerError>>()?,
+        })
+    }
+}
+
+/// Whether `SHA256SUMS` is that of this `meta.json`, whatever the state's sum is.
+pub fn sums_fit_meta(sums: &[u8], meta: &[u8]) -> bool {
+    sums.split(|byte| *byte == b'\n').next() == Some(format!("{}  {META}", hex::encode(sha256(meta))).as_bytes())
+}
+
+/// Compares what `meta.json` tells with the state.
+fn compare(meta: &Value, state: &SnapshotReader) -> Result<(), ContainerError> {
+    let own = &meta["Conclave"];
     let applied = state.applied();
     let position = applied.position.unwrap_or(Position { term: Term(0), index: Index(0) });
     for (name, told, found) in [
-        ("Index", number(&meta, "Index")?, position.index.0),
-        ("Term", number(&meta, "Term")?, position.term.0),
-        ("Size", number(&meta, "Size")?, state.info().file_bytes),
+        ("Index", number(meta, "Index")?, position.index.0),
+        ("Term", number(meta, "Term")?, position.term.0),
+        ("Size", number(meta, "Size")?, state.info().file_bytes),
         ("Records", number(own, "Records")?, applied.keys),
         ("Bytes", number(own, "Bytes")?, applied.bytes),
     ] {
@@ -263,19 +304,7 @@ fn decode_meta(bytes: &[u8], state: &SnapshotReader) -> Result<About, ContainerE
             return Err(ContainerError::Differs(name));
         }
     }
-    if text(own, "StateHash")? != applied.hash.to_string() {
-        return Err(ContainerError::Differs("StateHash"));
-    }
-    let servers = meta["Configuration"]["Servers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    Ok(About {
-        id: text(&meta, "ID")?,
-        cluster_id: text(own, "ClusterID")?,
-        cluster_name: text(own, "ClusterName")?,
-        node_id: text(own, "NodeID")?,
-        software: text(own, "Software")?,
-        saved_ms: number(own, "SavedMs")?,
-        members: servers.iter().map(|server| Ok((text(server, "ID")?, text(server, "Address")?))).collect::<Result<_, ContainerError>>()?,
-    })
+    if text(own, "StateHash")? == applied.hash.to_string() { Ok(()) } else { Err(ContainerError::Differs("StateHash")) }
 }
 
 /// Makes a place for a state of so many bytes.
@@ -329,8 +358,8 @@ impl<'a> Unpacker<'a> {
         }
         if let Err(error) = self.gzip.try_finish() {
             let failure = self.failure(&error);
-            let is_short = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput);
             // What is missing tells more than that the gzip ends early.
+            let is_short = matches!(failure, ContainerError::Gzip(_));
             return Err(if is_short { self.gzip.get_mut().missing().map_or(failure, ContainerError::Short) } else { failure });
         }
         // After all that was written came through.
@@ -341,16 +370,13 @@ impl<'a> Unpacker<'a> {
         let [meta, sums, sealed] = std::mem::take(&mut tar.parts);
         let state_sum = std::mem::take(&mut tar.state_sha).finish();
         let receiver = tar.state.take().ok_or(ContainerError::Short(STATE))?;
-        let meta_sum = sha256(&meta);
-        if sums != encode_sums(&meta_sum, &state_sum).into_bytes() {
-            let told = String::from_utf8_lossy(&sums);
-            let mut line = String::new();
-            write!(line, "{}  {META}", hex::encode(meta_sum)).expect("writing to a String cannot fail");
-            return Err(ContainerError::Sum(if told.lines().next() == Some(&line) { STATE } else { META }));
+        if sums != encode_sums(&sha256(&meta), &state_sum).into_bytes() {
+            return Err(ContainerError::Sum(if sums_fit_meta(&sums, &meta) { STATE } else { META }));
         }
+        let about = About::decode(&meta)?;
         let state = receiver.finish()?;
-        let about = decode_meta(&meta, &state)?;
-        Ok(Container { about, sums, sealed, state })
+        compare(&parse_meta(&meta)?, &state)?;
+        Ok(Container { about, meta, sums, sealed, state })
     }
 
     fn failure(&mut self, error: &io::Error) -> ContainerError {
@@ -478,7 +504,11 @@ impl Tar<'_> {
             _ => SUMS_BYTES_MAX as u64,
         };
         if size > most {
-            return Err(if member == 1 { SnapshotError::TooLong { bytes_max: most }.into() } else { self.wrong("a member that is too long") });
+            return Err(if member == 1 {
+                SnapshotError::TooLong { bytes_max: most }.into()
+            } else {
+                self.wrong("a member that is too long")
+            });
         }
         if member == 1 {
             self.state = Some((self.place)(size)?);
@@ -516,5 +546,228 @@ impl Write for Tar<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::{Disk, MemoryDisk};
+    use crate::snapshot::SnapshotStore;
+    use crate::table::conformance::{batch, cells, history};
+    use crate::table::{MemoryTable, Table};
+
+    fn about() -> About {
+        About {
+            id: "test-1".into(),
+            cluster_id: "00000000-0000-0000-0000-000000000001".into(),
+            cluster_name: "conclave".into(),
+            node_id: "n1".into(),
+            software: "0.1.0".into(),
+            saved_ms: 1_795_510_799_300,
+            members: vec![("n1".into(), "127.0.0.1:8201".into())],
+        }
+    }
+
+    fn packed(table: &dyn Table) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut seal = |sums: &[u8]| Ok(sha256(sums).to_vec());
+        pack(&*table.view().unwrap(), b"\xf0", &about(), &mut seal, &mut out).unwrap();
+        out
+    }
+
+    fn table() -> MemoryTable {
+        let table = MemoryTable::new();
+        history(3, 60).iter().for_each(|call| _ = table.apply(call).unwrap());
+        table
+    }
+
+    struct Folder {
+        disk: MemoryDisk,
+        store: SnapshotStore,
+    }
+
+    impl Folder {
+        fn new() -> Folder {
+            let disk = MemoryDisk::new();
+            Folder { store: SnapshotStore::open(Arc::new(disk.clone()), Path::new("/s")).unwrap(), disk }
+        }
+
+        fn files(&self) -> usize {
+            self.disk.list(Path::new("/s")).unwrap().len()
+        }
+
+        fn unpack(&self, bytes: &[u8], piece: usize) -> Result<Container, ContainerError> {
+            let mut unpacker = Unpacker::new(1 << 20, Box::new(|bytes| self.store.receive(bytes)));
+            for piece in bytes.chunks(piece) {
+                unpacker.write(piece)?;
+            }
+            unpacker.finish()
+        }
+    }
+
+    /// The unpacked tar, and one of other bytes packed again.
+    fn plain(bytes: &[u8]) -> Vec<u8> {
+        let mut out = GzDecoder::new(Vec::new());
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap()
+    }
+
+    fn gzipped(bytes: &[u8]) -> Vec<u8> {
+        gzipped_at(bytes, Compression::fast())
+    }
+
+    fn gzipped_at(bytes: &[u8], level: Compression) -> Vec<u8> {
+        let mut out = GzEncoder::new(Vec::new(), level);
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap()
+    }
+
+    #[test]
+    fn what_was_packed_comes_back_whole_in_whatever_pieces() {
+        let (table, folder) = (table(), Folder::new());
+        let bytes = packed(&table);
+        for piece in [1, 7, 511, 512, 4096, usize::MAX] {
+            let container = folder.unpack(&bytes, piece).unwrap();
+            assert_eq!((&container.about, container.state.applied()), (&about(), &table.applied()), "{piece}");
+            assert_eq!(container.sealed, sha256(&container.sums));
+            let copy = MemoryTable::new();
+            let Container { mut state, .. } = container;
+            copy.replace(&mut state).unwrap();
+            assert_eq!(cells(&*copy.view().unwrap()), cells(&*table.view().unwrap()));
+            drop(state);
+            assert_eq!(folder.files(), 0, "nothing is left behind");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_out() {
+        let (table, folder) = (MemoryTable::new(), Folder::new());
+        table.apply(&[batch(0, &[], &[("a", Some("1")), ("b", Some("2"))])]).unwrap();
+        let mut out = Vec::new();
+        let packed = pack(&*table.view().unwrap(), b"b", &about(), &mut |_| Ok(vec![1]), &mut out).unwrap();
+        assert_eq!(packed.records, 1);
+        let container = folder.unpack(&out, 4096).unwrap();
+        let keys: Vec<_> = container.state.records().unwrap().map(|record| record.unwrap().key).collect();
+        assert_eq!(keys, ["a"]);
+    }
+
+    #[test]
+    fn golden_bytes_of_format_1() {
+        let table = MemoryTable::new();
+        table.apply(&[batch(1, &[], &[("a", Some("1")), ("b/c", Some("three"))])]).unwrap();
+        // What zlib makes of it is no promise; what is in it is.
+        let golden = crate::golden::check("golden/storage/backup-v1.tar", &plain(&packed(&table)));
+        let container = Folder::new().unpack(&gzipped(&golden), 4096).unwrap();
+        assert_eq!((container.about, container.state.applied()), (about(), &table.applied()));
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_byte_is_refused_and_leaves_nothing() {
+        let table = MemoryTable::new();
+        table.apply(&[batch(1, &[], &[("a", Some("1")), ("b/c", Some("three"))])]).unwrap();
+        let (bytes, folder) = (packed(&table), Folder::new());
+        for length in 0..bytes.len() {
+            let error = folder.unpack(&bytes[..length], 4096).err().unwrap_or_else(|| panic!("cut to {length}"));
+            assert!(matches!(error, ContainerError::Short(_) | ContainerError::Gzip(_)), "cut to {length}: {error}");
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(folder.unpack(&longer, 4096).is_err());
+        assert!(folder.unpack(&[&bytes[..], &bytes[..]].concat(), 4096).is_err(), "one after another");
+        // Of the unpacked file: the gzip's own sum would hide what the rest finds.
+        let plain = plain(&bytes);
+        let sealed_at = plain.len() - 3 * BLOCK_BYTES;
+        // Zeros between the parts are many, and alike.
+        for at in (0..plain.len()).filter(|at| plain[*at] != 0 || at % 64 == 0) {
+            let mut flipped = plain.clone();
+            flipped[at] ^= 4;
+            match folder.unpack(&gzipped_at(&flipped, Compression::none()), 4096) {
+                // The seal is for who has keys; of a header some fields say nothing to us, but then its checksum fails.
+                Ok(container) => assert!((sealed_at..sealed_at + 32).contains(&at), "{at} {:?}", container.about),
+                Err(_) => assert!(!(sealed_at..sealed_at + 32).contains(&at), "{at}"),
+            }
+        }
+        for at in (0..bytes.len()).step_by(7) {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 16;
+            // The head of a gzip holds a time and a system, which say nothing.
+            assert!(at < 10 || folder.unpack(&flipped, 4096).is_err(), "{at}");
+        }
+        assert_eq!(folder.files(), 0);
+    }
+
+    #[test]
+    fn cve_2026_39396_a_bomb_is_refused_before_it_is_written() {
+        let folder = Folder::new();
+        let mut tar = Vec::new();
+        member(&mut tar, META, b"{}", 0).unwrap();
+        tar.extend(head(STATE, 512 << 10, 0));
+        tar.extend(vec![0; 512 << 10]);
+        // Within what may come of anything; beyond that it must be about as long as what was sent.
+        assert!(!matches!(folder.unpack(&gzipped(&tar), 4096), Err(ContainerError::Bomb)));
+        let mut tar = Vec::new();
+        member(&mut tar, META, b"{}", 0).unwrap();
+        tar.extend(head(STATE, 1 << 33, 0));
+        let error = folder.unpack(&gzipped(&tar), 4096).err().unwrap();
+        assert!(matches!(error, ContainerError::State(SnapshotError::TooLong { .. })), "{error}");
+        let mut tar = Vec::new();
+        member(&mut tar, META, b"{}", 0).unwrap();
+        tar.extend(head(STATE, 600 << 20, 0));
+        tar.extend(vec![0; 8 << 20]);
+        let mut unpacker = Unpacker::new(1 << 30, Box::new(|bytes| folder.store.receive(bytes)));
+        let refused = unpacker.write(&gzipped(&tar));
+        assert!(matches!(refused, Err(ContainerError::Bomb)), "{refused:?}");
+        let written = folder.disk.open(&Path::new("/s").join(&folder.disk.list(Path::new("/s")).unwrap()[0]), crate::disk::OpenMode::Read);
+        assert!(written.unwrap().len().unwrap() < 3 << 20);
+        drop(unpacker);
+        assert_eq!(folder.files(), 0);
+    }
+
+    #[test]
+    fn members_that_do_not_belong_are_refused() {
+        let tar = |members: &[(&str, &[u8])]| {
+            let mut tar = Vec::new();
+            members.iter().for_each(|(name, content)| member(&mut tar, name, content, 0).unwrap());
+            tar.extend([0; 2 * BLOCK_BYTES]);
+            gzipped(&tar)
+        };
+        let refused = |bytes: &[u8]| Folder::new().unpack(bytes, 4096).err().map(|error| error.to_string()).unwrap();
+        for (members, want) in [
+            (&[("../meta.json", &b"{}"[..])][..], "another name"),
+            (&[(STATE, b"")], "another order"),
+            (&[(META, b"{}"), (META, b"{}")], "another order"),
+            (&[(META, b"{}")], "state.bin is missing"),
+            (&[(META, &[b' '; META_BYTES_MAX + 1])], "too long"),
+            (&[(META, b"{}"), (STATE, b""), (SUMS, b""), (SEALED, b""), ("more", b"")], "too many"),
+            (&[(META, b"{}"), (STATE, b"xx"), (SUMS, b""), (SEALED, b"")], "meta.json has another SHA-256"),
+        ] {
+            let error = refused(&tar(members));
+            assert!(error.contains(want), "{want}: {error}");
+        }
+        let sums = encode_sums(&sha256(b"{}"), &sha256(b"xx"));
+        let other = |state: &'static [u8]| tar(&[(META, b"{}"), (STATE, state), (SUMS, sums.as_bytes()), (SEALED, b"")]);
+        assert!(refused(&other(b"yy")).contains("state.bin has another SHA-256"));
+        assert!(refused(&other(b"xx")).contains("another program"), "its meta.json is not ours");
+        let link = {
+            let mut block = head(META, 0, 0);
+            block[156] = b'2';
+            let sum = checksum(&block);
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            gzipped(&block)
+        };
+        assert!(refused(&link).contains("no plain file"));
+        assert!(refused(b"no gzip at all, but some text").contains("not a snapshot"));
+        assert!(refused(b"").contains("cut short"));
+    }
+
+    #[test]
+    fn lengths_above_eight_gigabytes_are_written_as_gnu_tar_does() {
+        let block = head(STATE, 20 << 30, 0);
+        assert_eq!((block[124], u64::from_be_bytes(block[128..136].try_into().unwrap())), (0x80, 20 << 30));
+        assert_eq!(&head(STATE, 8, 0)[124..136], b"00000000010\0");
     }
 }

@@ -18,6 +18,8 @@ use crate::feature_level::{FEATURE_LEVELS, LevelError, LevelRecord, SOFTWARE_BYT
 /// The newest version in the identity file: one that tells the feature level. A folder of the first level has version 1.
 pub const DATADIR_VERSION: u32 = 2;
 
+/// In the folder of a node that has lost what it had, until it has caught up with its peers; see [`is_rejoining`].
+const REJOINING_FILE: &str = "rejoining";
 const LOCK_FILE: &str = "lock";
 const IDENTITY_FILE: &str = "identity";
 const IDENTITY_BYTES_MAX: usize = 4 << 10;
@@ -168,6 +170,21 @@ impl DataDir {
         }
     }
 
+    /// As [`DataDir::bind_cluster`], also when the folder belongs to one of `replaced`: ids that this very cluster had before a restore of
+    /// another one's snapshot.
+    pub fn rebind_cluster(&self, cluster: ClusterId, replaced: &[ClusterId]) -> Result<(), OpenError> {
+        let mut bound = self.bound();
+        match bound.cluster {
+            Some(found) if found != cluster && replaced.contains(&found) => {
+                self.write_identity(&mut bound, |bound| bound.cluster = Some(cluster))
+            }
+            _ => {
+                drop(bound);
+                self.bind_cluster(cluster)
+            }
+        }
+    }
+
     /// Writes down, durably, that the cluster is at this level, so that an older release refuses the folder before it touches anything.
     /// A level that is not above the known one changes nothing.
     pub fn bind_level(&self, level: &LevelRecord) -> Result<(), OpenError> {
@@ -230,6 +247,25 @@ impl DataDir {
     /// The folder of snapshots.
     pub fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
+    }
+}
+
+/// Whether the node whose folder this is has lost what it had and has not caught up with its peers yet: it must not vote.
+pub fn is_rejoining(disk: &dyn Disk, folder: &Path) -> io::Result<bool> {
+    disk.exists(&folder.join(REJOINING_FILE))
+}
+
+/// Writes down, durably, that the node [`is_rejoining`], or that it no longer is.
+pub fn note_rejoining(disk: &dyn Disk, folder: &Path, rejoining: bool) -> io::Result<()> {
+    let path = folder.join(REJOINING_FILE);
+    match (rejoining, disk.exists(&path)?) {
+        // What it holds is for people: that it is there is what counts.
+        (true, false) => write_whole(disk, &path, b"this node has lost its log: it does not vote until it has caught up with its peers\n"),
+        (false, true) => {
+            disk.remove(&path)?;
+            disk.sync_dir(folder)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -358,6 +394,19 @@ mod tests {
         assert_eq!(error.to_string(), said);
         assert_eq!(open(&disk, "n1", None).unwrap().cluster(), Some(cluster(1)));
         open(&disk, "n1", Some(cluster(1))).unwrap();
+    }
+
+    #[test]
+    fn a_folder_goes_with_its_cluster_when_that_gets_another_id() {
+        let disk = MemoryDisk::new();
+        let dir = open(&disk, "n1", Some(cluster(1))).unwrap();
+        dir.rebind_cluster(cluster(1), &[]).unwrap();
+        assert!(matches!(dir.rebind_cluster(cluster(2), &[cluster(3)]), Err(OpenError::OtherCluster { .. })));
+        dir.rebind_cluster(cluster(2), &[cluster(3), cluster(1)]).unwrap();
+        assert!(matches!(dir.bind_cluster(cluster(1)), Err(OpenError::OtherCluster { .. })));
+        drop(dir);
+        disk.crash(0);
+        assert_eq!(open(&disk, "n1", None).unwrap().cluster(), Some(cluster(2)));
     }
 
     #[test]

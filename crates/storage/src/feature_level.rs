@@ -15,7 +15,7 @@ use crate::table::{Change, ReadError, TableView};
 /// What this release reads.
 ///
 /// - 1: the formats of 0.1 before it had levels.
-/// - 2: the level itself. A data folder's identity of version 2.
+/// - 2: the level itself, and a data folder's identity of version 2. Entries that put staged cells in the place of all others.
 pub const FEATURE_LEVELS: FeatureLevels = FeatureLevels { min: FeatureLevel(1), max: FeatureLevel(2) };
 
 /// The record's key: in the area of what is in clear, so that a sealed node knows its level.
@@ -151,9 +151,12 @@ impl LevelRecord {
     }
 }
 
-/// The level from which on a change may be proposed: each kind of change and of key has one. All kinds that there are now are of the first.
-pub fn needed_by(_change: &Change) -> FeatureLevel {
-    FeatureLevel::FIRST
+/// The level from which on a change may be proposed.
+pub fn needed_by(change: &Change) -> FeatureLevel {
+    match change {
+        Change::Blank | Change::Membership(_) | Change::Batch(_) => FeatureLevel::FIRST,
+        Change::Adopt(_) => FeatureLevel(2),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 pub mod adoption;
 pub mod batch;
+pub mod container;
 pub mod datadir;
 pub mod disk;
 pub mod feature_level;

@@ -28,6 +28,8 @@ use crate::output::Printer;
 pub(crate) async fn run(global: &Global, printer: &Printer, command: Command) -> Result<(), Fault> {
     match command {
         Command::Operator(Operator::Certs(args)) => return certs::run(printer, &args),
+        Command::Operator(Operator::Top(args)) => return operator::top::run(global, printer, &args).await,
+        Command::Operator(Operator::Debug(args)) => return operator::debug::run(global, printer, &args).await,
         Command::Operator(Operator::Journal(command)) => return journal::run(printer, &command),
         Command::Operator(Operator::Rehearse(args)) => return dev::rehearse::run(&args).await,
         Command::Status(args) => return status::run(global, printer, &args).await,

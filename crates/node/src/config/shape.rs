@@ -18,7 +18,7 @@ use super::section::{Keys, Section};
 use super::{
     CLUSTER_NAME_DEFAULT, ClusterConfig, Config, LEASE_TTL_DEFAULT, LEASE_TTL_MAX, LOG_FILTER_DEFAULT, ListenerConfig, LogConfig,
     LogFormat, MEMBERS_MAX, MEMORY_NODE_ID_DEFAULT, Member, NodeHeaders, PeerTlsFiles, StorageConfig, StoragePlace, TableKind,
-    TelemetryConfig, foreign, seal,
+    TelemetryConfig, foreign, life, seal,
 };
 use crate::API_VERSION;
 
@@ -35,6 +35,9 @@ pub(super) const ROOT_KEYS: Keys = Keys {
         "api_version",
         "default_lease_ttl",
         "max_lease_ttl",
+        "read_consistency",
+        "feature_level_raise_after",
+        "shutdown_delay",
         "disable_mlock",
         "pid_file",
         "log_level",
@@ -65,6 +68,8 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
     let log = log(&root);
     let api_version = api_version(&root);
     let lease_ttls = lease_ttls(&root);
+    let (read_consistency, raise_after) = (life::read_consistency(&root), life::raise_after(&root));
+    let shutdown_delay = life::shutdown_delay(&root);
     let lock_memory = lock_memory(&root);
     let pid_file = pid_file(&root);
     let hostname = root.boolean("enable_response_header_hostname", false);
@@ -119,6 +124,9 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
         api_version: api_version?,
         lease_ttl_default,
         lease_ttl_max,
+        read_consistency: read_consistency?,
+        feature_level_raise_after: raise_after?,
+        shutdown_delay: shutdown_delay?,
         lock_memory: lock_memory?,
         pid_file: pid_file?,
         node_headers: NodeHeaders { hostname: hostname?, node_id: node_id_header? },

@@ -50,7 +50,11 @@ impl Transport for Alone {
         nobody(&to)
     }
 
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+    fn read_index(
+        &self,
+        to: Arc<Peer>,
+        _request: peer::ReadIndexRequest,
+    ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
         nobody(&to)
     }
 
@@ -63,6 +67,10 @@ impl Transport for Alone {
         to: Arc<Peer>,
         _request: peer::MembershipRequest,
     ) -> BoxFuture<'static, Result<peer::MembershipResponse, TransportError>> {
+        nobody(&to)
+    }
+
+    fn rejoin(&self, to: Arc<Peer>, _request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
         nobody(&to)
     }
 }
@@ -89,6 +97,10 @@ impl CeremonyPeers for Alone {
     }
 
     fn hand_over(&self, _to: Arc<Peer>, _request: peer::HandOverRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {
+        nobody_for_ceremony()
+    }
+
+    fn admit(&self, _to: Arc<Peer>, _request: peer::AdmitRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {
         nobody_for_ceremony()
     }
 

@@ -30,6 +30,8 @@ const READ_INDEX_TIMEOUT: Duration = Duration::from_millis(500);
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a change of the members may take: longer than the leader works at it.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(27);
+/// How long a node that asks what there was before it waits for one answer.
+const REJOIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections to peers, by node. Cheap to clone; other services on the peers' port share them.
 #[derive(Clone)]
@@ -208,8 +210,12 @@ impl Transport for GrpcTransport {
         self.call(to, None, |mut client| async move { client.transfer_leader(request).await })
     }
 
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
-        let call = |mut client: RaftClient<Channel>| async move { client.read_index(peer::ReadIndexRequest {}).await };
+    fn read_index(
+        &self,
+        to: Arc<Peer>,
+        request: peer::ReadIndexRequest,
+    ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+        let call = move |mut client: RaftClient<Channel>| async move { client.read_index(request).await };
         self.call(to, Some(READ_INDEX_TIMEOUT), call)
     }
 
@@ -224,5 +230,9 @@ impl Transport for GrpcTransport {
     ) -> BoxFuture<'static, Result<peer::MembershipResponse, TransportError>> {
         let timeout = if request.change.is_some() { CHANGE_TIMEOUT } else { READ_INDEX_TIMEOUT };
         self.call(to, Some(timeout), |mut client| async move { client.membership(request).await })
+    }
+
+    fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
+        self.call(to, Some(REJOIN_TIMEOUT), |mut client| async move { client.rejoin(request).await })
     }
 }

@@ -8,6 +8,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use crypto::Zeroizing;
 use crypto::digest::sha256;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -131,6 +133,18 @@ impl PeerTls {
         })))
     }
 
+    /// As [`PeerTls::new`], of DER: X.509, X.509, and PKCS #8.
+    pub fn from_der(
+        node_id: &NodeId,
+        cluster_name: &str,
+        authority: &[u8],
+        certificate: &[u8],
+        key: &[u8],
+    ) -> Result<PeerTls, PeerTlsError> {
+        let [authority, certificate] = [authority, certificate].map(|der| pem("CERTIFICATE", der));
+        PeerTls::new(node_id, cluster_name, authority.as_bytes(), certificate.as_bytes(), pem("PRIVATE KEY", key).as_bytes())
+    }
+
     /// When the certificate ends.
     pub fn valid_until(&self) -> Timestamp {
         self.0.valid_until
@@ -156,6 +170,12 @@ impl PeerTls {
     pub(super) fn is(&self, other: &PeerTls) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+}
+
+/// RFC 7468. Wiped, as it may be a key.
+fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
+    let digits = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(der));
+    Zeroizing::new(format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", *digits))
 }
 
 fn server_config(

@@ -518,7 +518,10 @@ mod tests {
             (json!({ "last_contact_threshold": "2h", "dead_server_last_contact_threshold": "1h" }), "must not be less than"),
         ] {
             let refused = world.ask(Verb::Write, PATH, body.clone()).await;
-            assert!(matches!(&refused, Err(Refusal::Refused(said) | Refusal::Ask(AskError::Invalid(said))) if said.contains(text)), "{body}: {refused:?}");
+            assert!(
+                matches!(&refused, Err(Refusal::Refused(said) | Refusal::Ask(AskError::Invalid(said))) if said.contains(text)),
+                "{body}: {refused:?}"
+            );
         }
         assert_eq!(world.ask(Verb::Read, PATH, Value::Null).await, Ok(defaults.clone()), "nothing of it was kept");
         let body =
@@ -554,7 +557,10 @@ mod tests {
             ("add-peer", place.clone(), "raft storage is not in use"),
         ] {
             let refused = world.ask(Verb::Write, &format!("sys/storage/raft/{path}"), body).await;
-            assert!(matches!(&refused, Err(Refusal::Refused(said) | Refusal::Ask(AskError::Invalid(said))) if said.contains(text)), "{path}: {refused:?}");
+            assert!(
+                matches!(&refused, Err(Refusal::Refused(said) | Refusal::Ask(AskError::Invalid(said))) if said.contains(text)),
+                "{path}: {refused:?}"
+            );
         }
         let policy =
             r#"path "sys/storage/raft/*" { capabilities = ["create", "update"] } path "sys/step-down" { capabilities = ["update"] }"#;

@@ -23,6 +23,7 @@ use super::{CallError, Endpoint, SimNetwork};
 const READ_INDEX_TIMEOUT: Duration = Duration::from_millis(500);
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(27);
+const REJOIN_TIMEOUT: Duration = Duration::from_secs(1);
 const CEREMONY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longer than the caller waits.
 const UNBOUNDED: Duration = Duration::from_secs(60);
@@ -206,9 +207,13 @@ impl Transport for SimPeers {
         )
     }
 
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
-        self.raft(&to, "read_index", READ_INDEX_TIMEOUT, peer::ReadIndexRequest {}, |endpoint, _| async move {
-            Ok(endpoint.inbound.read_index().await)
+    fn read_index(
+        &self,
+        to: Arc<Peer>,
+        request: peer::ReadIndexRequest,
+    ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+        self.raft(&to, "read_index", READ_INDEX_TIMEOUT, request, |endpoint, request| async move {
+            Ok(endpoint.inbound.read_index(request).await)
         })
     }
 
@@ -223,6 +228,10 @@ impl Transport for SimPeers {
     ) -> BoxFuture<'static, Result<peer::MembershipResponse, TransportError>> {
         let patience = if request.change.is_some() { CHANGE_TIMEOUT } else { READ_INDEX_TIMEOUT };
         self.raft(&to, "membership", patience, request, |endpoint, request| async move { endpoint.inbound.membership(request).await })
+    }
+
+    fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
+        self.raft(&to, "rejoin", REJOIN_TIMEOUT, request, |endpoint, request| async move { endpoint.inbound.rejoin(request).await })
     }
 }
 
@@ -259,6 +268,13 @@ impl CeremonyPeers for SimPeers {
             endpoint.barrier.peer_hand_over(&caller, &request).map(|()| peer::HandOverResponse {})
         });
         async move { handed.await.map(drop) }.boxed()
+    }
+
+    fn admit(&self, to: Arc<Peer>, request: peer::AdmitRequest) -> BoxFuture<'static, Result<(), PeerCallError>> {
+        let called = self.call(&to, "admit", CEREMONY_TIMEOUT, request, |endpoint, request| async move {
+            endpoint.barrier.peer_admit(request).await.map(|()| peer::AdmitResponse {})
+        });
+        async move { called.await.map(drop).map_err(peer_call_error) }.boxed()
     }
 
     fn status(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::MemberStatus, PeerCallError>> {
