@@ -16,6 +16,7 @@ mod journal;
 mod keys;
 mod keys_faults;
 mod listener;
+mod members;
 mod memory;
 mod namespaces;
 mod operator;

@@ -17,6 +17,7 @@ mod key;
 mod keyring;
 mod keys;
 mod level;
+mod membership;
 mod name;
 mod opening;
 mod peers;

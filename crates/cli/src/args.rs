@@ -1,8 +1,12 @@
 //! What can be typed. Shapes only; the commands are in `commands` and `dev`.
 
+mod members;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use members::{Autopilot, AutopilotConfig, Members, MembersVerb, Raft};
 
 /// As Vault's clients expect it: the second word of `-version` is the version, behind a `v`.
 pub(crate) const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
@@ -197,8 +201,10 @@ pub(crate) enum Operator {
     Rehearse(Rehearse),
     /// Make a sheet for paper of one share (typed, or one line on stdin), which says what to do with it
     ShareSheet(ShareSheet),
-    /// Show every member
-    Members,
+    /// Show every member; or add, remove, promote, demote, replace one, or have another lead
+    Members(Members),
+    /// Have another member lead
+    StepDown,
     /// Show every member live: leader, lag, seal, rates, snapshots. q ends
     Top(Top),
     /// Capture what every node tells of itself for a while into one file, without secrets, to be looked at elsewhere
@@ -282,13 +288,6 @@ impl DebugTarget {
             DebugTarget::ServerStatus => "server-status",
         }
     }
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Raft {
-    /// As `operator snapshot`
-    #[command(subcommand)]
-    Snapshot(Snapshot),
 }
 
 #[derive(Subcommand)]
@@ -1042,6 +1041,19 @@ mod tests {
             "conclave operator generate-root -generate-otp",
             "conclave operator generate-root -nonce=x -",
             "conclave operator rotate",
+            "conclave operator members",
+            "conclave operator members list -format=json",
+            "conclave operator members add n4 -cluster-addr=https://n4:8201 -api-addr=https://n4:8200 -non-voter",
+            "conclave operator members remove n3 -force",
+            "conclave operator members replace n3 n4",
+            "conclave operator members transfer",
+            "conclave operator members transfer n2 -force",
+            "conclave operator step-down",
+            "conclave operator raft list-peers",
+            "conclave operator raft remove-peer n3",
+            "conclave operator raft autopilot state",
+            "conclave operator raft autopilot set-config -cleanup-dead-servers -min-quorum=3",
+            "conclave operator raft autopilot set-config -cleanup-dead-servers=false -server-stabilization-time=30s",
             "conclave operator key-status",
             "conclave operator rotation -max-operations=1000000 -interval=720h -enabled=false",
             "conclave operator shares -within=30d -margin=2 -strict",
@@ -1102,6 +1114,10 @@ mod tests {
             "conclave operator init -pgp-keys=a -recipients=b",
             "conclave operator init -share-sheets=a -hand-out",
             "conclave operator unseal -reset -migrate",
+            "conclave operator members remove",
+            "conclave operator members add n4",
+            "conclave operator members transfer -force",
+            "conclave operator raft autopilot set-config",
             "conclave operator rekey -init -cancel",
             "conclave operator rekey -init -verify",
             "conclave operator rekey -add-holder=Alan -holders=Ada",

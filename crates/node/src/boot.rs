@@ -11,7 +11,7 @@ use std::time::Duration;
 use barrier::{Barrier, Changes, FileJournal, Journal, NodeFacts};
 use crypto::{OsRng, Rng};
 use raft::grpc::PeerTlsError;
-use raft::{Flushing, Parts, Raft, Role, Timing};
+use raft::{ChangeError, Flushing, Parts, Raft, Refusal, RefusalKind, Timing};
 use service::Settings;
 use storage::datadir::DataDir;
 use storage::feature_level::FEATURE_LEVELS;
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::{Clock, FeatureLevels, NodeId, SystemClock};
+use types::{Clock, FeatureLevels, SystemClock};
 
 use crate::config::{Config, KeyError, StoragePlace, TableKind};
 use crate::facts::{self, Facts};
@@ -35,10 +35,8 @@ use crate::{VERSION, harden, listener};
 
 /// A log shrinks by whole segments.
 const SEGMENT_BYTES: u64 = 4 << 20;
-/// How long a leader that stops waits for another to take over.
-const HAND_OVER_MAX: Duration = Duration::from_secs(1);
-/// Members that a leader which stops asks to take over, at most.
-const HEIRS_MAX: usize = 3;
+/// How long a leader that stops waits for another to take over: it asks who is open, and then two of them if need be.
+const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 /// For how long at least a node that stops goes on as before, but for its health and for HTTP/1.1 connections, which end with their next
 /// answer: so that hardly any of them is closed just when a request is on its way.
 const FAREWELL_MIN: Duration = Duration::from_millis(200);
@@ -317,13 +315,13 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     supervisor.stopping();
     // Health says so from now on. Leadership goes while clients are still served, so that no election has to find out.
     let farewell = tokio::time::sleep(config.shutdown_delay.max(FAREWELL_MIN));
-    tokio::join!(hand_leadership_over(&barrier, &raft, &config.storage.node_id), farewell);
+    tokio::join!(hand_leadership_over(&barrier), farewell);
     stop_clients.cancel();
     if tokio::time::timeout(DRAIN_MAX, clients).await.is_err() {
         tracing::warn!("requests were still under way and are cut off");
     }
     // Whoever it was given to may have ended meanwhile, and this node lead again.
-    hand_leadership_over(&barrier, &raft, &config.storage.node_id).await;
+    hand_leadership_over(&barrier).await;
     barrier.shutdown().await;
     raft.shutdown().await;
     stop_peers.cancel();
@@ -490,26 +488,11 @@ async fn begin(beginning: impl Future<Output = Result<(), raft::BeginError>>, st
     }
 }
 
-/// A leader that stops lets another voter lead: an open one before sealed ones, and of those the one that has come furthest.
-async fn hand_leadership_over(barrier: &Barrier, raft: &Raft, this: &NodeId) {
-    if raft.status().role != Role::Leader {
-        return;
-    }
-    let mut heirs: Vec<(bool, u64, NodeId)> = barrier
-        .members()
-        .await
-        .into_iter()
-        .filter(|(info, _)| info.voter && info.id != *this)
-        .filter_map(|(info, status)| status.map(|status| (!status.sealed, status.applied.map_or(0, |at| at.index), info.id)))
-        .collect();
-    heirs.sort_by(|one, other| other.cmp(one));
-    for (_, _, heir) in heirs.into_iter().take(HEIRS_MAX) {
-        tracing::info!(to = %heir, "handing leadership over");
-        if raft.transfer_leader(heir).await.is_ok() && tokio::time::timeout(HAND_OVER_MAX, raft.leader_changed(Some(this))).await.is_ok() {
-            return;
-        }
-    }
-    if raft.status().members.iter().filter(|member| member.voter).count() > 1 {
-        tracing::warn!("nobody took the leadership over in time");
+/// A leader that stops lets another lead first, rather an open one, so that no election has to find out.
+async fn hand_leadership_over(barrier: &Barrier) {
+    match tokio::time::timeout(HAND_OVER_MAX, barrier.step_down()).await {
+        Ok(Ok(())) | Ok(Err(ChangeError::Refused(Refusal { kind: RefusalKind::LastVoter, .. }))) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "leadership is not handed over"),
+        Err(_) => tracing::warn!("nobody took the leadership over in time"),
     }
 }

@@ -100,13 +100,16 @@ async fn read_tls(config: &Config, cluster: &ClusterConfig) -> Result<PeerTls, R
 pub(crate) fn first_members(config: &Config) -> BTreeMap<NodeId, Member> {
     match &config.cluster {
         None => {
-            let member = Member { cluster_address: String::new(), api_address: config.api_addr.to_string(), key: None };
+            let member = Member { api_address: config.api_addr.to_string(), ..Member::default() };
             BTreeMap::from([(config.storage.node_id.clone(), member)])
         }
         Some(cluster) => {
             let member = |(id, member): (&NodeId, &crate::config::Member)| {
-                let place =
-                    Member { cluster_address: member.cluster_addr.to_string(), api_address: member.api_addr.to_string(), key: None };
+                let place = Member {
+                    cluster_address: member.cluster_addr.to_string(),
+                    api_address: member.api_addr.to_string(),
+                    ..Member::default()
+                };
                 (id.clone(), place)
             };
             cluster.members.iter().map(member).collect()

@@ -30,6 +30,7 @@ use crate::inbound::{self, Inbound};
 use crate::level::LevelTooLow;
 use crate::log_store::LogStore;
 use crate::machine::{Level, Machine, Observer};
+use crate::membership;
 use crate::network::Network;
 use crate::read_index::{ReadConsistency, ReadIndexer};
 use crate::rejoin::Part;
@@ -232,9 +233,10 @@ pub(crate) struct Core {
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) membership: membership::State,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) table: Arc<dyn Table>,
     pub(crate) log: Log,
-    clock: Arc<dyn Clock>,
     applied: watch::Receiver<Option<Index>>,
     pub(crate) level: watch::Receiver<LevelRecord>,
     pub(crate) feature_levels: FeatureLevels,
@@ -311,6 +313,7 @@ impl Raft {
             tasks,
             stop,
             transport: parts.transport,
+            membership: membership::State::default(),
             table: parts.table,
             log,
             clock: parts.clock,
@@ -327,6 +330,7 @@ impl Raft {
         core.look_at_disk();
         core.tasks.spawn(watch_disk(Arc::clone(&core)));
         core.tasks.spawn(trace_leader(Arc::clone(&core)));
+        core.tasks.spawn(Arc::clone(&core).watch_health());
         core.tasks.spawn(flush_table(Arc::clone(&core), parts.flushing));
         core.tasks.spawn(compaction::keep_small(Arc::clone(&core), parts.compaction, parts.flushing));
         let forwarder = Forwarder::start(Arc::clone(&core));
@@ -430,6 +434,11 @@ impl Raft {
         self.core.sizes()
     }
 
+    /// This node.
+    pub fn node_id(&self) -> &NodeId {
+        &self.core.node_id
+    }
+
     /// Where this node stands.
     pub fn status(&self) -> Status {
         self.core.status()
@@ -465,21 +474,6 @@ impl Raft {
     /// How to reach a member, if there is one of that id.
     pub fn peer(&self, id: &NodeId) -> Option<Arc<Peer>> {
         self.core.peer(id)
-    }
-
-    /// Adds a member that replicates without a vote, and waits until it has caught up.
-    pub async fn add_learner(&self, id: NodeId, member: Member) -> Result<(), MembershipError> {
-        self.core.raft.add_learner(id, member, true).await.map(drop).map_err(membership_error)
-    }
-
-    /// Adds a member that replicates without a vote, and answers once that is committed. One that is a member already stays as it is.
-    pub async fn propose_learner(&self, id: NodeId, member: Member) -> Result<(), MembershipError> {
-        self.core.raft.add_learner(id, member, false).await.map(drop).map_err(membership_error)
-    }
-
-    /// Makes exactly these nodes the voters, by joint consensus; each must be a member already. Others stay as learners if `keep`.
-    pub async fn change_voters(&self, voters: std::collections::BTreeSet<NodeId>, keep: bool) -> Result<(), MembershipError> {
-        self.core.raft.change_membership(voters, keep).await.map(drop).map_err(membership_error)
     }
 
     /// Asks the leader, this node, to hand over to `to`, a voter. Answers once asked; watch [`Raft::leader_changed`] for the
@@ -528,26 +522,15 @@ impl Raft {
     }
 }
 
-/// Why a change of membership or leadership was not made.
+/// Why an order to Raft was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum MembershipError {
-    /// Only the leader can; it is named if known.
-    #[error("this node does not lead")]
-    NotLeader(Option<NodeId>),
-    /// The leader refuses the change.
+    /// It makes no sense.
     #[error("refused: {0}")]
     Refused(String),
     /// Raft has ended.
     #[error("raft has stopped")]
     Stopped,
-}
-
-fn membership_error(error: openraft::errors::RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> MembershipError {
-    match inbound::api_error(error) {
-        Some(ClientWriteError::ForwardToLeader(forward)) => MembershipError::NotLeader(forward.leader_id),
-        Some(error) => MembershipError::Refused(error.to_string()),
-        None => MembershipError::Stopped,
-    }
 }
 
 /// What one attempt at a proposal came to, when it came to no error.

@@ -50,6 +50,10 @@ impl Inbound {
         Inbound { core }
     }
 
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Appends what `requests` bring, in order, and answers each once it is durable. Ends at the first refusal or malformed request.
     pub fn append<S, E>(&self, requests: S) -> BoxStream<'static, Result<peer::AppendResponse, InboundError>>
     where

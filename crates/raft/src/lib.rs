@@ -14,6 +14,7 @@ mod inbound;
 mod level;
 mod log_store;
 mod machine;
+pub mod membership;
 mod network;
 mod read_index;
 mod rejoin;
@@ -36,6 +37,9 @@ pub use handle::{
 pub use inbound::{Inbound, InboundError};
 pub use level::{LevelTooLow, raising};
 pub use machine::Observer;
+pub use membership::{
+    ChangeError, ChangeOptions, Health, HealthPolicy, Heirs, MemberChange, MemberFacts, MembersView, Refusal, RefusalKind,
+};
 pub use read_index::ReadConsistency;
 pub use rejoin::BeginError;
 pub use runtime::dangerous_seed_election_jitter;

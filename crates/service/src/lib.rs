@@ -5,6 +5,7 @@
 mod audit;
 mod audited;
 mod auth;
+mod autopilot;
 mod backend;
 mod body;
 mod chores;

@@ -41,7 +41,7 @@ use crate::snapshots::schedule::SnapshotFigures;
 use crate::store::Store;
 use crate::sys::{Cors, UiHeaders, keys};
 use crate::token::{self, Caller};
-use crate::{body, chores, cidr, due, help, lease, records, sys, wrapping};
+use crate::{autopilot, body, chores, cidr, due, help, lease, records, sys, wrapping};
 
 /// How often a plan is made again when others have written the same records meanwhile.
 pub const ATTEMPTS_MAX: u32 = 64;
@@ -305,9 +305,10 @@ impl Service {
         self.recording.load().broker.failures()
     }
 
-    /// Does what is due, whenever this node leads; never ends. May be dropped at any time.
+    /// Does what is due, and looks after the members, whenever this node leads; never ends. May be dropped at any time.
     pub async fn run_chores(&self) {
-        self.reaper(lease::undoers).run().await;
+        let reaper = self.reaper(lease::undoers);
+        tokio::join!(reaper.run(), autopilot::run(&*self.store, &*self.clock));
     }
 
     /// Writes the entries of this node's journal to the audit devices, in order; never ends. May be dropped at any time: what was being

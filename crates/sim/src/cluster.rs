@@ -219,6 +219,23 @@ impl Cluster {
         unreachable!("a cycle has no end")
     }
 
+    /// Enters shares at sealed nodes for as long as `limit`, or until none is left: for a cluster in which some nodes cannot be opened, since
+    /// they are no members.
+    pub async fn unseal_within(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        for share in (0..self.shares.len()).cycle() {
+            let sealed: Vec<Arc<Life>> = self.lives().into_iter().filter(|life| life.barrier.is_sealed()).collect();
+            if sealed.is_empty() || Instant::now() >= deadline {
+                return;
+            }
+            let life = self.dice.pick(&sealed);
+            let share = Share::from_bytes(&self.shares[share]).expect("it was a share at init");
+            // Refused or not: there will be another.
+            drop(timeout_at(deadline, life.barrier.enter_share(share, false)).await);
+            sleep(PAUSE).await;
+        }
+    }
+
     /// Seals every node, by a request at one.
     pub async fn seal(&self, at: usize) {
         let Some(life) = self.nodes[at].life() else { return };
@@ -242,7 +259,7 @@ impl Cluster {
         }
         self.trace.event(&format!("{} starts", node.id));
         let life = node.start(fate, &self.network, &self.witness).await?;
-        let member = |id: &NodeId| Member { cluster_address: address(id), api_address: address(id), key: None };
+        let member = |id: &NodeId| Member { cluster_address: address(id), api_address: address(id), ..Member::default() };
         let members: BTreeMap<_, _> = self.nodes.iter().map(|node| (node.id.clone(), member(&node.id))).collect();
         node.begin(&life, members, &self.witness);
         Ok(())

@@ -10,7 +10,7 @@ use proto::peer;
 use proto::peer::identity_server::{Identity, IdentityServer};
 use proto::stored;
 use raft::grpc::Admission;
-use raft::{KeyPin, Member, MembershipError};
+use raft::{ChangeError, ChangeOptions, KeyPin, Member, MemberChange, Refusal, RefusalKind};
 use tonic::{Request, Response, Status};
 use types::{NodeId, Revision, Timestamp};
 
@@ -29,9 +29,6 @@ use crate::view::ViewError;
 const MEMBERS_MAX: usize = 31;
 /// How often a record is written anew because it was changed meanwhile.
 const COMMIT_TRIES_MAX: usize = 8;
-/// A membership is changed by one change at a time: how long one waits for another.
-const ADMIT_MAX: Duration = Duration::from_secs(10);
-const ADMIT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a node did not join. What is told before the sender has shown that it knows a secret says nothing of the cluster.
 #[derive(Debug, thiserror::Error)]
@@ -234,8 +231,12 @@ impl Barrier {
             }
         }
         let key = NodeKey::parse(&request.certificate_request).map_err(|_| JoinRefusal::Malformed)?;
-        let member =
-            Member { cluster_address: request.cluster_address.clone(), api_address: request.api_address.clone(), key: Some(key.pin()) };
+        let member = Member {
+            cluster_address: request.cluster_address.clone(),
+            api_address: request.api_address.clone(),
+            key: Some(key.pin()),
+            non_voter: request.non_voter,
+        };
         Ok(Candidate { id, member, key, non_voter: request.non_voter })
     }
 
@@ -311,42 +312,20 @@ impl Barrier {
         if members.len() >= MEMBERS_MAX {
             return Err(JoinRefusal::Full);
         }
-        let deadline = tokio::time::Instant::now() + ADMIT_MAX;
-        loop {
-            match self.inner.raft.propose_learner(id.clone(), member.clone()).await {
-                Ok(()) => break,
-                // Another change is under way.
-                Err(MembershipError::Refused(_)) if tokio::time::Instant::now() < deadline => tokio::time::sleep(ADMIT_PAUSE).await,
-                Err(error) => return Err(JoinRefusal::NotNow(error.to_string())),
-            }
+        // It replicates first; autopilot gives it its vote once it has caught up and proven stable.
+        let member = Member { non_voter: request.non_voter, ..member };
+        let change = MemberChange::Add { id: id.clone(), member: member.clone() };
+        match self.inner.raft.change_members(change, ChangeOptions::default()).await {
+            Ok(_) => {}
+            Err(ChangeError::Refused(Refusal { kind: RefusalKind::AlreadyMember, .. })) => return Err(JoinRefusal::IsMember(id)),
+            Err(error) => return Err(JoinRefusal::NotNow(error.to_string())),
         }
         // Of two nodes of one id at once, the first is the member.
         if self.inner.raft.peer(&id).is_none_or(|peer| peer.member.key != member.key) {
             return Err(JoinRefusal::IsMember(id));
         }
         tracing::info!(node = %id, address = member.cluster_address, "a node has joined");
-        if !request.non_voter {
-            self.promote_once_caught_up(id, member);
-        }
         Ok(())
-    }
-
-    /// Until there is an autopilot: gives the node its vote, once it has what the others have.
-    fn promote_once_caught_up(&self, id: NodeId, member: Member) {
-        let (raft, stop) = (self.inner.raft.clone(), self.inner.stop.clone());
-        let promote = async move {
-            raft.add_learner(id.clone(), member).await?;
-            let voters = raft.status().members.into_iter().filter(|member| member.voter || member.id == id).map(|member| member.id);
-            raft.change_voters(voters.collect(), true).await
-        };
-        self.inner.tasks.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                done = promote => if let Err(error) = done {
-                    tracing::warn!(%error, "a node that has joined stays without a vote");
-                },
-            }
-        });
     }
 
     /// The answer to a node that is a member now.

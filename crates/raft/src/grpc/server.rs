@@ -98,6 +98,14 @@ impl Raft for RaftService {
         self.inbound.propose(request.into_inner()).await.map(Response::new).map_err(status)
     }
 
+    async fn membership(&self, request: Request<peer::MembershipRequest>) -> Result<Response<peer::MembershipResponse>, Status> {
+        let caller = self.admission.admit(&request)?;
+        if request.get_ref().change.is_some() {
+            tracing::info!(%caller, "asked for a change of the members");
+        }
+        self.inbound.membership(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
     async fn rejoin(&self, request: Request<peer::RejoinRequest>) -> Result<Response<peer::RejoinResponse>, Status> {
         let caller = self.admission.admit(&request)?;
         if request.get_ref().node_id != caller.as_str() {

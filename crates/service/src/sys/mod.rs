@@ -10,6 +10,7 @@ mod mounts;
 pub(crate) mod namespaces;
 mod node;
 mod policies;
+mod raft;
 mod remount;
 mod tools;
 mod transaction;
@@ -45,6 +46,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     wrapping::ROUTES,
     audit::ROUTES,
     policies::ROUTES,
+    raft::ROUTES,
     crate::snapshots::ROUTES,
     crate::snapshots::schedule::ROUTES,
     capabilities::ROUTES,
