@@ -1,15 +1,24 @@
 //! What the service stands on: records at one applied state, and batches that are carried out whole or not at all. In a node it is the
 //! barrier over Raft; in tests one table in memory.
 
+use std::time::Duration;
+
 use barrier::{AccessError, Barrier, CommitError, Plan, SealedNode, View};
 use proto::http::{HaNode, HaStatus};
 use types::{Revision, Timestamp};
+
+use crate::request::Reading;
 
 /// The records, and the cluster that keeps them.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Every record, as of now.
     async fn view(&self) -> Result<View, AccessError>;
+
+    /// Every record, as fresh as `reading` asks for, and how old the state can be.
+    async fn view_by(&self, _reading: Reading) -> Result<(View, Duration), AccessError> {
+        self.view().await.map(|view| (view, Duration::ZERO))
+    }
 
     /// Carries a plan out, if everything that it expects still holds: the revision of what it wrote. Dropped half-way, it may still be
     /// carried out.
@@ -34,6 +43,14 @@ pub trait Store: Send + Sync + 'static {
 impl Store for Barrier {
     async fn view(&self) -> Result<View, AccessError> {
         Barrier::view(self).await
+    }
+
+    async fn view_by(&self, reading: Reading) -> Result<(View, Duration), AccessError> {
+        match reading {
+            Reading::Configured => Barrier::view(self).await.map(|view| (view, Duration::ZERO)),
+            Reading::Quorum => self.view_by_quorum().await.map(|view| (view, Duration::ZERO)),
+            Reading::Stale(staleness_max) => self.view_stale(staleness_max).await,
+        }
     }
 
     async fn commit(&self, view: &View, plan: &Plan) -> Result<Revision, CommitError> {

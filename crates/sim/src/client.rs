@@ -125,6 +125,7 @@ impl Client {
             headers: Vec::new(),
             wrap_ttl: None,
             upload: None,
+            reading: Default::default(),
             id: RequestId(uuid::Builder::from_random_bytes(generate_bytes(&self.rng as &dyn Rng)).into_uuid()),
             verb,
             path: Path::parse(path).expect("the workload's paths are canonical"),

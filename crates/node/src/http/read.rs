@@ -11,6 +11,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use service::Reading;
 use types::Path;
 use types::capability::Verb;
 use types::json;
@@ -155,6 +156,42 @@ pub(super) fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>, Failure>
         text => types::duration::parse(text).map_err(|_| bad())?,
     };
     Ok(Some(ttl).filter(|ttl| !ttl.is_zero()))
+}
+
+/// How fresh the state must be that the request is answered from: `X-Conclave-Read-Consistency`, `X-Conclave-Max-Staleness`. At most
+/// `stale_max` of staleness is given.
+pub(crate) fn reading(headers: &HeaderMap, verb: Verb, stale_max: Duration) -> Result<Reading, Failure> {
+    let text = |name| match single(headers, name)? {
+        None => Ok(None),
+        Some(value) => value.to_str().map(Some).map_err(|_| Failure::Header(format!("{name} is no text"))),
+    };
+    let consistency = text("x-conclave-read-consistency")?;
+    let reading = match consistency {
+        None | Some("" | "lease") => Reading::Configured,
+        Some("quorum") => Reading::Quorum,
+        Some(_) => return Err(Failure::Header("X-Conclave-Read-Consistency must be lease or quorum".into())),
+    };
+    let Some(staleness) = text("x-conclave-max-staleness")?.filter(|text| !text.is_empty()) else { return Ok(reading) };
+    let staleness = types::duration::parse(staleness)
+        .map_err(|_| Failure::Header("X-Conclave-Max-Staleness must be a duration, for example 500ms".into()))?;
+    if staleness.is_zero() {
+        return Ok(reading);
+    }
+    if consistency.is_some_and(|text| !text.is_empty()) {
+        return Err(Failure::Header(
+            "X-Conclave-Max-Staleness and X-Conclave-Read-Consistency contradict each other (leave one out)".into(),
+        ));
+    }
+    if !matches!(verb, Verb::Read | Verb::List | Verb::Scan) {
+        return Err(Failure::Header("X-Conclave-Max-Staleness is for reads and lists (leave it out of a write)".into()));
+    }
+    if staleness > stale_max {
+        let most = types::duration::print(stale_max);
+        return Err(Failure::Header(format!(
+            "X-Conclave-Max-Staleness is at most {most} here (stale_reads_max in the node's configuration)"
+        )));
+    }
+    Ok(Reading::Stale(staleness))
 }
 
 /// The body, and the room that it takes: within `bytes_max` and the JSON limits, and a JSON object if there is one. A body that
