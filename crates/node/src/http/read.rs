@@ -338,6 +338,39 @@ mod tests {
     }
 
     #[test]
+    fn staleness_is_asked_for_by_name_within_limits_and_for_reads_only() {
+        let ask = |verb, headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_str(value).unwrap());
+            }
+            reading(&map, verb, Duration::from_secs(10)).map_err(|failure| failure.to_string())
+        };
+        const STALENESS: &str = "x-conclave-max-staleness";
+        const CONSISTENCY: &str = "x-conclave-read-consistency";
+        for (verb, headers, want) in [
+            (Verb::Read, &[][..], Ok(Reading::Configured)),
+            (Verb::Read, &[(STALENESS, "500ms")], Ok(Reading::Stale(Duration::from_millis(500)))),
+            (Verb::List, &[(STALENESS, "10")], Ok(Reading::Stale(Duration::from_secs(10)))),
+            (Verb::Read, &[(STALENESS, "0s"), (CONSISTENCY, "quorum")], Ok(Reading::Quorum)),
+            (Verb::Write, &[(CONSISTENCY, "quorum")], Ok(Reading::Quorum)),
+            (Verb::Read, &[(CONSISTENCY, "lease")], Ok(Reading::Configured)),
+            (Verb::Write, &[(STALENESS, "1s")], Err("for reads and lists")),
+            (Verb::Read, &[(STALENESS, "11s")], Err("at most 10s here")),
+            (Verb::Read, &[(STALENESS, "-1s")], Err("must be a duration")),
+            (Verb::Read, &[(STALENESS, "1s"), (STALENESS, "2s")], Err("twice")),
+            (Verb::Read, &[(STALENESS, "1s"), (CONSISTENCY, "quorum")], Err("contradict")),
+            (Verb::Read, &[(CONSISTENCY, "stale")], Err("must be lease or quorum")),
+        ] {
+            match (ask(verb, headers), want) {
+                (Ok(found), Ok(want)) => assert_eq!(found, want, "{headers:?}"),
+                (Err(found), Err(want)) => assert!(found.contains(want), "{headers:?}: {found}"),
+                (found, want) => panic!("{headers:?}: {found:?}, not {want:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn query_parameters_are_decoded_once() {
         let parsed = query("version=3&a=%2525&b=x+y&c").unwrap();
         let want = [("version", "3"), ("a", "%25"), ("b", "x y"), ("c", "")];
