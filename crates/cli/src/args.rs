@@ -46,12 +46,27 @@ pub(crate) struct Global {
     /// Wrap the answer for so long: a token that gives it once is shown instead [env: …_WRAP_TTL]
     #[arg(long, global = true, value_name = "TTL")]
     pub(crate) wrap_ttl: Option<String>,
+    /// Let reads lack what was acknowledged within this time (500ms): they need no other node then [env: CONCLAVE_MAX_STALENESS]
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub(crate) max_staleness: Option<String>,
+    /// How reads are made certain, where that is to be stricter than the node's configuration [env: CONCLAVE_READ_CONSISTENCY]
+    #[arg(long, global = true, value_name = "HOW", conflicts_with = "max_staleness")]
+    pub(crate) read_consistency: Option<Consistency>,
     /// How answers are shown [env: CONCLAVE_FORMAT, BAO_FORMAT, VAULT_FORMAT]
     #[arg(long, global = true, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
     /// Show only this field of the answer
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) field: Option<String>,
+}
+
+/// How a read is made certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Consistency {
+    /// As the node's configuration says.
+    Lease,
+    /// The leader asks a quorum.
+    Quorum,
 }
 
 /// How answers are shown.

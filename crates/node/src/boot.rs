@@ -271,7 +271,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         serving: serving.clone(),
         clock,
         rng,
-        limits: listener::limits(&config.listener),
+        limits: listener::limits(&config.listener, config.stale_reads_max),
         cluster_name: config.cluster_name.clone(),
         node_id: config.storage.node_id.clone(),
         refused_shares: Arc::default(),

@@ -35,6 +35,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// For how long the answer is to be wrapped; `None`: not at all.
     pub wrap_ttl: Option<Duration>,
+    /// How fresh the state must be that it is answered from.
+    pub reading: Reading,
     /// A body that is too large for memory, where one is taken ([`takes_upload`](crate::takes_upload)); `body` is empty then.
     pub upload: Option<Pieces>,
 }
@@ -54,6 +56,18 @@ impl Pieces {
     }
 }
 
+/// How fresh the state must be that a request is answered from: all of it, the caller's token and the policies as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reading {
+    /// It holds every write that was acknowledged before, as the node's configuration has that made certain.
+    #[default]
+    Configured,
+    /// As above, and a quorum was asked.
+    Quorum,
+    /// It may lack what was acknowledged within this time. A request that changes something is answered from the state of now all the same.
+    Stale(Duration),
+}
+
 /// What a request came to.
 pub struct Response {
     /// The request's id.
@@ -62,6 +76,8 @@ pub struct Response {
     pub outcome: Result<Answer, Refusal>,
     /// For people.
     pub warnings: Vec<String>,
+    /// Of a bounded-stale read: nothing older than this is lacking.
+    pub age: Option<Duration>,
 }
 
 /// An answer. Confidential: no `Debug`.

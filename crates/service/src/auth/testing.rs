@@ -184,6 +184,7 @@ impl Node {
             headers: Vec::new(),
             wrap_ttl: None,
             upload: None,
+            reading: Default::default(),
         };
         let ask = Ask { verb, path: Path::parse(path).unwrap(), body: body(), query: Vec::new() };
         let table = Backend::Own(backend::own(&mount.kind).unwrap());
