@@ -13,7 +13,7 @@ mod policies;
 mod remount;
 mod tools;
 mod transaction;
-mod transfer;
+pub(crate) mod transfer;
 mod ui_headers;
 mod upgrade;
 pub(crate) mod versions;
