@@ -37,7 +37,7 @@ pub use backup::{Backup, BackupError};
 pub use barrier::{AccessError, Barrier, CommitError, InitError, Initialized, NodeFacts, Opening, Parts, SealStatus};
 pub use cache::{Cache, Cached};
 pub use changes::Changes;
-pub use drill::{DrillError, Drilled};
+pub use drill::{DrillError, Drilled, Past};
 pub use journal::{FileJournal, Journal, JournalError, JournalLine, MemoryJournal};
 pub use key::{AREA_CLEAR, AREA_SEALED};
 pub use keyring::{

@@ -315,6 +315,8 @@ pub(crate) enum Snapshot {
     Verify(SnapshotVerify),
     /// Put a snapshot in the place of every record of the cluster
     Restore(SnapshotRestore),
+    /// Take one secret, folder or KV mount out of a snapshot of this cluster, and leave all else as it is
+    Extract(SnapshotExtract),
     /// Show how far the restore has come that is under way
     Progress,
     /// End the restore that is under way, as long as nothing is replaced
@@ -328,6 +330,27 @@ pub(crate) struct SnapshotFile {
     /// The file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct SnapshotExtract {
+    #[command(flatten)]
+    pub(crate) file: SnapshotFile,
+    /// A secret, as mount/path; or a folder or a whole mount, with a slash at the end
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: String,
+    /// Where it comes to [default: where it was]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) to: Option<String>,
+    /// Only show what would come back: names, versions and times, no values
+    #[arg(long)]
+    pub(crate) preview: bool,
+    /// Replace secrets that are there, with their history; otherwise nothing is done if one is
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Of one secret of KV version 2: only this version, written as a new version of the secret
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u64>,
 }
 
 #[derive(Args)]

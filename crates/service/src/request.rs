@@ -1,8 +1,9 @@
 //! What comes in and what goes out: a request, and the answer or the refusal.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,17 +43,31 @@ pub struct Request {
 }
 
 /// Bytes that come piece by piece, and are taken once, by whom they are for. Confidential: no `Debug`.
-pub struct Pieces(Mutex<Option<BoxStream<'static, std::io::Result<Bytes>>>>);
+pub struct Pieces {
+    stream: Mutex<Option<BoxStream<'static, std::io::Result<Bytes>>>>,
+    /// What was made of them, for who plans again.
+    made: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
+}
 
 impl Pieces {
     /// Those of a stream.
     pub fn new(pieces: BoxStream<'static, std::io::Result<Bytes>>) -> Pieces {
-        Pieces(Mutex::new(Some(pieces)))
+        Pieces { stream: Mutex::new(Some(pieces)), made: Mutex::new(None) }
     }
 
     /// The pieces; `None` when somebody has taken them.
     pub fn take(&self) -> Option<BoxStream<'static, std::io::Result<Bytes>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Keeps what was made of them for as long as the request lives.
+    pub(crate) fn keep(&self, made: Arc<dyn Any + Send + Sync>) {
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+    }
+
+    /// What was kept, if it is of this type.
+    pub(crate) fn kept<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clone()?.downcast().ok()
     }
 }
 

@@ -14,7 +14,7 @@ mod raft;
 mod remount;
 mod tools;
 mod transaction;
-mod transfer;
+pub(crate) mod transfer;
 mod ui_headers;
 mod upgrade;
 pub(crate) mod versions;
