@@ -16,6 +16,7 @@ use types::{FeatureLevels, Index, Position};
 
 use crate::codec;
 use crate::config::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::handle::StartError;
 use crate::snapshots::{SharedSnapshots, Snapshot};
 use crate::watch;
 
@@ -43,6 +44,19 @@ pub(crate) enum OpenError {
     Level(#[from] LevelError),
     #[error("read the table")]
     Table(#[source] storage::table::ReadError),
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> StartError {
+        use storage::snapshot::SnapshotError;
+        use storage::table::ReplaceError;
+        match error {
+            OpenError::Gap { .. } => StartError::Incomplete(error.into()),
+            OpenError::Snapshot(SnapshotError::Corrupt { .. })
+            | OpenError::Restore(ReplaceError::Snapshot(SnapshotError::Corrupt { .. })) => StartError::Snapshot(error.into()),
+            OpenError::Snapshot(_) | OpenError::Restore(_) | OpenError::Level(_) | OpenError::Table(_) => StartError::State(error.into()),
+        }
+    }
 }
 
 /// The cluster's feature level as the table has it.
