@@ -20,6 +20,7 @@ mod memory;
 mod namespaces;
 mod operator;
 mod peers;
+mod repair;
 mod runbook;
 mod seals;
 mod secrecy;

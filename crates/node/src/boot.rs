@@ -29,6 +29,7 @@ use crate::http::Edge;
 use crate::lifecycle::{Follow, Serving, follow};
 use crate::listener::ListenerTls;
 use crate::peers::{self, IdentityChanges, PeerSide};
+use crate::recovery;
 use crate::supervisor::Supervisor;
 use crate::telemetry::{Monitor, Traces};
 use crate::{VERSION, harden, listener};

@@ -391,6 +391,15 @@ pub(crate) fn measure_space(scrape: &mut Scrape, raft: &raft::Raft) {
     ] {
         scrape.gauge(name, help, &[], bytes as f64);
     }
+    if let Some(check) = raft.last_check() {
+        scrape.gauge("conclave_check_index", "The entry at which replicas were compared last.", &[], check.index.0 as f64);
+        for (member, disagrees) in raft::disagreeing(&check) {
+            let help = "1 for a member that held another state than the majority when they were compared last.";
+            scrape.gauge("conclave_check_divergent", help, &[("member", member.as_str())], f64::from(u8::from(disagrees)));
+        }
+        let help = "1 if replicas held different states when they were compared last.";
+        scrape.gauge("conclave_check_divergence", help, &[], f64::from(u8::from(check.is_divergent())));
+    }
     let rejoining = "1 while this node has lost what it had, and does not vote until it has caught up.";
     scrape.gauge("conclave_raft_rejoining", rejoining, &[], f64::from(u8::from(raft.is_rejoining())));
 }

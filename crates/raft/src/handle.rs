@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{Clock, FeatureLevels, Index, NodeId, Revision, Term};
 
+use crate::check::{self, Notes};
 use crate::codec::{self, CodecError};
 use crate::compaction::{self, Compaction, Sizes};
 use crate::config::{Answer, LogId, Member, Proposal, SnapshotMeta, TypeConfig, Vote};
@@ -241,6 +242,7 @@ pub(crate) struct Core {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) table: Arc<dyn Table>,
     pub(crate) log: Log,
+    pub(crate) notes: Notes,
     clock: Arc<dyn Clock>,
     applied: watch::Receiver<Option<Index>>,
     pub(crate) level: watch::Receiver<LevelRecord>,
@@ -285,7 +287,9 @@ impl Raft {
         let purged = bounds.purged;
         let is_pristine = !has_voted && bounds.last.or(purged).is_none() && parts.table.applied().position.is_none();
         let part = Part::at_start(&*parts.disk.0, &parts.disk.1).map_err(|error| state(error.into()))?;
-        let machine = Machine::open(Arc::clone(&parts.table), Arc::clone(&snapshots), parts.observer, applied_sender, level, purged)?;
+        let notes = Notes::new();
+        let machine =
+            Machine::open(Arc::clone(&parts.table), Arc::clone(&snapshots), parts.observer, applied_sender, level, notes.clone(), purged)?;
         let config = openraft::Config {
             cluster_name: "conclave".into(),
             heartbeat_interval: millis(parts.timing.heartbeat),
@@ -321,6 +325,7 @@ impl Raft {
             transport: parts.transport,
             table: parts.table,
             log,
+            notes,
             clock: parts.clock,
             applied,
             level: level_record,
@@ -337,6 +342,8 @@ impl Raft {
         core.tasks.spawn(watch_disk(Arc::clone(&core)));
         core.tasks.spawn(trace_leader(Arc::clone(&core)));
         core.tasks.spawn(flush_table(Arc::clone(&core), parts.flushing));
+        core.tasks.spawn(check::watch_checks(Arc::clone(&core)));
+        core.tasks.spawn(check::check_at_snapshots(Arc::clone(&core)));
         core.tasks.spawn(compaction::keep_small(Arc::clone(&core), parts.compaction, parts.flushing));
         let forwarder = Forwarder::start(Arc::clone(&core));
         let reads = ReadIndexer::start(Arc::clone(&core));
