@@ -42,7 +42,12 @@ async fn a_wiped_node_comes_back_by_itself_and_nothing_acknowledged_is_lost() {
     // It counts again: the two of them go on without the leader.
     cluster.nodes[leader].kill();
     eventually("the other two go on", CAUGHT_UP_MAX, async || {
-        cluster.client_at(other).kv2("secret").write("after", &tests::fields(json!({ "a": "b" }))).await.map_err(|error| error.to_string())
+        cluster
+            .client_at(other)
+            .kv("secret")
+            .put("after", tests::fields(json!({ "a": "b" })), None)
+            .await
+            .map_err(|error| error.to_string())
     })
     .await;
     report.assert_all_kept(&cluster.client_at(other)).await;
