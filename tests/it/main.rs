@@ -22,6 +22,7 @@ mod namespaces;
 mod operator;
 mod peers;
 mod reads;
+mod repair;
 mod runbook;
 mod seals;
 mod secrecy;

@@ -426,6 +426,14 @@ impl Barrier {
         self.keys().with(act)
     }
 
+    /// Compares what all replicas hold at one entry.
+    ///
+    /// # Errors
+    /// The check was not committed.
+    pub async fn check_replicas(&self) -> Result<raft::Check, CommitError> {
+        self.inner.raft.check().await.map_err(commit_error)
+    }
+
     /// What each member tells of itself, in the order of their ids; `None` for one that does not answer.
     pub async fn members(&self) -> Vec<(raft::MemberInfo, Option<peer::MemberStatus>)> {
         let members = self.inner.raft.status().members;

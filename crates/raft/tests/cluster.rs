@@ -103,6 +103,10 @@ impl Transport for Switchboard {
         self.call(&to, |inbound| async move { inbound.membership(request).await })
     }
 
+    fn check(&self, to: Arc<Peer>, request: peer::CheckRequest) -> BoxFuture<'static, Result<peer::CheckResponse, TransportError>> {
+        self.call(&to, |inbound| async move { Ok(inbound.check(request).await) })
+    }
+
     fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
         self.call(&to, |inbound| async move { inbound.rejoin(request).await })
     }

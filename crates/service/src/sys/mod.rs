@@ -2,6 +2,7 @@
 
 mod audit;
 mod capabilities;
+mod check;
 mod cors;
 mod explain;
 pub(crate) mod keys;
@@ -60,6 +61,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     transfer::ROUTES,
     ui_headers::ROUTES,
     upgrade::ROUTES,
+    check::ROUTES,
     versions::ROUTES,
 ];
 
