@@ -251,6 +251,8 @@ pub struct StorageConfig {
     pub node_id: NodeId,
     /// Where log and table are kept.
     pub place: StoragePlace,
+    /// When snapshots are made, and what is kept of the log.
+    pub compaction: raft::Compaction,
 }
 
 /// Where log and table are kept.

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use types::{Clock, FeatureLevels, Index, NodeId, Revision, Term};
 
 use crate::codec::{self, CodecError};
+use crate::compaction::{self, Compaction, Sizes};
 use crate::config::{Answer, LogId, Member, Proposal, SnapshotMeta, TypeConfig, Vote};
 use crate::forward::Forwarder;
 use crate::inbound::{self, Inbound};
@@ -87,8 +88,8 @@ pub struct Parts {
     pub node_id: NodeId,
     /// Raft's timers.
     pub timing: Timing,
-    /// Entries between two snapshots.
-    pub snapshot_interval: u64,
+    /// When snapshots are made, and what is kept of the log.
+    pub compaction: Compaction,
     /// The durable log and its flusher.
     pub log: (Log, Flusher),
     /// Who drives the flusher.
@@ -235,6 +236,7 @@ pub(crate) struct Core {
     pub(crate) membership: membership::State,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) table: Arc<dyn Table>,
+    pub(crate) log: Log,
     applied: watch::Receiver<Option<Index>>,
     pub(crate) level: watch::Receiver<LevelRecord>,
     pub(crate) feature_levels: FeatureLevels,
@@ -284,9 +286,10 @@ impl Raft {
             election_timeout_min: millis(parts.timing.election),
             election_timeout_max: millis(parts.timing.election) * 2,
             enable_pre_vote: Some(true),
-            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(parts.snapshot_interval),
-            max_in_snapshot_log_to_keep: parts.snapshot_interval / 4,
-            replication_lag_threshold: parts.snapshot_interval * 2,
+            // See `compaction`.
+            snapshot_policy: openraft::SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: parts.compaction.entries_kept,
+            replication_lag_threshold: parts.compaction.entries.saturating_mul(2),
             enable_leader_restore: Some(false),
             enable_elect: part.votes(),
             backoff: "50ms 100ms 200ms ...500ms".into(),
@@ -298,9 +301,10 @@ impl Raft {
             // and would vote at once: the old leader could then serve reads while a new one takes writes.
             tokio::time::sleep_until(began + Duration::from_millis(config.election_timeout_max)).await;
         }
-        let raft = OpenRaft::new(parts.node_id.clone(), config, Network::new(Arc::clone(&parts.transport)), LogStore::new(log), machine)
-            .await
-            .map_err(|error| state(Box::new(error)))?;
+        let raft =
+            OpenRaft::new(parts.node_id.clone(), config, Network::new(Arc::clone(&parts.transport)), LogStore::new(log.clone()), machine)
+                .await
+                .map_err(|error| state(Box::new(error)))?;
 
         let core = Arc::new(Core {
             node_id: parts.node_id,
@@ -311,6 +315,7 @@ impl Raft {
             transport: parts.transport,
             membership: membership::State::default(),
             table: parts.table,
+            log,
             clock: parts.clock,
             applied,
             level: level_record,
@@ -327,6 +332,7 @@ impl Raft {
         core.tasks.spawn(trace_leader(Arc::clone(&core)));
         core.tasks.spawn(Arc::clone(&core).watch_health());
         core.tasks.spawn(flush_table(Arc::clone(&core), parts.flushing));
+        core.tasks.spawn(compaction::keep_small(Arc::clone(&core), parts.compaction, parts.flushing));
         let forwarder = Forwarder::start(Arc::clone(&core));
         let reads = ReadIndexer::start(Arc::clone(&core));
         Ok(Raft { core, forwarder, reads })
@@ -426,6 +432,11 @@ impl Raft {
     /// This node.
     pub fn node_id(&self) -> &NodeId {
         &self.core.node_id
+    }
+
+    /// What takes this node's disk.
+    pub fn sizes(&self) -> Sizes {
+        self.core.sizes()
     }
 
     /// Where this node stands.
@@ -555,9 +566,9 @@ impl Core {
     }
 
     /// Asks anew: others may have filled the disk a moment ago.
-    fn has_room_for_flush(&self) -> bool {
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
         let (disk, folder) = &self.disk;
-        disk.free_bytes(folder).is_ok_and(|free| free >= FLUSH_ROOM_BYTES)
+        disk.free_bytes(folder).is_ok_and(|free| free >= bytes)
     }
 
     fn look_at_disk(&self) {
@@ -750,7 +761,7 @@ async fn flush_table(core: Arc<Core>, flushing: Flushing) {
             () = tokio::time::sleep(TABLE_FLUSH_INTERVAL) => {}
         }
         // Waiting loses nothing: what the table lacks after a crash is in the log.
-        if core.table.durable() == core.table.applied().position || !core.has_room_for_flush() {
+        if core.table.durable() == core.table.applied().position || !core.has_room_for(FLUSH_ROOM_BYTES) {
             continue;
         }
         let table = Arc::clone(&core.table);

@@ -17,8 +17,8 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use proto::peer;
 use raft::{
-    AppendStream, ChangeError, ChangeOptions, Flushing, Inbound, Member, MemberChange, MembersView, Observer, Parts, Peer, ProposeError,
-    Raft, ReadConsistency, RefusalKind, Role, Timing, Transport, TransportError,
+    AppendStream, ChangeError, ChangeOptions, Compaction, Flushing, Inbound, Member, MemberChange, MembersView, Observer, Parts, Peer,
+    ProposeError, Raft, ReadConsistency, RefusalKind, Role, Timing, Transport, TransportError,
 };
 use storage::adoption::{Adoption, Staged};
 use storage::feature_level::{FEATURE_LEVELS, LevelRecord};
@@ -134,7 +134,7 @@ async fn start_release(switchboard: &Switchboard, number: u64, snapshot_interval
     let raft = Raft::start(Parts {
         node_id: id(number),
         timing: Timing::default(),
-        snapshot_interval,
+        compaction: Compaction { interval: Duration::from_millis(50), entries: snapshot_interval, entries_kept: snapshot_interval / 4 },
         log: Log::open(Arc::clone(&disk), Path::new("/data/log"), LogOptions::default()).unwrap(),
         flushing: Flushing::Thread,
         table: Arc::new(MemoryTable::new()),

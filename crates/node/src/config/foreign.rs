@@ -62,9 +62,6 @@ pub(super) const LISTENER: &[(&str, Foreign)] = &[
 
 pub(super) const RAFT: &[(&str, Foreign)] = &[
     ("performance_multiplier", Idle("elections always take well under a second")),
-    ("trailing_logs", Idle("how much of the log is kept follows from the snapshots")),
-    ("snapshot_threshold", Idle("snapshots are taken when they are worth it")),
-    ("snapshot_interval", Idle("snapshots are taken when they are worth it")),
     ("max_entry_size", Idle("the largest entry follows from max_request_size")),
     ("retry_join", Refused("list every member in a cluster block (remove this block)")),
     ("retry_join_as_non_voter", Refused("list every member in a cluster block (remove this line)")),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use raft::Compaction;
 use tracing_subscriber::EnvFilter;
 use types::NodeId;
 use types::hcl::Body;
@@ -53,7 +54,11 @@ pub(super) const ROOT_KEYS: Keys = Keys {
     repeatable: &["seal"],
     foreign: foreign::ROOT,
 };
-pub(super) const RAFT_KEYS: Keys = Keys { own: &["path", "node_id", "table"], repeatable: &[], foreign: foreign::RAFT };
+pub(super) const RAFT_KEYS: Keys = Keys {
+    own: &["path", "node_id", "table", "snapshot_interval", "snapshot_threshold", "trailing_logs"],
+    repeatable: &[],
+    foreign: foreign::RAFT,
+};
 pub(super) const MEMORY_KEYS: Keys = Keys { own: &["node_id"], repeatable: &[], foreign: &[] };
 pub(super) const CLUSTER_KEYS: Keys =
     Keys { own: &["listen", "tls_ca_file", "tls_cert_file", "tls_key_file"], repeatable: &["member"], foreign: &[] };
@@ -366,7 +371,16 @@ fn raft_storage(section: &Section<'_>) -> Option<StorageConfig> {
     if table == Some(TableKind::Sled) && !cfg!(feature = "sled") {
         section.mistake("table", "\"sled\" is not in this build (write \"redb\", or build with --features sled)");
     }
-    Some(StorageConfig { node_id: node_id?, place: StoragePlace::Folder { path: path?, table: table? } })
+    let compaction = compaction(section);
+    Some(StorageConfig { node_id: node_id?, place: StoragePlace::Folder { path: path?, table: table? }, compaction: compaction? })
+}
+
+fn compaction(section: &Section<'_>) -> Option<Compaction> {
+    let Compaction { interval, entries, entries_kept } = Compaction::default();
+    let interval = section.duration("snapshot_interval", interval, Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60));
+    let entries = section.integer("snapshot_threshold", entries, 100..=100_000_000);
+    let entries_kept = section.integer("trailing_logs", entries_kept, 0..=100_000_000);
+    Some(Compaction { interval: interval?, entries: entries?, entries_kept: entries_kept? })
 }
 
 fn memory_storage(section: &Section<'_>) -> Option<StorageConfig> {
@@ -376,7 +390,7 @@ fn memory_storage(section: &Section<'_>) -> Option<StorageConfig> {
         None if section.has("node_id") => return None,
         text => text.unwrap_or(MEMORY_NODE_ID_DEFAULT),
     };
-    Some(StorageConfig { node_id: node_id(section, id)?, place: StoragePlace::Memory })
+    Some(StorageConfig { node_id: node_id(section, id)?, place: StoragePlace::Memory, compaction: Compaction::default() })
 }
 
 pub(super) fn socket_address(section: &Section<'_>, key: &str, text: &str, port: u16) -> Option<SocketAddr> {

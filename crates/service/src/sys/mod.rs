@@ -48,6 +48,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     policies::ROUTES,
     raft::ROUTES,
     crate::snapshots::ROUTES,
+    crate::snapshots::schedule::ROUTES,
     capabilities::ROUTES,
     cors::ROUTES,
     explain::ROUTES,
