@@ -7,10 +7,12 @@
 
 mod admit;
 mod authority;
+mod by_shares;
 mod token;
 mod wire;
 
 pub use admit::{IdentityService, JoinRefusal, RenewRefusal};
 pub use authority::{AuthorityError, CERTIFICATE_LIFE, NodeKey};
+pub use by_shares::{JoinKeys, JoinShares};
 pub use token::{JOIN_TOKEN_TTL_MAX, JoinToken, JoinTokenStatus, NewJoinToken, TokenTextError, join_tokens, plan_join_token, revoke_join_token};
 pub use wire::{AnswerError, CHALLENGE_LIFE, JOIN_MESSAGE_BYTES_MAX, Joined, JoinSecret, JoinerFacts, SealedRequest, SentRequest};

@@ -27,7 +27,7 @@ use crate::facts::{self, Facts};
 use crate::http::Edge;
 use crate::lifecycle::{Follow, Serving, follow};
 use crate::listener::ListenerTls;
-use crate::peers::{self, IdentityChanges, PeerSide};
+use crate::peers::{self, OwnError, PeerSide, Peering};
 use crate::telemetry::Traces;
 use crate::{VERSION, harden, listener};
 
@@ -69,6 +69,9 @@ pub enum RunError {
     /// The peers' certificate cannot be used.
     #[error("cluster.tls_cert_file")]
     PeerTls(#[from] PeerTlsError),
+    /// The node's own key or certificate cannot be used.
+    #[error("peer identity")]
+    Own(#[from] OwnError),
     /// The clients' certificate cannot be used.
     #[error("listener.tls_cert_file, listener.tls_key_file: {0}")]
     ListenerTls(String),
@@ -162,6 +165,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         }
     };
     let data_dir = Arc::new(DataDir::open(Arc::clone(&disk), folder, &config.storage.node_id, None)?);
+    let peering = peer_side.peering(&config, &data_dir, &clock)?;
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let journal = FileJournal::open(Arc::clone(&disk), &data_dir.journal(), data_dir.node(), data_dir.cluster(), Arc::clone(&clock))?;
     let journal: Arc<dyn Journal> = Arc::new(journal);
@@ -205,11 +209,12 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let tasks = TaskTracker::new();
     // Listeners end first, and with them the requests; peers are served until Raft has stopped.
     let stop_peers = CancellationToken::new();
-    let peers = peer_side.serve(&config, &raft, &barrier, stop_peers.clone()).map(|(serving, identity)| {
-        tasks.spawn(serving);
-        identity
-    });
-    raft.bootstrap(peers::first_members(&config)).await?;
+    if let Some(peers) = peer_side.serve(&config, &peering, (&raft, &barrier), stop_peers.clone(), stop.clone()) {
+        tasks.spawn(peers);
+    }
+    if let Some(members) = peers::first_members(&config) {
+        raft.bootstrap(members).await?;
+    }
 
     let serving = Serving::default();
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -229,9 +234,11 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     tasks.spawn(follow(following));
 
     let (measured, serving_measured, traces_lost) = (raft.clone(), serving.clone(), traces.lost());
+    let (certificate, certificate_clock) = (peering.clone(), Arc::clone(&clock));
     facts.metrics().add_source(move |scrape| {
         let service = serving_measured.service();
         facts::measure_journal(scrape, &*journal, service.as_ref().map(|service| service.journal_joined()));
+        facts::measure_certificate(scrape, certificate.certificate_ends(), certificate_clock.now());
         facts::measure_node(scrape, &measured, &log_watched, service.is_some(), is_locked, traces_lost());
         if let Some(service) = service {
             facts::measure_service(scrape, &service.audit_failures(), service.chore_counts());
@@ -251,13 +258,15 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         cluster_name: config.cluster_name.clone(),
         node_id: config.storage.node_id.clone(),
         refused_shares: Arc::default(),
+        peering: peering.clone(),
+        joining: Arc::default(),
     };
     let address = client_listener.local_addr().unwrap_or(config.listener.address);
     tracing::info!(%address, tls = client_tls.is_some(), "serving clients");
     let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop.clone());
     let clients = tasks.spawn(clients);
 
-    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peers, serving: serving.clone() };
+    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peering, serving: serving.clone() };
     let failure = {
         let failed = raft.failed();
         tokio::pin!(failed);
@@ -297,7 +306,7 @@ struct Reloadable<'a> {
     config: Config,
     traces: &'a Traces,
     client_tls: Option<ListenerTls>,
-    peers: Option<IdentityChanges>,
+    peering: Peering,
     serving: Serving,
 }
 
@@ -324,9 +333,7 @@ impl Reloadable<'_> {
         {
             tracing::error!(%error, "the clients' certificate stays as it was");
         }
-        if let Some(peers) = &self.peers
-            && let Err(error) = peers.reload(&renewed).await
-        {
+        if let Err(error) = self.peering.reload(&renewed).await {
             tracing::error!(%error, cause = error.source().map(|cause| cause.to_string()), "the peers' certificate stays as it was");
         }
         for name in self.config.restart_needed(&renewed) {

@@ -302,6 +302,14 @@ pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage
     scrape.gauge("conclave_build_info", "1; the labels tell the software's version.", &[("version", crate::VERSION)], 1.0);
 }
 
+/// How long the certificate is valid that peers are shown, at each scrape; `None`: there is none.
+pub(crate) fn measure_certificate(scrape: &mut Scrape, ends: Option<Timestamp>, now: Timestamp) {
+    if let Some(ends) = ends {
+        let help = "Days until the certificate ends that this node shows to its peers; negative once it is over.";
+        scrape.gauge("conclave_peer_certificate_days_left", help, &[], (ends.0 as f64 - now.0 as f64) / 86_400_000.0);
+    }
+}
+
 /// What there is to say of this node's journal, at each scrape. `joined`: the last entry in the audit log, while the node is open.
 pub(crate) fn measure_journal(scrape: &mut Scrape, journal: &dyn barrier::Journal, joined: Option<u64>) {
     scrape.gauge("conclave_journal_entries", "The number of the journal's last entry.", &[], journal.last() as f64);

@@ -16,6 +16,7 @@ pub mod testing;
 pub use boot::{RunError, Signals, run};
 pub use config::Config;
 pub use facts::Facts;
+pub use peers::OwnError;
 pub use harden::{LockObstacle, lock_obstacle};
 
 /// The software's version, in the form on which Vault's clients gate features.

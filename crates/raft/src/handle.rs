@@ -416,6 +416,12 @@ impl Raft {
         self.core.raft.add_learner(id, member, false).await.map(drop).map_err(membership_error)
     }
 
+    /// Says anew where a member is, and which key it has. The caller sees to it that it is the same node.
+    pub async fn describe_member(&self, id: NodeId, member: Member) -> Result<(), MembershipError> {
+        let change = openraft::ChangeMembers::SetNodes(BTreeMap::from([(id, member)]));
+        self.core.raft.change_membership(change, true).await.map(drop).map_err(membership_error)
+    }
+
     /// Makes exactly these nodes the voters, by joint consensus; each must be a member already. Others stay as learners if `keep`.
     pub async fn change_voters(&self, voters: std::collections::BTreeSet<NodeId>, keep: bool) -> Result<(), MembershipError> {
         self.core.raft.change_membership(voters, keep).await.map(drop).map_err(membership_error)

@@ -107,6 +107,8 @@ pub struct Joined {
     pub authority: Vec<u8>,
     /// The node's certificate; DER.
     pub certificate: Vec<u8>,
+    /// How often it had been sealed on purpose then.
+    pub seal_epoch: u64,
     /// Its members now, this one too.
     pub members: Vec<(NodeId, Member)>,
 }
@@ -169,6 +171,7 @@ impl SentRequest {
             cluster_id: ClusterId(cluster_id),
             authority: answer.authority.to_vec(),
             certificate: answer.certificate.to_vec(),
+            seal_epoch: answer.seal_epoch,
             members: members.ok_or(AnswerError::Malformed("members"))?,
         })
     }
@@ -221,6 +224,7 @@ impl Received {
             cluster_name: cluster_name.to_owned(),
             authority: joined.authority.clone().into(),
             certificate: joined.certificate.clone().into(),
+            seal_epoch: joined.seal_epoch,
             members: joined.members.iter().map(|(id, member)| member_to_peer(id, member)).collect(),
         };
         let message = Bytes::from(message.encode_to_vec());
@@ -271,6 +275,7 @@ mod tests {
             cluster_id: ClusterId(Uuid::max()),
             authority: vec![7],
             certificate: vec![8],
+            seal_epoch: 3,
             members: vec![(
                 NodeId::parse("n1").unwrap(),
                 Member { cluster_address: "https://a".into(), api_address: "https://b".into(), key: Some(KeyPin([3; 32])) },

@@ -66,8 +66,6 @@ pub(super) const RAFT: &[(&str, Foreign)] = &[
     ("snapshot_threshold", Idle("snapshots are taken when they are worth it")),
     ("snapshot_interval", Idle("snapshots are taken when they are worth it")),
     ("max_entry_size", Idle("the largest entry follows from max_request_size")),
-    ("retry_join", Refused("list every member in a cluster block (remove this block)")),
-    ("retry_join_as_non_voter", Refused("list every member in a cluster block (remove this line)")),
     ("autopilot_reconcile_interval", Refused("dead members are not removed by themselves (remove this line)")),
     ("autopilot_update_interval", Refused("dead members are not removed by themselves (remove this line)")),
 ];

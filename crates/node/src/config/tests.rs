@@ -109,6 +109,7 @@ fn a_single_node_has_vaults_defaults() {
             storage: StorageConfig {
                 node_id: NodeId::parse("n1").unwrap(),
                 place: StoragePlace::Folder { path: folder.path().join("data"), table: TableKind::Redb },
+                join: JoinConfig::default(),
             },
             cluster: None,
             seal: SealConfig::default(),
@@ -185,7 +186,8 @@ fn every_key_is_heard() {
     assert_eq!(config.listener.header_read_timeout, Duration::from_secs(5));
     assert_eq!(config.storage.place, StoragePlace::Folder { path: "/data".into(), table: TableKind::Redb });
     assert_eq!(cluster.listen, "0.0.0.0:8201".parse().unwrap());
-    assert_eq!(cluster.tls, PeerTlsFiles { ca: at("ca.pem"), cert: at("n1.pem"), key: at("n1-key.pem") });
+    let ClusterIdentity::Brought { tls, .. } = cluster.identity else { panic!("certificates were brought") };
+    assert_eq!(tls, PeerTlsFiles { ca: at("ca.pem"), cert: at("n1.pem"), key: at("n1-key.pem") });
     assert_eq!(config.warnings, []);
 }
 
@@ -196,8 +198,9 @@ fn a_member_block_gives_this_nodes_addresses() {
     assert_eq!(config.api_addr, url("http://127.0.0.1:8200"));
     assert_eq!(config.cluster_addr, Some(url("https://127.0.0.1:8201")));
     assert_eq!(cluster.listen, "127.0.0.1:8201".parse().unwrap());
-    assert_eq!(cluster.members.len(), 3);
-    assert_eq!(cluster.members[&NodeId::parse("n3").unwrap()].api_addr, url("http://127.0.0.1:8204"));
+    let ClusterIdentity::Brought { members, .. } = cluster.identity else { panic!("certificates were brought") };
+    assert_eq!(members.len(), 3);
+    assert_eq!(members[&NodeId::parse("n3").unwrap()].api_addr, url("http://127.0.0.1:8204"));
 }
 
 #[test]
@@ -394,8 +397,9 @@ fn each_mistake_in_a_block_names_its_place_and_cure() {
         (
             NODE,
             "node_id = \"n1\"",
-            "node_id = \"n1\"\n  retry_join { leader_api_addr = \"http://a:1\" }",
-            "node1.hcl:10: storage.retry_join: is not supported: list every member in a cluster block (remove this block)",
+            "node_id = \"n1\"\n  retry_join { auto_join = \"provider=aws\" }",
+            "node1.hcl:10: storage.retry_join: leader_api_addr is missing (add leader_api_addr = \"https://10.0.0.1:8200\" to this block)\n\
+             node1.hcl:10: storage.retry_join.auto_join: is not supported: clouds are not searched for nodes (write a leader_api_addr, which may be a name with several addresses)",
         ),
         (
             CLUSTER,
@@ -723,7 +727,7 @@ const HVAC: &str = r#"{
 #[test]
 fn vaults_own_files_are_understood() {
     let config = parse(HVAC).unwrap();
-    assert_eq!(config.storage, StorageConfig { node_id: NodeId::parse("n1").unwrap(), place: StoragePlace::Memory });
+    assert_eq!(config.storage, StorageConfig { node_id: NodeId::parse("n1").unwrap(), place: StoragePlace::Memory, join: JoinConfig::default() });
     assert_eq!(config.api_addr, url("https://127.0.0.1:8210"), "of the listener, where nothing else says it");
     assert_eq!(config.listener.tls.unwrap().client_certificate, ClientCertificate::Requested);
     assert!(!config.lock_memory);

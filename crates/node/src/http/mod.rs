@@ -1,6 +1,7 @@
 //! HTTP: reads a request into what the service understands, and writes its answer as Vault's clients expect it.
 
 mod error;
+mod joining;
 mod read;
 mod reading;
 mod render;
@@ -58,6 +59,8 @@ pub(crate) struct Edge {
     pub(crate) facts: Arc<crate::facts::Facts>,
     /// Who has entered wrong shares.
     pub(crate) refused_shares: Arc<RefusedShares>,
+    pub(crate) peering: crate::peers::Peering,
+    pub(crate) joining: Arc<joining::Joining>,
 }
 
 impl Edge {

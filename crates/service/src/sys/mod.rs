@@ -4,6 +4,7 @@ mod audit;
 mod capabilities;
 mod cors;
 mod explain;
+mod join;
 pub(crate) mod keys;
 mod leases;
 mod mounts;
@@ -47,6 +48,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     capabilities::ROUTES,
     cors::ROUTES,
     explain::ROUTES,
+    join::ROUTES,
     leases::ROUTES,
     locked_users::ROUTES,
     node::ROUTES,

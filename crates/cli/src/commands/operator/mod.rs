@@ -2,6 +2,7 @@
 
 mod generate_root;
 mod init;
+mod join_token;
 pub(super) mod people;
 mod rekey;
 mod rotate;
@@ -28,6 +29,7 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
         Operator::Shares(args) => shares::run(client, printer, &args).await,
         Operator::VerifyShare(args) => shares::verify(client, printer, args).await,
         Operator::ShareSheet(args) => ceremony::run(client, printer, &args).await,
+        Operator::JoinToken(args) => join_token::run(client, printer, &args).await,
         Operator::Members => members(client, printer).await,
         Operator::Rekey(args) => rekey::run(client, printer, args).await,
         Operator::GenerateRoot(args) => generate_root::run(client, printer, args).await,
