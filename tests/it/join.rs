@@ -65,5 +65,5 @@ async fn nodes_join_by_tokens_and_serve() {
     cluster.nodes[2].kill();
     cluster.restart(1).await;
     cluster.unseal_at(&[1]).await;
-    cluster.client_at(1).kv("secret").get("app", None).await.unwrap();
+    cluster.client_at(1).kv("secret").get("app").await.unwrap();
 }

@@ -14,5 +14,7 @@ mod wire;
 pub use admit::{IdentityService, JoinRefusal, RenewRefusal};
 pub use authority::{AuthorityError, CERTIFICATE_LIFE, NodeKey};
 pub use by_shares::{JoinKeys, JoinShares};
-pub use token::{JOIN_TOKEN_TTL_MAX, JoinToken, JoinTokenStatus, NewJoinToken, TokenTextError, join_tokens, plan_join_token, revoke_join_token};
-pub use wire::{AnswerError, CHALLENGE_LIFE, JOIN_MESSAGE_BYTES_MAX, Joined, JoinSecret, JoinerFacts, SealedRequest, SentRequest};
+pub use token::{
+    JOIN_TOKEN_TTL_MAX, JoinToken, JoinTokenStatus, NewJoinToken, TokenTextError, join_tokens, plan_join_token, revoke_join_token,
+};
+pub use wire::{AnswerError, CHALLENGE_LIFE, JOIN_MESSAGE_BYTES_MAX, JoinSecret, Joined, JoinerFacts, SealedRequest, SentRequest};

@@ -345,13 +345,15 @@ impl Config {
     pub(crate) fn restart_needed(&self, other: &Config) -> Vec<&'static str> {
         let tls_on = |config: &Config| config.listener.tls.is_some();
         let listener = |config: &Config| ListenerConfig { tls: None, ..config.listener.clone() };
-        let cluster = |config: &Config| config.cluster.as_ref().map(|cluster| match &cluster.identity {
-            ClusterIdentity::Managed { .. } => (cluster.listen, cluster.identity.clone()),
-            ClusterIdentity::Brought { members, .. } => {
-                let tls = PeerTlsFiles { ca: PathBuf::new(), cert: PathBuf::new(), key: PathBuf::new() };
-                (cluster.listen, ClusterIdentity::Brought { tls, members: members.clone() })
-            }
-        });
+        let cluster = |config: &Config| {
+            config.cluster.as_ref().map(|cluster| match &cluster.identity {
+                ClusterIdentity::Managed { .. } => (cluster.listen, cluster.identity.clone()),
+                ClusterIdentity::Brought { members, .. } => {
+                    let tls = PeerTlsFiles { ca: PathBuf::new(), cert: PathBuf::new(), key: PathBuf::new() };
+                    (cluster.listen, ClusterIdentity::Brought { tls, members: members.clone() })
+                }
+            })
+        };
         // A node that has joined asks nobody any more.
         let storage = |config: &Config| StorageConfig { join: JoinConfig::default(), ..config.storage.clone() };
         let differs = [

@@ -14,8 +14,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barrier::{Barrier, CeremonyPeers, CeremonyService, GrpcCeremonyPeers};
 use barrier::identity::IdentityService;
+use barrier::{Barrier, CeremonyPeers, CeremonyService, GrpcCeremonyPeers};
 use raft::grpc::{Admission, Channels, GrpcTransport, PeerIdentity, PeerTls, RaftService, incoming};
 use raft::{Member, Raft, Transport};
 use storage::DataDir;
@@ -164,8 +164,7 @@ pub(crate) fn first_members(config: &Config) -> Option<BTreeMap<NodeId, Member>>
     };
     let ClusterIdentity::Brought { members, .. } = &cluster.identity else { return None };
     let member = |(id, member): (&NodeId, &crate::config::Member)| {
-        let place =
-            Member { cluster_address: member.cluster_addr.to_string(), api_address: member.api_addr.to_string(), key: None };
+        let place = Member { cluster_address: member.cluster_addr.to_string(), api_address: member.api_addr.to_string(), key: None };
         (id.clone(), place)
     };
     Some(members.iter().map(member).collect())

@@ -235,11 +235,8 @@ impl Barrier {
             }
         }
         let key = NodeKey::parse(&request.certificate_request).map_err(|_| JoinRefusal::Malformed)?;
-        let member = Member {
-            cluster_address: request.cluster_address.clone(),
-            api_address: request.api_address.clone(),
-            key: Some(key.pin()),
-        };
+        let member =
+            Member { cluster_address: request.cluster_address.clone(), api_address: request.api_address.clone(), key: Some(key.pin()) };
         Ok(Candidate { id, member, key, non_voter: request.non_voter })
     }
 

@@ -164,7 +164,11 @@ mod tests {
         let certificate = authority.sign("blue", &node, &parsed, CERTIFICATE_LIFE, now, &rng).unwrap();
         assert_eq!(raft::grpc::certificate_names(&certificate).unwrap(), ["n1.blue.conclave.internal"]);
         assert_eq!(raft::grpc::certificate_key(&certificate).unwrap(), parsed.pin());
-        assert_ne!(certificate, authority.sign("blue", &node, &parsed, CERTIFICATE_LIFE, now, &rng).unwrap(), "each has its own serial number");
+        assert_ne!(
+            certificate,
+            authority.sign("blue", &node, &parsed, CERTIFICATE_LIFE, now, &rng).unwrap(),
+            "each has its own serial number"
+        );
 
         let tls = raft::grpc::PeerTls::from_der(&node, "blue", authority.certificate(), &certificate, &key.serialize_der());
         let tls = tls.unwrap_or_else(|error| panic!("{error}"));

@@ -11,8 +11,10 @@ use super::section::{Foreign, Keys, Section};
 use super::shape::API_PORT;
 use super::{ClusterConfig, ClusterIdentity, Config};
 
-const AUTO: Foreign = Foreign::Refused("clouds are not searched for nodes (write a leader_api_addr, which may be a name with several addresses)");
-const INLINE: Foreign = Foreign::Refused("certificates and keys stand in files (write leader_ca_cert_file, leader_client_cert_file, leader_client_key_file)");
+const AUTO: Foreign =
+    Foreign::Refused("clouds are not searched for nodes (write a leader_api_addr, which may be a name with several addresses)");
+const INLINE: Foreign =
+    Foreign::Refused("certificates and keys stand in files (write leader_ca_cert_file, leader_client_cert_file, leader_client_key_file)");
 
 const KEYS: Keys = Keys {
     own: &[
@@ -121,9 +123,7 @@ fn place(section: &Section<'_>) -> Option<JoinPlace> {
     {
         section.mistake("leader_tls_servername", format!("{} is neither a host's name nor an address", shown(name)));
     }
-    for (this, other) in
-        [("leader_client_cert_file", "leader_client_key_file"), ("leader_client_key_file", "leader_client_cert_file")]
-    {
+    for (this, other) in [("leader_client_cert_file", "leader_client_key_file"), ("leader_client_key_file", "leader_client_cert_file")] {
         if section.has(this) && !section.has(other) {
             section.missing(other, &format!("{other} = \"…\""));
         }

@@ -16,9 +16,9 @@ use super::listener::{self, LISTENER_KEYS};
 use super::mistake::{Report, nearest, shown};
 use super::section::{Keys, Section};
 use super::{
-    CLUSTER_NAME_DEFAULT, ClusterConfig, Config, LEASE_TTL_DEFAULT, LEASE_TTL_MAX, LOG_FILTER_DEFAULT, ClusterIdentity, JoinConfig, ListenerConfig, LogConfig, CERTIFICATE_TTL_DEFAULT, CERTIFICATE_TTL_RANGE,
-    LogFormat, MEMBERS_MAX, MEMORY_NODE_ID_DEFAULT, Member, NodeHeaders, PeerTlsFiles, StorageConfig, StoragePlace, TableKind,
-    TelemetryConfig, foreign, join, seal,
+    CERTIFICATE_TTL_DEFAULT, CERTIFICATE_TTL_RANGE, CLUSTER_NAME_DEFAULT, ClusterConfig, ClusterIdentity, Config, JoinConfig,
+    LEASE_TTL_DEFAULT, LEASE_TTL_MAX, LOG_FILTER_DEFAULT, ListenerConfig, LogConfig, LogFormat, MEMBERS_MAX, MEMORY_NODE_ID_DEFAULT,
+    Member, NodeHeaders, PeerTlsFiles, StorageConfig, StoragePlace, TableKind, TelemetryConfig, foreign, join, seal,
 };
 use crate::API_VERSION;
 
@@ -481,7 +481,10 @@ fn managed(section: &Section<'_>) -> Option<ClusterIdentity> {
 
 fn brought(section: &Section<'_>, members: Option<BTreeMap<NodeId, Member>>) -> Option<ClusterIdentity> {
     if section.has("certificate_ttl") {
-        section.mistake("certificate_ttl", "is for certificates that the nodes make themselves (remove it, or tls_ca_file, tls_cert_file, tls_key_file and the members)");
+        section.mistake(
+            "certificate_ttl",
+            "is for certificates that the nodes make themselves (remove it, or tls_ca_file, tls_cert_file, tls_key_file and the members)",
+        );
     }
     let ca = required_file(section, "tls_ca_file", Secrecy::Public);
     let cert = required_file(section, "tls_cert_file", Secrecy::Public);
@@ -495,7 +498,10 @@ fn own_cluster_addr(section: &Section<'_>) -> Option<Url> {
     match listen {
         Some(listen) if !listen.ip().is_unspecified() && listen.port() != 0 => Some(Url::of(Scheme::Https, listen)),
         _ => {
-            section.missing("cluster_addr", &format!("cluster_addr = \"https://10.0.0.1:{CLUSTER_PORT}\" at the top, or an address as listen,"));
+            section.missing(
+                "cluster_addr",
+                &format!("cluster_addr = \"https://10.0.0.1:{CLUSTER_PORT}\" at the top, or an address as listen,"),
+            );
             None
         }
     }

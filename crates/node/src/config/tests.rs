@@ -727,7 +727,10 @@ const HVAC: &str = r#"{
 #[test]
 fn vaults_own_files_are_understood() {
     let config = parse(HVAC).unwrap();
-    assert_eq!(config.storage, StorageConfig { node_id: NodeId::parse("n1").unwrap(), place: StoragePlace::Memory, join: JoinConfig::default() });
+    assert_eq!(
+        config.storage,
+        StorageConfig { node_id: NodeId::parse("n1").unwrap(), place: StoragePlace::Memory, join: JoinConfig::default() }
+    );
     assert_eq!(config.api_addr, url("https://127.0.0.1:8210"), "of the listener, where nothing else says it");
     assert_eq!(config.listener.tls.unwrap().client_certificate, ClientCertificate::Requested);
     assert!(!config.lock_memory);

@@ -148,7 +148,8 @@ pub(super) async fn join(edge: &Edge, body: &SecretBytes) -> Result<Response, Fa
         return Err(refuse("auto_join is not available: clouds are not searched for nodes (give leader_api_addr)".into()));
     }
     let Some(managed) = edge.peering.managed() else {
-        let text = "this node's configuration lets it join nobody (write a cluster block without certificates and members: docs/operate/join.md)";
+        let text =
+            "this node's configuration lets it join nobody (write a cluster block without certificates and members: docs/operate/join.md)";
         return Err(refuse(text.into()));
     };
     let Some(address) = given(asked.leader_api_addr) else {
@@ -160,7 +161,8 @@ pub(super) async fn join(edge: &Edge, body: &SecretBytes) -> Result<Response, Fa
         (Some(certificate), Some(key)) => Some((certificate.into_bytes(), Zeroizing::new(key.0.as_bytes().to_vec()))),
         _ => return Err(refuse("leader_client_cert and leader_client_key go together".into())),
     };
-    let tls = TargetTls { ca: given(asked.leader_ca_cert).map(String::into_bytes), client, server_name: given(asked.leader_tls_servername) };
+    let tls =
+        TargetTls { ca: given(asked.leader_ca_cert).map(String::into_bytes), client, server_name: given(asked.leader_tls_servername) };
     let target = Target::new(address, &tls).map_err(|error| refuse(error.to_string()))?;
     let by = match asked.join_token.filter(|token| !token.0.is_empty()) {
         Some(token) => JoinBy::Token(JoinToken::parse(&token.0).map_err(|error| refuse(format!("join_token: {error}")))?),

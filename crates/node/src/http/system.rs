@@ -393,7 +393,9 @@ async fn unseal(edge: &Edge, bytes: &SecretBytes, remote: SocketAddr) -> Result<
     {
         if let Some(Err(error)) = managed.enter_share(share).await {
             return Err(match error {
-                JoinFailure::Share(error) => counted(edge, remote, Err::<(), _>(error)).map_or_else(|failure| failure, |()| Failure::Internal),
+                JoinFailure::Share(error) => {
+                    counted(edge, remote, Err::<(), _>(error)).map_or_else(|failure| failure, |()| Failure::Internal)
+                }
                 error => joining::failure(&error),
             });
         }
@@ -568,7 +570,21 @@ mod tests {
     fn the_routes_without_a_token_are_these() {
         assert_eq!(engine::route::check(ROUTES), Vec::<String>::new());
         let routes: Vec<&str> = ROUTES.iter().map(|route| route.pattern).collect();
-        assert_eq!(routes, ["sys/health", "sys/init", "sys/leader", "sys/seal-status", "sys/storage/raft/bootstrap/answer", "sys/storage/raft/bootstrap/challenge", "sys/storage/raft/bootstrap/renew", "sys/storage/raft/join", "sys/unseal", "sys/verify-share"]);
+        assert_eq!(
+            routes,
+            [
+                "sys/health",
+                "sys/init",
+                "sys/leader",
+                "sys/seal-status",
+                "sys/storage/raft/bootstrap/answer",
+                "sys/storage/raft/bootstrap/challenge",
+                "sys/storage/raft/bootstrap/renew",
+                "sys/storage/raft/join",
+                "sys/unseal",
+                "sys/verify-share"
+            ]
+        );
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Target {
                 verifier.map_err(|error| unusable(&error))?
             }
         };
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|error| unusable(&error))?;
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|error| unusable(&error))?;
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let config = match &tls.client {
             None => builder.with_no_client_auth(),
@@ -119,13 +120,19 @@ impl Target {
         match &self.tls {
             None => self.ask(stream, path, body).await,
             Some((config, name)) => {
-                let stream = TlsConnector::from(Arc::clone(config)).connect(name.clone(), stream).await.map_err(|error| error.to_string())?;
+                let stream =
+                    TlsConnector::from(Arc::clone(config)).connect(name.clone(), stream).await.map_err(|error| error.to_string())?;
                 self.ask(stream, path, body).await
             }
         }
     }
 
-    async fn ask(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, path: &str, body: &Value) -> Result<(u16, Vec<u8>), String> {
+    async fn ask(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        path: &str,
+        body: &Value,
+    ) -> Result<(u16, Vec<u8>), String> {
         let said = |error: hyper::Error| error.to_string();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
         let request = http::Request::post(format!("/v1/{path}"))

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crypto::Zeroizing;
 use crypto::digest::sha256;
-use proto::stored;
 use prost::Message;
+use proto::stored;
 use raft::grpc::{PeerTls, PeerTlsError, pin};
 use raft::{KeyPin, Member};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
