@@ -36,7 +36,8 @@ pub(crate) fn area(python: &Path, area: &str) -> Command {
     command
 }
 
-fn script(python: &Path, name: &str) -> Command {
+/// A script beside them.
+pub(crate) fn script(python: &Path, name: &str) -> Command {
     let mut command = clients::command(python);
     // Otherwise Python would write its compiled form into the source tree.
     command.env("PYTHONDONTWRITEBYTECODE", "1").arg(format!("{FOLDER}/{name}"));

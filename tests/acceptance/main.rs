@@ -21,6 +21,7 @@ mod openapi;
 mod openbao;
 mod operate;
 mod pgp;
+mod snapshots;
 mod step;
 mod subject;
 mod tls;

@@ -5,6 +5,7 @@
 mod abuse;
 mod access;
 mod audit;
+mod availability;
 mod bad_input;
 mod bloat;
 mod ceremony;
@@ -23,4 +24,6 @@ mod peers;
 mod runbook;
 mod seals;
 mod secrecy;
+mod snapshots;
 mod startup;
+mod watch;

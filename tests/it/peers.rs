@@ -43,7 +43,9 @@ async fn only_members_with_a_certificate_of_this_cluster_are_answered_by_peers()
 
     // The control: a member's certificate is answered.
     let member = connect(&cluster, 0, Some((&cluster.certs(), "n2"))).await.expect("a member is let in");
-    within("a member's call", ANSWER_MAX, RaftClient::new(member).read_index(ReadIndexRequest {})).await.expect("a member is answered");
+    within("a member's call", ANSWER_MAX, RaftClient::new(member).read_index(ReadIndexRequest::default()))
+        .await
+        .expect("a member is answered");
 
     // Let in by the authority, refused by name, on every call.
     let same_authority = folder.join("same-authority");
@@ -61,7 +63,7 @@ async fn only_members_with_a_certificate_of_this_cluster_are_answered_by_peers()
         let channel = connect(&cluster, 0, Some((&same_authority, id))).await.unwrap_or_else(|error| panic!("{what}: {error}"));
         let (mut raft, mut ceremony) = (RaftClient::new(channel.clone()), CeremonyClient::new(channel));
         for (call, refusal) in [
-            ("ReadIndex", within(what, ANSWER_MAX, raft.read_index(ReadIndexRequest {})).await.err()),
+            ("ReadIndex", within(what, ANSWER_MAX, raft.read_index(ReadIndexRequest::default())).await.err()),
             ("Vote", within(what, ANSWER_MAX, raft.vote(VoteRequest::default())).await.err()),
             ("Propose", within(what, ANSWER_MAX, raft.propose(ProposeRequest::default())).await.err()),
             ("Status", within(what, ANSWER_MAX, ceremony.status(MemberStatusRequest::default())).await.err()),
@@ -77,21 +79,21 @@ async fn only_members_with_a_certificate_of_this_cluster_are_answered_by_peers()
     let foreign = make("foreign", "n2=127.0.0.1");
     for (what, identity) in [("no certificate", None), ("a certificate of another authority", Some((foreign.as_path(), "n2")))] {
         let answered = match connect(&cluster, 0, identity).await {
-            Ok(channel) => within(what, ANSWER_MAX, RaftClient::new(channel).read_index(ReadIndexRequest {})).await.ok(),
+            Ok(channel) => within(what, ANSWER_MAX, RaftClient::new(channel).read_index(ReadIndexRequest::default())).await.ok(),
             Err(_) => None,
         };
         assert!(answered.is_none(), "{what} was answered");
     }
     let plain = Channel::from_shared(format!("http://127.0.0.1:{}", cluster.nodes[0].cluster_port)).unwrap().connect().await;
     if let Ok(channel) = plain {
-        let answered = within("plain text", ANSWER_MAX, RaftClient::new(channel).read_index(ReadIndexRequest {})).await;
+        let answered = within("plain text", ANSWER_MAX, RaftClient::new(channel).read_index(ReadIndexRequest::default())).await;
         assert!(answered.is_err(), "plain text was answered");
     }
     let http = request(cluster.nodes[0].cluster_port, "GET /v1/sys/health", &[], "");
     assert_eq!(http.status, 0, "the peers' port speaks TLS only: {http:?}");
     // And the clients' port knows nothing of the peers' calls.
     let clients = Channel::from_shared(cluster.nodes[0].api_address()).unwrap().connect().await.expect("the clients' port takes gRPC");
-    let refused = within("the clients' port", ANSWER_MAX, RaftClient::new(clients).read_index(ReadIndexRequest {})).await;
+    let refused = within("the clients' port", ANSWER_MAX, RaftClient::new(clients).read_index(ReadIndexRequest::default())).await;
     assert!(refused.is_err(), "the clients' port answered a peer's call");
 
     cluster.assert_sound();

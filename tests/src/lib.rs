@@ -15,6 +15,7 @@ mod load;
 mod network;
 mod node;
 pub mod raw;
+mod steady;
 mod terminal;
 mod wait;
 
@@ -25,5 +26,6 @@ pub use command::{Command, Output};
 pub use load::{Load, Report, Write};
 pub use network::Network;
 pub use node::Node;
+pub use steady::{Sample, Samples, Steady};
 pub use terminal::Terminal;
 pub use wait::{eventually, within};

@@ -127,8 +127,22 @@ impl Node {
 
     /// SIGTERM. Does not wait.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGSTOP: the process stands still, as under a hypervisor that gives it no time.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT: it goes on, and has noticed nothing.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("the system's process ids are above 0");
-        kill_process(pid, Signal::TERM).unwrap_or_else(|error| panic!("SIGTERM to {}: {error}", self.id));
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("{signal:?} to {}: {error}", self.id));
     }
 
     /// Waits for the process to end by itself. Panics after `limit`. Blocks the thread.

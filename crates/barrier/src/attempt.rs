@@ -250,6 +250,9 @@ pub enum ActError {
     /// The disk of this node or of the leader is almost full.
     #[error("the disk is almost full")]
     DiskFull,
+    /// It is written in a way that not every member reads yet: nothing was written.
+    #[error(transparent)]
+    FeatureLevel(raft::LevelTooLow),
     /// It may take effect, now or later.
     #[error("whether it was done is unknown (look at its state): {0}")]
     Indeterminate(String),
@@ -272,6 +275,7 @@ impl From<CommitError> for ActError {
             CommitError::Table(error) => ActError::View(ViewError::Table(error)),
             CommitError::NoLeader => ActError::NoLeader,
             CommitError::DiskFull => ActError::DiskFull,
+            CommitError::FeatureLevel(error) => ActError::FeatureLevel(error),
             CommitError::Indeterminate(why) => ActError::Indeterminate(why),
             CommitError::Stopped => ActError::Indeterminate("the node is stopping".into()),
         }

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
 use crypto::{Quorum, Rng, RootKey, Share};
 use proto::peer;
@@ -71,6 +72,8 @@ pub struct Parts {
     pub journal: Arc<dyn Journal>,
     /// In place of the rotation policy's count, and with no least value: for tests of rotation.
     pub operations_max: Option<u64>,
+    /// How long every member must have known a higher feature level before the cluster is raised to it by itself; `None`: never.
+    pub raise_after: Option<Duration>,
 }
 
 pub(crate) struct Inner {
@@ -85,6 +88,7 @@ pub(crate) struct Inner {
     /// Somebody seals from here: the act is written down where it was asked for.
     pub(crate) sealing: AtomicBool,
     pub(crate) operations_max: Option<u64>,
+    pub(crate) raise_after: Option<Duration>,
     /// Held by who sets encryptions aside for this node.
     pub(crate) setting_aside: tokio::sync::Mutex<()>,
     /// Which shares were seen to be right.
@@ -180,6 +184,9 @@ pub enum CommitError {
     /// The disk of this node or of the leader is almost full; nothing was written.
     #[error("the disk is almost full")]
     DiskFull,
+    /// It is written in a way that not every member reads yet; nothing was written.
+    #[error(transparent)]
+    FeatureLevel(raft::LevelTooLow),
     /// It may take effect, now or later.
     #[error("the fate of the write is unknown: {0}")]
     Indeterminate(String),
@@ -200,7 +207,7 @@ impl SealStatus {
 impl Barrier {
     /// A sealed barrier.
     pub fn start(parts: Parts) -> Barrier {
-        let Parts { raft, changes, peers, rng, clock, facts, opening, journal, operations_max } = parts;
+        let Parts { raft, changes, peers, rng, clock, facts, opening, journal, operations_max, raise_after } = parts;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let setting_aside = tokio::sync::Mutex::new(());
         let inner = Inner {
@@ -214,23 +221,28 @@ impl Barrier {
             journal,
             sealing: AtomicBool::new(false),
             operations_max,
+            raise_after,
             setting_aside,
             seen: Seen::default(),
             tasks,
             stop,
         };
         let barrier = Barrier { inner: Arc::new(inner) };
+        barrier.look_for_restore();
         let spawn = |task: fn(Barrier) -> futures::future::BoxFuture<'static, ()>| barrier.inner.tasks.spawn(task(barrier.clone()));
         spawn(|barrier| Box::pin(async move { barrier.follow_the_coordinator().await }));
         spawn(|barrier| Box::pin(async move { barrier.lead_open_only().await }));
         spawn(|barrier| Box::pin(async move { barrier.catch_up().await }));
         spawn(|barrier| Box::pin(async move { barrier.rotate_in_time().await }));
+        spawn(|barrier| Box::pin(async move { barrier.raise_in_time().await }));
         spawn(|barrier| Box::pin(async move { barrier.record_verified().await }));
         spawn(|barrier| Box::pin(async move { barrier.journal_seals().await }));
         spawn(|barrier| Box::pin(async move { barrier.open_by_static_key().await }));
         spawn(|barrier| Box::pin(async move { barrier.mark_open().await }));
         spawn(|barrier| Box::pin(async move { barrier.rejoin().await }));
         spawn(|barrier| Box::pin(async move { barrier.forget_removed().await }));
+        spawn(|barrier| Box::pin(async move { barrier.finish_restore().await }));
+        spawn(|barrier| Box::pin(async move { barrier.remove_left_over().await }));
         barrier
     }
 
@@ -313,6 +325,7 @@ impl Barrier {
         if self.records().await?.is_some() {
             return Err(InitError::AlreadyInitialized);
         }
+        let level = self.level_to_found().await;
         let rng = &*self.inner.rng;
         let cluster_id = ClusterId(uuid::Builder::from_random_bytes(crypto::rng::generate_bytes(rng)).into_uuid());
         let (seals, shares, batch) = {
@@ -323,6 +336,7 @@ impl Barrier {
             let (expectations, writes) = records::founding(&seals, sealed_keyring);
             batch.expectations.extend(expectations);
             batch.writes.extend(writes);
+            batch.writes.extend(level);
             (seals, shares, batch)
         };
         let encoded = batch.encode().map_err(|error| InitError::Failed(error.to_string()))?;
@@ -331,7 +345,9 @@ impl Barrier {
                 Ok(_) => break,
                 Err(ProposeError::NoLeader) => return Err(InitError::NoLeader),
                 Err(ProposeError::DiskFull) => return Err(InitError::DiskFull),
-                Err(error @ (ProposeError::Stopped | ProposeError::Malformed(_))) => return Err(InitError::Failed(error.to_string())),
+                Err(error @ (ProposeError::Stopped | ProposeError::Malformed(_) | ProposeError::FeatureLevel(_))) => {
+                    return Err(InitError::Failed(error.to_string()));
+                }
                 // The keys exist only here: whether they were written must be found out, not guessed.
                 Err(ProposeError::Conflict { .. } | ProposeError::Indeterminate(_)) => {
                     let found = match self.inner.raft.read().await {
@@ -472,6 +488,9 @@ impl Barrier {
             applied: status.applied.map(|index| peer::Position { term: status.term.0, index: index.0 }),
             leader: status.leader.map(|leader| leader.to_string()).unwrap_or_default(),
             api_address: self.inner.facts.api_address.clone(),
+            feature_level_min: self.inner.raft.feature_levels().min.0,
+            feature_level_max: self.inner.raft.feature_levels().max.0,
+            feature_level: self.inner.raft.feature_level().0,
         }
     }
 }

@@ -47,9 +47,26 @@ impl Changes {
     }
 }
 
+impl Changes {
+    /// Takes notice of a restore, also of one before this node's start.
+    pub(crate) fn restored(&self, value: Option<&Bytes>) {
+        let is_unfinished = |value: &Bytes| match stored::RestoredCluster::decode(value.clone()) {
+            Ok(record) => record.unfinished,
+            Err(error) => {
+                tracing::error!(%error, "the record of the last restore is malformed: this node does not open");
+                true
+            }
+        };
+        self.keys.set_unfinished(value.is_some_and(is_unfinished));
+    }
+}
+
 impl Observer for Changes {
     fn applied(&self, batch: &Batch) {
         for write in &batch.writes {
+            if write.key == records::restored_key() {
+                self.restored(write.value.as_ref());
+            }
             let Some(value) = &write.value else { continue };
             if write.key == records::epoch_key() {
                 self.sealed_at(value);
@@ -60,6 +77,13 @@ impl Observer for Changes {
     }
 
     fn replaced(&self, table: &dyn TableView) {
+        match table.get(&records::restored_key()) {
+            Ok(cell) => self.restored(cell.map(|cell| cell.value).as_ref()),
+            Err(error) => {
+                tracing::error!(%error, "the record of the last restore cannot be read: sealing");
+                self.keys.seal();
+            }
+        }
         match (table.get(&records::epoch_key()), table.get(&records::keyring_key())) {
             (Ok(epoch), Ok(keyring)) => {
                 if let Some(epoch) = epoch {

@@ -98,6 +98,18 @@ pub enum Act {
         /// Why.
         reason: String,
     },
+    /// A snapshot took the place of every record.
+    Restored {
+        /// Which.
+        snapshot: String,
+        /// Whether it was another cluster's: then its shares open this one from now on.
+        is_foreign: bool,
+    },
+    /// The keys of another cluster's snapshot have looked at it.
+    RestoreFinished {
+        /// Which.
+        snapshot: String,
+    },
 }
 
 /// What opened a node.
@@ -171,6 +183,8 @@ impl Act {
             Act::Rejoined { .. } => "rejoined",
             Act::RejoinGranted { .. } => "rejoin_granted",
             Act::RejoinRefused { .. } => "rejoin_refused",
+            Act::Restored { .. } => "restored",
+            Act::RestoreFinished { .. } => "restore_finished",
         }
     }
 
@@ -198,6 +212,10 @@ impl Act {
             Act::Rejoined { from } => vec![("from", text(from.as_str()))],
             Act::RejoinGranted { to } => vec![("to", text(to.as_str()))],
             Act::RejoinRefused { to, reason } => vec![("to", text(to.as_str())), ("reason", text(reason))],
+            Act::Restored { snapshot, is_foreign } => {
+                vec![("snapshot", text(snapshot)), ("of", text(if *is_foreign { "another_cluster" } else { "this_cluster" }))]
+            }
+            Act::RestoreFinished { snapshot } => vec![("snapshot", text(snapshot))],
             Act::ShareAccepted | Act::CeremonyReset | Act::ShareVerified => Vec::new(),
         }
     }

@@ -21,6 +21,9 @@ use crate::name::Name;
 pub const VALUE_FORMAT: u8 = 1;
 /// The first byte of a sealed batch token.
 pub const BATCH_TOKEN_FORMAT: u8 = 1;
+/// The first byte of what authenticates a snapshot.
+pub(crate) const SNAPSHOT_SEAL_FORMAT: u8 = 1;
+const SNAPSHOT_SEAL_BYTES: usize = VALUE_HEADER_BYTES + 32;
 /// Versions of the value key, at most: at one rotation a day they last for 179 years.
 const KEY_VERSIONS_MAX: usize = 65_536;
 /// Format (1) and key version (4) before nonce, ciphertext and tag, of values and batch tokens.
@@ -33,6 +36,8 @@ pub struct Keyring {
     values: Vec<AeadKey>,
     /// One for each value key, of the same version.
     batch_tokens: Vec<AeadKey>,
+    /// One for each value key, of the same version.
+    snapshots: Vec<MacKey>,
     names: NameCipher,
     tokens: MacKey,
     credentials: MacKey,
@@ -51,6 +56,11 @@ pub struct KeyStatus {
     pub version: u32,
     /// When it was drawn.
     pub created: Timestamp,
+}
+
+/// The version of the value key that a batch token was sealed under, as it says itself.
+pub fn batch_token_version(sealed: &[u8]) -> Option<u32> {
+    sealed.get(1..VALUE_HEADER_BYTES)?.try_into().ok().map(u32::from_be_bytes)
 }
 
 /// Why a stored keyring is none.
@@ -136,6 +146,7 @@ impl Keyring {
         let key32 = |bytes: &[u8]| bytes.try_into().map(Zeroizing::new).map_err(|_| KeyringError::Malformed("a key is not 32 bytes long"));
         let mut values = Vec::with_capacity(record.0.value_keys.len());
         let mut batch_tokens = Vec::with_capacity(record.0.value_keys.len());
+        let mut snapshots = Vec::with_capacity(record.0.value_keys.len());
         for (position, value_key) in record.0.value_keys.iter().enumerate() {
             if usize::try_from(value_key.version) != Ok(position + 1) {
                 return Err(KeyringError::Malformed("value keys are not consecutive from 1"));
@@ -143,6 +154,7 @@ impl Keyring {
             let value_key = ValueKey::from_bytes(key32(&value_key.key)?);
             values.push(value_key.derive_aead_key(label::VALUE, b""));
             batch_tokens.push(value_key.derive_aead_key(label::BATCH_TOKEN, b""));
+            snapshots.push(value_key.derive_mac_key(label::SNAPSHOT, b""));
         }
         if values.is_empty() {
             return Err(KeyringError::Malformed("no value key"));
@@ -151,6 +163,7 @@ impl Keyring {
         Ok(Keyring {
             values,
             batch_tokens,
+            snapshots,
             names: NameCipher::new(&NameKey::from_bytes(kdf::derive_key_64(&base, label::NAME, b""))),
             tokens: MacKey::new(&kdf::derive_key(&base, label::TOKEN, b"")),
             credentials: MacKey::new(&kdf::derive_key(&base, label::CREDENTIAL, b"")),
@@ -188,6 +201,25 @@ impl Keyring {
             self.allowance.store(before.allowance.load(Ordering::Acquire), Ordering::Release);
         }
         self
+    }
+
+    /// Authenticates the sums of a snapshot: format ‖ key version ‖ HMAC-SHA256, under a key of its own for each version of the value key.
+    /// Who can check it has that value key, and with it all older ones: it opens whatever the snapshot holds.
+    pub fn seal_snapshot(&self, sums: &[u8]) -> Vec<u8> {
+        let version = self.newest().version;
+        let mut sealed = Vec::with_capacity(SNAPSHOT_SEAL_BYTES);
+        sealed.put_u8(SNAPSHOT_SEAL_FORMAT);
+        sealed.put_u32(version);
+        sealed.put_slice(&self.snapshots.last().expect("a keyring has a key").tag(sums));
+        sealed
+    }
+
+    /// Checks what [`Keyring::seal_snapshot`] made: the key version if this keyring made it, or one of which this is a continuation.
+    pub fn check_snapshot(&self, sums: &[u8], sealed: &[u8]) -> Option<u32> {
+        let (head, tag) = sealed.split_at_checked(VALUE_HEADER_BYTES)?;
+        let version = u32::from_be_bytes(*head.last_chunk().expect("a header has 5 bytes"));
+        let key = self.snapshots.get(usize::try_from(version).ok()?.checked_sub(1)?)?;
+        (head[0] == SNAPSHOT_SEAL_FORMAT && sealed.len() == SNAPSHOT_SEAL_BYTES && key.verify(sums, tag)).then_some(version)
     }
 
     /// The storage key of `name`.
@@ -380,6 +412,32 @@ mod tests {
             assert_ne!(tag, keyring.credential_tag(kind, owner, text.as_bytes()), "{kind} {owner} {text}");
         }
         assert_ne!(keyring.credential_tag("", "", b"t"), keyring.token_tag(b"t"));
+    }
+
+    #[test]
+    fn a_snapshot_is_known_by_the_keyring_that_made_it_and_by_those_that_continue_it() {
+        let (first, key, stored) = keyring(1);
+        let sealed = first.seal_snapshot(b"sums");
+        let rotated = |stored: &[u8], seed| {
+            let rng = SeededRng::dangerous_from_seed(seed);
+            let stored = Keyring::rotated(&key, ClusterId(Uuid::nil()), stored, Timestamp(7), &rng).unwrap();
+            Keyring::open(&key, ClusterId(Uuid::nil()), &stored).unwrap()
+        };
+        let (second, other) = (rotated(&stored, 5), rotated(&stored, 6));
+        assert_eq!((first.check_snapshot(b"sums", &sealed), second.check_snapshot(b"sums", &sealed)), (Some(1), Some(1)));
+        let later = second.seal_snapshot(b"sums");
+        assert_eq!((second.check_snapshot(b"sums", &later), first.check_snapshot(b"sums", &later)), (Some(2), None));
+        assert_eq!(other.check_snapshot(b"sums", &later), None, "another history from the same beginning");
+        assert_eq!(keyring(2).0.check_snapshot(b"sums", &sealed), None, "another keyring");
+        assert_eq!(first.check_snapshot(b"suns", &sealed), None);
+        for bit in 0..sealed.len() * 8 {
+            let mut flipped = sealed.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(second.check_snapshot(b"sums", &flipped), None, "bit {bit}");
+        }
+        for length in 0..sealed.len() {
+            assert_eq!(first.check_snapshot(b"sums", &sealed[..length]), None);
+        }
     }
 
     #[test]

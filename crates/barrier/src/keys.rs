@@ -24,6 +24,8 @@ struct State {
     opened: Option<Opened>,
     /// The newest seal epoch that was applied since the start. Whoever read an older one read it before that seal.
     newest_epoch: u64,
+    /// A restore has put another cluster's records here, and its keys must look at them first: keys that are there do not make the node open.
+    unfinished: bool,
 }
 
 /// What an open node holds, for a moment.
@@ -39,12 +41,15 @@ pub(crate) struct Keys {
     is_open: watch::Sender<bool>,
     /// The keyring that was applied last is under a key that this node has not got.
     behind: watch::Sender<bool>,
+    /// Keys are there, and a restore is to be finished by them.
+    finishing: watch::Sender<bool>,
 }
 
 impl Keys {
     pub(crate) fn sealed() -> Keys {
-        let state = RwLock::new(State { opened: None, newest_epoch: 0 });
-        Keys { state, is_open: watch::Sender::new(false), behind: watch::Sender::new(false) }
+        let state = RwLock::new(State { opened: None, newest_epoch: 0, unfinished: false });
+        let closed = || watch::Sender::new(false);
+        Keys { state, is_open: closed(), behind: closed(), finishing: closed() }
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
@@ -81,8 +86,28 @@ impl Keys {
         };
         state.opened = Some(Opened { keyring, keyring_key, next_keyring_key: None, cluster, epoch });
         self.behind.send_replace(false);
-        self.is_open.send_replace(true);
+        self.announce(&state);
         true
+    }
+
+    /// Tells whether the node is open, or has to finish a restore first.
+    fn announce(&self, state: &State) {
+        self.finishing.send_replace(state.opened.is_some() && state.unfinished);
+        self.is_open.send_replace(state.opened.is_some() && !state.unfinished);
+    }
+
+    /// Whether a restore is to be finished before a node is open.
+    pub(crate) fn set_unfinished(&self, unfinished: bool) {
+        let mut state = self.write();
+        if state.unfinished != unfinished {
+            state.unfinished = unfinished;
+            self.announce(&state);
+        }
+    }
+
+    /// Whether keys are there that a restore is to be finished by.
+    pub(crate) fn watch_finishing(&self) -> watch::Receiver<bool> {
+        self.finishing.subscribe()
     }
 
     /// Announces the key of a keyring that this node is about to propose, so that it is at hand when that is applied.
@@ -118,7 +143,7 @@ impl Keys {
         state.newest_epoch = state.newest_epoch.max(epoch);
         if state.opened.as_ref().is_some_and(|opened| opened.epoch < epoch) {
             state.opened = None;
-            self.is_open.send_replace(false);
+            self.announce(&state);
         }
         is_new
     }
@@ -127,7 +152,7 @@ impl Keys {
     pub(crate) fn seal(&self) {
         let mut state = self.write();
         if state.opened.take().is_some() {
-            self.is_open.send_replace(false);
+            self.announce(&state);
         }
     }
 
@@ -189,6 +214,21 @@ mod tests {
             keys.seal();
             assert!(keys.with(|_| ()).is_none() && !keys.is_open(), "epoch {epoch}");
         }
+    }
+
+    #[test]
+    fn a_node_with_keys_is_not_open_before_a_restore_is_finished() {
+        let keys = Keys::sealed();
+        let finishing = keys.watch_finishing();
+        keys.set_unfinished(true);
+        assert!(!*finishing.borrow(), "there are no keys to finish it by");
+        assert!(opened(&keys, &rng(), 1).0);
+        assert_eq!((keys.is_open(), *finishing.borrow(), keys.with(|_| ()).is_some()), (false, true, true));
+        keys.set_unfinished(false);
+        assert_eq!((keys.is_open(), *finishing.borrow()), (true, false));
+        keys.set_unfinished(true);
+        keys.seal();
+        assert_eq!((keys.is_open(), *finishing.borrow()), (false, false));
     }
 
     #[test]

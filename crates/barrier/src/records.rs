@@ -24,6 +24,11 @@ pub(crate) fn epoch_key() -> Bytes {
     key::clear("epoch")
 }
 
+/// What the last restore did.
+pub(crate) fn restored_key() -> Bytes {
+    key::clear("restored")
+}
+
 /// Why the records in clear cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -69,6 +74,13 @@ pub(crate) fn read(table: &dyn TableView) -> Result<Option<Records>, RecordError
         epoch: record.epoch,
         epoch_revision: epoch.revision,
     }))
+}
+
+/// What the last restore did; `None`: there was none.
+pub(crate) fn read_restored(table: &dyn TableView) -> Result<Option<(stored::RestoredCluster, Revision)>, RecordError> {
+    let Some(cell) = table.get(&restored_key())? else { return Ok(None) };
+    let record = stored::RestoredCluster::decode(cell.value).map_err(|_| RecordError::Malformed("restored cluster"))?;
+    Ok(Some((record, cell.revision)))
 }
 
 impl Records {

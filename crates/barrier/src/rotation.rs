@@ -268,6 +268,7 @@ pub(crate) fn commit_error(error: ProposeError) -> CommitError {
         ProposeError::DiskFull => CommitError::DiskFull,
         ProposeError::Indeterminate(why) => CommitError::Indeterminate(why),
         ProposeError::Stopped => CommitError::Stopped,
+        ProposeError::FeatureLevel(error) => CommitError::FeatureLevel(error),
         ProposeError::Malformed(_) => unreachable!("the batch was encoded here"),
     }
 }

@@ -82,6 +82,11 @@ impl View {
         View { table, keys, root: Name::root(), noted: None }
     }
 
+    /// The records in clear as well, sealed as they are.
+    pub(crate) fn table(&self) -> &dyn TableView {
+        &*self.table
+    }
+
     /// The same state, seen from `name` below this view's root.
     #[must_use]
     pub fn below(&self, name: &Name) -> View {

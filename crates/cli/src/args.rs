@@ -68,7 +68,7 @@ pub(crate) enum Command {
     /// Start a whole cluster on this machine, to try things out
     Dev(Dev),
     /// Show whether the node is sealed: exit 0 open, 2 sealed, 1 no answer
-    Status,
+    Status(Status),
     /// Keys, members and certificates
     #[command(subcommand)]
     Operator(Operator),
@@ -136,6 +136,13 @@ pub(crate) struct Server {
 }
 
 #[derive(Args)]
+pub(crate) struct Status {
+    /// Exit 0 also when it is sealed or has no keys yet: it answers. For the health checks of containers
+    #[arg(long)]
+    pub(crate) live: bool,
+}
+
+#[derive(Args)]
 pub(crate) struct Dev {
     /// How many nodes: 1, 3 or 5 [default: 3]
     #[arg(long, value_name = "N")]
@@ -182,6 +189,9 @@ pub(crate) enum Operator {
     KeyStatus,
     /// Show, or change, when the key that encrypts is renewed by itself
     Rotation(Rotation),
+    /// How far the cluster has been upgraded
+    #[command(subcommand)]
+    Upgrade(Upgrade),
     /// Show who holds which share, and when each was last seen to be right
     Shares(Shares),
     /// Check one share (typed unseen, or one line on stdin): it opens nothing
@@ -197,11 +207,137 @@ pub(crate) enum Operator {
     Members,
     /// Make a token by which one new node joins the cluster, once; or list them, or end one
     JoinToken(JoinToken),
+    /// Show every member live: leader, lag, seal, rates, snapshots. q ends
+    Top(Top),
+    /// Capture what every node tells of itself for a while into one file, without secrets, to be looked at elsewhere
+    Debug(Debug),
+    /// The whole cluster as a file: save, look at, check and restore it
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Vault's names for what is done with the cluster
+    #[command(subcommand)]
+    Raft(Raft),
     /// Make an authority and the nodes' certificates
     Certs(Certs),
     /// What was done with the cluster's keys at a node: show it, check that nobody has changed it
     #[command(subcommand)]
     Journal(Journal),
+}
+
+#[derive(Args)]
+pub(crate) struct Top {
+    /// Look twice, show what is there, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How often to look; with -once the time that rates are of
+    #[arg(long, default_value = "2s", value_name = "DURATION")]
+    pub(crate) interval: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Debug {
+    /// For how long
+    #[arg(long, default_value = "2m", value_name = "DURATION")]
+    pub(crate) duration: String,
+    /// How often nodes are asked how they are
+    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    pub(crate) interval: String,
+    /// How often they are asked for their metrics
+    #[arg(long, default_value = "10s", value_name = "DURATION")]
+    pub(crate) metrics_interval: String,
+    /// The file [default: conclave-debug-TIME.tar.gz]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// What to capture; may be given several times. Without it everything
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) target: Vec<DebugTarget>,
+}
+
+/// What a bundle holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DebugTarget {
+    /// The configurations, without what is secret.
+    Config,
+    /// The machines.
+    Host,
+    /// The traces.
+    Log,
+    /// Members, Raft's configuration, autopilot.
+    Members,
+    /// All metrics.
+    Metrics,
+    /// Requests under way.
+    Requests,
+    /// Health, seals, leader, versions.
+    ServerStatus,
+}
+
+impl DebugTarget {
+    /// Every one.
+    pub(crate) fn all() -> Vec<DebugTarget> {
+        DebugTarget::value_variants().to_vec()
+    }
+
+    /// As it is typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            DebugTarget::Config => "config",
+            DebugTarget::Host => "host",
+            DebugTarget::Log => "log",
+            DebugTarget::Members => "members",
+            DebugTarget::Metrics => "metrics",
+            DebugTarget::Requests => "requests",
+            DebugTarget::ServerStatus => "server-status",
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Raft {
+    /// As `operator snapshot`
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Snapshot {
+    /// Write a snapshot of now to a file, which is checked before it gets its name
+    Save(SnapshotFile),
+    /// Show what a snapshot file is of. Needs no server and no keys
+    Inspect(SnapshotFile),
+    /// Check every byte of a snapshot file: exit 0 whole, 2 not. Needs no server and no keys
+    Verify(SnapshotVerify),
+    /// Put a snapshot in the place of every record of the cluster
+    Restore(SnapshotRestore),
+    /// Show how far the restore has come that is under way
+    Progress,
+    /// End the restore that is under way, as long as nothing is replaced
+    Cancel,
+}
+
+#[derive(Args)]
+pub(crate) struct SnapshotFile {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct SnapshotVerify {
+    #[command(flatten)]
+    pub(crate) file: SnapshotFile,
+    /// Also ask the cluster whether it is its own, unchanged: only its keys can tell
+    #[arg(long)]
+    pub(crate) online: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SnapshotRestore {
+    #[command(flatten)]
+    pub(crate) file: SnapshotFile,
+    /// Also one of another cluster: every record here is lost, every node is sealed, and its shares open the cluster from then on
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Subcommand)]
@@ -399,6 +535,21 @@ pub(crate) struct GenerateRoot {
     pub(crate) proof: ShareAsProof,
 }
 
+#[derive(Subcommand)]
+pub(crate) enum Upgrade {
+    /// Show the feature level, and what each member's release knows
+    Status,
+    /// Let the cluster write what its new release can: no member can go back to an older one
+    Raise(Raise),
+}
+
+#[derive(Args)]
+pub(crate) struct Raise {
+    /// Up to where [default: as far as every member knows]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) level: Option<u32>,
+}
+
 #[derive(Args)]
 pub(crate) struct Rotation {
     /// After so many encryptions in the whole cluster
@@ -517,6 +668,15 @@ pub(crate) struct Certs {
     /// Where the files go. An authority that is there already signs for more nodes; nothing is overwritten
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// A folder below which each node gets one of its own (DIR/n1/ca.pem, node.pem, node-key.pem), to be mounted as it is
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folders: Option<PathBuf>,
+    /// Leave nodes whose files are all there as they are, so that it may run at every start
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Who is to own the nodes' files, in numbers; takes root
+    #[arg(long, value_name = "UID[:GID]")]
+    pub(crate) owner: Option<String>,
     /// How long the certificates are valid
     #[arg(long, default_value_t = 1825, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36500))]
     pub(crate) days: u32,
@@ -904,12 +1064,16 @@ mod tests {
             "conclave operator rotation -max-operations=1000000 -interval=720h -enabled=false",
             "conclave operator shares -within=30d -margin=2 -strict",
             "conclave operator verify-share",
+            "conclave operator top -once -interval=1s -format=json",
+            "conclave operator debug -duration=10s -interval=1s -metrics-interval=1s -output=b.tar.gz -target=log -target=server-status",
             "conclave operator seals list",
             "conclave operator seals add 2026 -share=-",
             "conclave operator seals remove 2026",
             "conclave operator rehearse -yes -key-shares=5 -key-threshold=3",
             "conclave -address=http://a,http://b status",
             "conclave status -tls-skip-verify",
+            "conclave status -live",
+            "conclave operator certs -out=a -folders=b -keep -owner=65532:65532 n1=a n2=b",
             "conclave kv put -cas=0 secret/a x=1 y=@f",
             "conclave kv put -mount=secret a -",
             "conclave kv list -mount=secret",

@@ -3,7 +3,7 @@
 use std::env;
 use std::path::PathBuf;
 
-use client::{Client, SecretString};
+use client::{Builder, Client, SecretString};
 
 use crate::args::Global;
 use crate::fault::Fault;
@@ -16,6 +16,11 @@ const TOKEN_FILE_BYTES_MAX: u64 = 16 * 1024;
 
 /// The client that the flags, then the environment, then the token file describe.
 pub(crate) fn client(global: &Global) -> Result<Client, Fault> {
+    client_with(global, |builder| builder)
+}
+
+/// The same, with other settings than the environment's where `change` says so.
+pub(crate) fn client_with(global: &Global, change: impl FnOnce(Builder) -> Builder) -> Result<Client, Fault> {
     let mut builder = Client::builder().retries_max(RETRIES_MAX).environment().map_err(client::BuildError::from)?;
     if !global.address.is_empty() {
         builder = builder.addresses(global.address.iter().cloned());
@@ -32,7 +37,7 @@ pub(crate) fn client(global: &Global) -> Result<Client, Fault> {
     if let Some(namespace) = &global.namespace {
         builder = builder.namespace(namespace);
     }
-    let client = builder.build()?;
+    let client = change(builder).build()?;
     if client.has_token() {
         return Ok(client);
     }
@@ -47,6 +52,15 @@ pub(crate) fn variable(suffix: &str) -> Option<String> {
 /// Where `login` keeps the token: `…_TOKEN_PATH`, or `~/.vault-token`, which Vault's clients read too. `None` without a home.
 pub(crate) fn token_file() -> Option<PathBuf> {
     variable("TOKEN_PATH").map(PathBuf::from).or_else(|| env::home_dir().map(|home| home.join(".vault-token")))
+}
+
+/// The token that [`client`] would use, as text: to be sought, never to be shown.
+pub(crate) fn token_in_use() -> Result<Option<String>, Fault> {
+    if let Some(token) = variable("TOKEN") {
+        return Ok(Some(token));
+    }
+    // EXPOSE: it is wiped by who seeks it.
+    Ok(stored_token()?.map(|token| token.expose().to_owned()))
 }
 
 fn stored_token() -> Result<Option<SecretString>, Fault> {

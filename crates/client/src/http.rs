@@ -325,7 +325,7 @@ fn judge(status: u16, own_words: bool) -> Judgement {
 }
 
 /// The server's own words; `None` when the body is not the API's.
-fn error_words(body: &[u8]) -> Option<Vec<String>> {
+pub(crate) fn error_words(body: &[u8]) -> Option<Vec<String>> {
     serde_json::from_slice::<proto::http::Errors>(body).ok().map(|errors| errors.errors)
 }
 
@@ -372,7 +372,7 @@ pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     error.to_string()
 }
 
-fn headers(client: &Client, method: Method) -> Result<HeaderMap, Error> {
+pub(crate) fn headers(client: &Client, method: Method) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
     headers.insert("x-vault-request", HeaderValue::from_static("true"));
     if let Some(token) = &client.token {

@@ -32,6 +32,7 @@ mod policy;
 mod secret;
 mod sys;
 mod tls;
+mod transfer;
 mod transaction;
 
 use std::sync::Arc;

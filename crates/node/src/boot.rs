@@ -14,13 +14,14 @@ use raft::grpc::PeerTlsError;
 use raft::{Flushing, Parts, Raft, Role, Timing};
 use service::Settings;
 use storage::datadir::DataDir;
+use storage::feature_level::FEATURE_LEVELS;
 use storage::table::{OpenError as TableOpenError, RedbTableOptions};
 use storage::{Disk, FsDisk, Log, LogOptions, MemoryTable, RamDisk, RedbTable, SnapshotStore, Table};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::{Clock, NodeId, SystemClock};
+use types::{Clock, FeatureLevels, NodeId, SystemClock};
 
 use crate::config::{Config, KeyError, StoragePlace, TableKind};
 use crate::facts::{self, Facts};
@@ -35,6 +36,11 @@ use crate::{VERSION, harden, listener};
 const SNAPSHOT_INTERVAL: u64 = 50_000;
 /// How long a leader that stops waits for another to take over.
 const HAND_OVER_MAX: Duration = Duration::from_secs(1);
+/// Members that a leader which stops asks to take over, at most.
+const HEIRS_MAX: usize = 3;
+/// For how long at least a node that stops goes on as before, but for its health and for HTTP/1.1 connections, which end with their next
+/// answer: so that hardly any of them is closed just when a request is on its way.
+const FAREWELL_MIN: Duration = Duration::from_millis(200);
 /// Where a node in memory keeps its files: a name of its own disk, not of the machine's.
 const MEMORY_FOLDER: &str = "/memory";
 /// How long requests under way may take once the node stops.
@@ -117,7 +123,7 @@ pub enum RunError {
     Raft(#[from] raft::StartError),
     /// The first membership cannot be written.
     #[error("cluster.member")]
-    Bootstrap(#[from] raft::BootstrapError),
+    Begin(#[from] raft::BeginError),
     /// The records in the table cannot be used.
     #[error("seal record")]
     Records(#[from] barrier::RecordError),
@@ -164,7 +170,8 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
             (Arc::new(RamDisk::new()), Path::new(MEMORY_FOLDER))
         }
     };
-    let data_dir = Arc::new(DataDir::open(Arc::clone(&disk), folder, &config.storage.node_id, None)?);
+    let feature_levels = feature_levels();
+    let data_dir = Arc::new(DataDir::open_at(Arc::clone(&disk), folder, &config.storage.node_id, None, feature_levels)?);
     let peering = peer_side.peering(&config, &data_dir, &clock)?;
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let journal = FileJournal::open(Arc::clone(&disk), &data_dir.journal(), data_dir.node(), data_dir.cluster(), Arc::clone(&clock))?;
@@ -184,6 +191,8 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         transport: Arc::clone(&peer_side.transport),
         clock: Arc::clone(&clock),
         observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
+        feature_levels,
+        read_consistency: config.read_consistency,
     })
     .await?;
     let own = NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
@@ -197,28 +206,38 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         opening,
         journal: Arc::clone(&journal),
         operations_max: None,
+        raise_after: config.feature_level_raise_after,
     });
     if let Some((cluster, found)) = barrier.status().await?.cluster {
         if found != config.cluster_name {
             let wanted = config.cluster_name.clone();
             return Err(RunError::OtherCluster { folder: data_dir.path().to_owned(), found, wanted });
         }
-        data_dir.bind_cluster(cluster)?;
+        data_dir.rebind_cluster(cluster, &barrier.replaced_clusters()?)?;
     }
 
+    // Before anyone can be answered: a node that has lost its folder must not vote.
+    let beginning = peering.first_members(&config).map(|members| raft.begin(members));
     let tasks = TaskTracker::new();
+    let (levelled, folder) = (raft.clone(), Arc::clone(&data_dir));
+    tasks.spawn(async move { levelled.keep_level_in(&folder).await });
     // Listeners end first, and with them the requests; peers are served until Raft has stopped.
     let stop_peers = CancellationToken::new();
     if let Some(peers) = peer_side.serve(&config, &peering, (&raft, &barrier), stop_peers.clone(), stop.clone()) {
         tasks.spawn(peers);
     }
-    if let Some(members) = peers::first_members(&config) {
-        raft.bootstrap(members).await?;
+    match beginning {
+        // It founds a cluster at its init, or joins one.
+        None => {}
+        Some(beginning) if raft.takes_part() => beginning.await?,
+        // The others are asked first, and they may not have been started yet: meanwhile this node answers clients already.
+        Some(beginning) => drop(tasks.spawn(begin(beginning, stop.clone()))),
     }
 
     let serving = Serving::default();
     let (health, health_service) = tonic_health::server::health_reporter();
     let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)));
+    note_listener_certificate(&config, facts.certificates()).await;
     let following = Follow {
         barrier: barrier.clone(),
         serving: serving.clone(),
@@ -234,19 +253,21 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     tasks.spawn(follow(following));
 
     let (measured, serving_measured, traces_lost) = (raft.clone(), serving.clone(), traces.lost());
-    let (certificate, certificate_clock) = (peering.clone(), Arc::clone(&clock));
+    let (certificate_noted, peering_shown) = (facts.certificates().clone(), peering.clone());
     facts.metrics().add_source(move |scrape| {
         let service = serving_measured.service();
         facts::measure_journal(scrape, &*journal, service.as_ref().map(|service| service.journal_joined()));
-        facts::measure_certificate(scrape, certificate.certificate_ends(), certificate_clock.now());
+        certificate_noted.note_end("peers", peering_shown.certificate_ends());
         facts::measure_node(scrape, &measured, &log_watched, service.is_some(), is_locked, traces_lost());
         if let Some(service) = service {
             facts::measure_service(scrape, &service.audit_failures(), service.chore_counts());
         }
     });
     let node_id = config.storage.node_id.clone();
-    tasks.spawn(facts::follow(facts.leading().clone(), raft.clone(), node_id, Arc::clone(&clock), stop.clone()));
+    let leading = (facts.leading().clone(), facts::Elections::of(facts.metrics()));
+    tasks.spawn(facts::follow(leading, raft.clone(), node_id, Arc::clone(&clock), stop.clone()));
 
+    let certificates = facts.certificates().clone();
     let edge = Edge {
         facts,
         raft: raft.clone(),
@@ -260,13 +281,15 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         refused_shares: Arc::default(),
         peering: peering.clone(),
         joining: Arc::default(),
+        stopping: stop.clone(),
     };
+    let stop_clients = CancellationToken::new();
     let address = client_listener.local_addr().unwrap_or(config.listener.address);
     tracing::info!(%address, tls = client_tls.is_some(), "serving clients");
-    let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop.clone());
+    let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop_clients.clone());
     let clients = tasks.spawn(clients);
 
-    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peering, serving: serving.clone() };
+    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peering, serving: serving.clone(), certificates };
     let failure = {
         let failed = raft.failed();
         tokio::pin!(failed);
@@ -285,10 +308,15 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         return Err(RunError::Failed(why));
     }
     tracing::info!("stopping");
+    // Health says so from now on. Leadership goes while clients are still served, so that no election has to find out.
+    let farewell = tokio::time::sleep(config.shutdown_delay.max(FAREWELL_MIN));
+    tokio::join!(hand_leadership_over(&barrier, &raft, &config.storage.node_id), farewell);
+    stop_clients.cancel();
     if tokio::time::timeout(DRAIN_MAX, clients).await.is_err() {
         tracing::warn!("requests were still under way and are cut off");
     }
-    hand_leadership_over(&raft, &config.storage.node_id).await;
+    // Whoever it was given to may have ended meanwhile, and this node lead again.
+    hand_leadership_over(&barrier, &raft, &config.storage.node_id).await;
     barrier.shutdown().await;
     raft.shutdown().await;
     stop_peers.cancel();
@@ -308,6 +336,7 @@ struct Reloadable<'a> {
     client_tls: Option<ListenerTls>,
     peering: Peering,
     serving: Serving,
+    certificates: facts::Certificates,
 }
 
 impl Reloadable<'_> {
@@ -328,10 +357,11 @@ impl Reloadable<'_> {
             Err(error) => return tracing::error!(%error, "read the configuration"),
         };
         self.traces.set_filter(&renewed.log.filter);
-        if let (Some(tls), Some(files)) = (&self.client_tls, &renewed.listener.tls)
-            && let Err(error) = tls.reload(files)
-        {
-            tracing::error!(%error, "the clients' certificate stays as it was");
+        if let (Some(tls), Some(files)) = (&self.client_tls, &renewed.listener.tls) {
+            match tls.reload(files) {
+                Ok(()) => note_listener_certificate(&renewed, &self.certificates).await,
+                Err(error) => tracing::error!(%error, "the clients' certificate stays as it was"),
+            }
         }
         if let Err(error) = self.peering.reload(&renewed).await {
             tracing::error!(%error, cause = error.source().map(|cause| cause.to_string()), "the peers' certificate stays as it was");
@@ -340,6 +370,15 @@ impl Reloadable<'_> {
             tracing::warn!("{name} has changed: that takes a restart");
         }
         tracing::info!("the configuration was read again: log level and certificates are as it says now");
+    }
+}
+
+/// Until when the listener's certificate is valid, for the metrics. A file that cannot be read was told of when it was loaded.
+async fn note_listener_certificate(config: &Config, certificates: &facts::Certificates) {
+    if let Some(files) = &config.listener.tls
+        && let Ok(pem) = tokio::fs::read(&files.cert).await
+    {
+        certificates.note("listener", &pem);
     }
 }
 
@@ -395,14 +434,42 @@ fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, Run
     }
 }
 
-/// A leader that stops lets another lead first, so that no election has to find out.
-async fn hand_leadership_over(raft: &Raft, this: &NodeId) {
-    let status = raft.status();
-    let other = status.members.iter().find(|member| member.voter && member.id != *this);
-    let (Role::Leader, Some(other)) = (status.role, other) else { return };
-    if raft.transfer_leader(other.id.clone()).await.is_ok()
-        && tokio::time::timeout(HAND_OVER_MAX, raft.leader_changed(Some(this))).await.is_err()
-    {
+/// The feature levels that this binary knows. A debug build can be told to play an older release, so that tests have one to upgrade from.
+fn feature_levels() -> FeatureLevels {
+    #[cfg(debug_assertions)]
+    if let Some(max) = std::env::var("CONCLAVE_TEST_FEATURE_LEVEL_MAX").ok().and_then(|max| max.parse().ok()) {
+        return FeatureLevels { max: types::FeatureLevel(max), ..FEATURE_LEVELS };
+    }
+    FEATURE_LEVELS
+}
+
+/// Takes part in the cluster once it is known whether this node has lost what it had, and once that is here again.
+async fn begin(beginning: impl Future<Output = Result<(), raft::BeginError>>, stop: CancellationToken) {
+    if let Some(Err(error)) = stop.run_until_cancelled(beginning).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "this node takes no part in the cluster until it is started again");
+    }
+}
+
+/// A leader that stops lets another voter lead: an open one before sealed ones, and of those the one that has come furthest.
+async fn hand_leadership_over(barrier: &Barrier, raft: &Raft, this: &NodeId) {
+    if raft.status().role != Role::Leader {
+        return;
+    }
+    let mut heirs: Vec<(bool, u64, NodeId)> = barrier
+        .members()
+        .await
+        .into_iter()
+        .filter(|(info, _)| info.voter && info.id != *this)
+        .filter_map(|(info, status)| status.map(|status| (!status.sealed, status.applied.map_or(0, |at| at.index), info.id)))
+        .collect();
+    heirs.sort_by(|one, other| other.cmp(one));
+    for (_, _, heir) in heirs.into_iter().take(HEIRS_MAX) {
+        tracing::info!(to = %heir, "handing leadership over");
+        if raft.transfer_leader(heir).await.is_ok() && tokio::time::timeout(HAND_OVER_MAX, raft.leader_changed(Some(this))).await.is_ok() {
+            return;
+        }
+    }
+    if raft.status().members.iter().filter(|member| member.voter).count() > 1 {
         tracing::warn!("nobody took the leadership over in time");
     }
 }

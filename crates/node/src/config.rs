@@ -9,6 +9,7 @@ mod address;
 mod files;
 mod foreign;
 mod join;
+mod life;
 mod listener;
 mod load;
 mod mistake;
@@ -23,10 +24,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use raft::ReadConsistency;
 use types::NodeId;
 
 pub use address::{Scheme, Url};
 pub use join::{JOIN_TOKEN_VARIABLE, JoinConfig, JoinPlace};
+pub use life::FEATURE_LEVEL_RAISE_AFTER_DEFAULT;
 pub use mistake::{ConfigErrors, MISTAKES_MAX, Mistake};
 pub use seal::{KeyError, KeyPlace, SealConfig, StaticKeyConfig};
 pub use types::hcl::NESTING_MAX;
@@ -82,6 +85,12 @@ pub struct Config {
     pub lease_ttl_default: Duration,
     /// The longest that a lease or token lives where no mount says otherwise. Default: [`LEASE_TTL_DEFAULT`].
     pub lease_ttl_max: Duration,
+    /// How reads are made certain where the request does not ask for more. Default: by lease.
+    pub read_consistency: ReadConsistency,
+    /// How long every member must have known a higher feature level before the cluster is raised to it; `None`: an operator does it.
+    pub feature_level_raise_after: Option<Duration>,
+    /// How long the node answers on once it is told to stop, while its health says that it will not for long. Default: zero.
+    pub shutdown_delay: Duration,
     /// Whether memory is locked, so that no key is swapped out. Default: true.
     pub lock_memory: bool,
     /// Where the process's id is written while it runs.
@@ -363,6 +372,9 @@ impl Config {
             ("api_version", self.api_version != other.api_version),
             ("default_lease_ttl", self.lease_ttl_default != other.lease_ttl_default),
             ("max_lease_ttl", self.lease_ttl_max != other.lease_ttl_max),
+            ("read_consistency", self.read_consistency != other.read_consistency),
+            ("shutdown_delay", self.shutdown_delay != other.shutdown_delay),
+            ("feature_level_raise_after", self.feature_level_raise_after != other.feature_level_raise_after),
             ("disable_mlock", self.lock_memory != other.lock_memory),
             ("pid_file", self.pid_file != other.pid_file),
             ("enable_response_header_hostname, enable_response_header_raft_node_id", self.node_headers != other.node_headers),

@@ -4,10 +4,12 @@
 //! a few atomic additions and two short locks.
 //! Knows nothing of who may ask.
 
+mod certificates;
 mod host;
 mod in_flight;
 mod leading;
 pub mod metrics;
+mod traffic;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,8 +26,10 @@ use crate::http::Remote;
 
 use in_flight::InFlight;
 use metrics::{Metrics, Scrape, Summary};
+use traffic::Traffic;
 
-pub(crate) use leading::{Leading, follow};
+pub(crate) use certificates::Certificates;
+pub(crate) use leading::{Elections, Leading, follow};
 
 const HOSTNAME_HEADER: HeaderName = HeaderName::from_static("x-vault-hostname");
 const NODE_ID_HEADER: HeaderName = HeaderName::from_static("x-vault-raft-node-id");
@@ -52,6 +56,8 @@ pub struct Facts {
     in_flight: InFlight,
     metrics: Metrics,
     requests: Summary,
+    traffic: Traffic,
+    certificates: Certificates,
 }
 
 /// In which form metrics are told.
@@ -114,6 +120,8 @@ impl Facts {
             in_flight: InFlight::default(),
             metrics,
             requests,
+            traffic: Traffic::default(),
+            certificates: Certificates::default(),
         }
     }
 
@@ -141,6 +149,11 @@ impl Facts {
         &self.leading
     }
 
+    /// Of which certificates it tells.
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
     /// The registry, to be given further sources.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -166,6 +179,8 @@ impl Facts {
         let mut scrape = self.metrics.scrape();
         scrape.gauge("vault_core_in_flight_requests", "Requests under way.", &[], self.in_flight.count() as f64);
         scrape.gauge("process_start_time_seconds", "When the process started, in seconds since 1970.", &[], self.started.0 as f64 / 1000.0);
+        self.traffic.measure(&mut scrape);
+        self.certificates.measure(&mut scrape);
         host::measure_process(&mut scrape);
         Ok(match format {
             MetricsFormat::Prometheus => RenderedMetrics { media_type: PROMETHEUS_MEDIA_TYPE, body: scrape.to_prometheus() },
@@ -253,6 +268,10 @@ impl service::Node for Facts {
         self.configuration.clone()
     }
 
+    fn count(&self, counted: service::Counted<'_>) {
+        self.traffic.count(counted);
+    }
+
     fn routes(&self) -> Vec<engine::route::Outline> {
         engine::route::outlines(crate::http::SYSTEM_ROUTES)
     }
@@ -289,6 +308,7 @@ pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage
     scrape.gauge("vault_raft_peers", "Members of the cluster.", &[], status.members.len() as f64);
     scrape.gauge("conclave_raft_term", "Raft's term.", &[], status.term.0 as f64);
     scrape.gauge("conclave_raft_has_leader", "1 while this node knows a leader.", &[], f64::from(u8::from(status.leader.is_some())));
+    measure_raft(scrape, &status, &raft.gauges());
     let stats = log.stats();
     scrape.gauge("conclave_log_bytes", "Bytes of the log's segments.", &[], stats.bytes as f64);
     scrape.gauge("conclave_log_segments", "Segments of the log.", &[], stats.segments as f64);
@@ -302,11 +322,43 @@ pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage
     scrape.gauge("conclave_build_info", "1; the labels tell the software's version.", &[("version", crate::VERSION)], 1.0);
 }
 
-/// How long the certificate is valid that peers are shown, at each scrape; `None`: there is none.
-pub(crate) fn measure_certificate(scrape: &mut Scrape, ends: Option<Timestamp>, now: Timestamp) {
-    if let Some(ends) = ends {
-        let help = "Days until the certificate ends that this node shows to its peers; negative once it is over.";
-        scrape.gauge("conclave_peer_certificate_days_left", help, &[], (ends.0 as f64 - now.0 as f64) / 86_400_000.0);
+/// Where this node and the others are, and how large what they hold is.
+fn measure_raft(scrape: &mut Scrape, status: &raft::Status, gauges: &raft::Gauges) {
+    for (role, name) in [
+        (raft::Role::Leader, "leader"),
+        (raft::Role::Follower, "follower"),
+        (raft::Role::Candidate, "candidate"),
+        (raft::Role::Learner, "learner"),
+    ] {
+        let is = f64::from(u8::from(status.role == role));
+        scrape.gauge("conclave_raft_role", "1 for what this node does in Raft.", &[("role", name)], is);
+    }
+    let voters = status.members.iter().filter(|member| member.voter).count();
+    scrape.gauge("conclave_raft_voters", "Members that vote.", &[], voters as f64);
+    let index = |index: Option<types::Index>| index.map_or(0, |index| index.0);
+    scrape.gauge("conclave_raft_last_index", "The newest entry in the log.", &[], index(gauges.last) as f64);
+    scrape.gauge("conclave_raft_purged_index", "The newest entry that is in the log no more.", &[], index(gauges.purged) as f64);
+    scrape.gauge("conclave_snapshot_index", "The newest entry in the kept snapshot; 0 without one.", &[], index(gauges.snapshot) as f64);
+    scrape.gauge("conclave_snapshot_bytes", "The size of the kept snapshot; 0 without one.", &[], gauges.snapshot_bytes as f64);
+    scrape.gauge("conclave_table_keys", "Keys in the table.", &[], gauges.table_keys as f64);
+    scrape.gauge("conclave_table_live_bytes", "Bytes of all keys and values in the table.", &[], gauges.table_bytes as f64);
+    if let Some(free) = gauges.disk_free_bytes {
+        scrape.gauge("conclave_disk_free_bytes", "Bytes that may still be written to the disk of the data folder.", &[], free as f64);
+    }
+    let full = "1 while the disk has so little room that no writes are taken.";
+    scrape.gauge("conclave_disk_full", full, &[], f64::from(u8::from(gauges.disk_is_full)));
+    if let Some(silence) = gauges.quorum_silence {
+        let help = "At the leader: seconds since a quorum has answered it.";
+        scrape.gauge("conclave_raft_quorum_silence_seconds", help, &[], silence.as_secs_f64());
+    }
+    for follower in &gauges.followers {
+        let labels = [("member", follower.id.as_str())];
+        let lag = index(gauges.last).saturating_sub(index(follower.matched));
+        scrape.gauge("conclave_raft_member_lag", "At the leader: entries that a member lacks.", &labels, lag as f64);
+        if let Some(silence) = follower.silence {
+            let help = "At the leader: seconds since a member has answered it.";
+            scrape.gauge("conclave_raft_member_silence_seconds", help, &labels, silence.as_secs_f64());
+        }
     }
 }
 

@@ -62,7 +62,11 @@ pub(crate) async fn follow(parts: Follow) {
             }
         };
         tokio::select! {
-            () = parts.stop.cancelled() => return,
+            () = parts.stop.cancelled() => {
+                // It still serves, but not for long.
+                parts.health.set_service_status("", ServingStatus::NotServing).await;
+                return;
+            }
             changed = open.changed() => if changed.is_err() { return },
             () = chores => {}
         }
@@ -75,7 +79,8 @@ async fn remember_cluster(parts: &Follow) {
         Ok(status) => {
             if let Some((cluster, _)) = status.cluster {
                 parts.journal.bind_cluster(cluster);
-                if let Err(error) = parts.data_dir.bind_cluster(cluster) {
+                let replaced = parts.barrier.replaced_clusters().unwrap_or_default();
+                if let Err(error) = parts.data_dir.rebind_cluster(cluster, &replaced) {
                     tracing::error!(%error, "bind the data folder to the cluster");
                 }
             }

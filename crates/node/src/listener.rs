@@ -187,8 +187,16 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let (request_of, answer) = (counted.begin(), inner.call(request));
         async move {
             let answer = answer.await;
-            drop(request_of);
-            answer
+            match answer {
+                // It runs until its body is sent.
+                Ok(response) if response.extensions().get::<crate::http::Streamed>().is_some() => {
+                    Ok(response.map(|body| axum::body::Body::new(http_body_util::BodyExt::map_frame(body, move |frame| {
+                        let _request_of = &request_of;
+                        frame
+                    }))))
+                }
+                answer => answer,
+            }
         }
     });
     let connection = server.serve_connection(TokioIo::new(stream), service);

@@ -33,6 +33,11 @@ pub(crate) use http::{Target, TargetTls};
 pub(crate) use managed::{FoundError, JoinBy, JoinFailure, Managed};
 pub use own::OwnError;
 
+/// Calls that one peer may have under way on one connection.
+const STREAMS_MAX: u32 = 1024;
+/// How often a peer's connection is looked at, and how long the answer may take.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
 /// What peers are reached by, and reach this node by.
 pub(crate) struct PeerSide {
     pub(crate) transport: Arc<dyn Transport>,
@@ -124,6 +129,15 @@ impl Peering {
         self.managed.as_ref()
     }
 
+    /// The members with which Raft begins: as the configuration lists them, as they were when the node joined, or the node alone. None where
+    /// the cluster is founded at init, or joined.
+    pub(crate) fn first_members(&self, config: &Config) -> Option<BTreeMap<NodeId, Member>> {
+        match &self.managed {
+            Some(managed) => managed.first_members(),
+            None => configured_members(config),
+        }
+    }
+
     /// When the certificate ends that peers are shown; `None`: there is none.
     pub(crate) fn certificate_ends(&self) -> Option<Timestamp> {
         self.identity.as_ref()?.borrow().as_ref().map(PeerTls::valid_until)
@@ -155,9 +169,8 @@ async fn read_tls(config: &Config, files: &PeerTlsFiles) -> Result<PeerTls, RunE
     Ok(PeerTls::new(&config.storage.node_id, &config.cluster_name, &ca, &cert, &key)?)
 }
 
-/// The members with which Raft begins at the start: as the configuration lists them, or the node alone. None where the cluster is founded at
-/// init, or joined.
-pub(crate) fn first_members(config: &Config) -> Option<BTreeMap<NodeId, Member>> {
+/// The members that the configuration lists; a node without peers is the only one. `None`: it lists none.
+fn configured_members(config: &Config) -> Option<BTreeMap<NodeId, Member>> {
     let Some(cluster) = &config.cluster else {
         let member = Member { cluster_address: String::new(), api_address: config.api_addr.to_string(), key: None };
         return Some(BTreeMap::from([(config.storage.node_id.clone(), member)]));
@@ -172,7 +185,7 @@ pub(crate) fn first_members(config: &Config) -> Option<BTreeMap<NodeId, Member>>
 
 /// Members are admitted: those of the last membership, or, before there is one, those of the configuration or of the time of the join.
 fn admission(config: &Config, raft: &Raft, managed: Option<Arc<Managed>>) -> Admission {
-    let configured = first_members(config).unwrap_or_default();
+    let configured = configured_members(config).unwrap_or_default();
     let raft = raft.clone();
     let member = move |id: &NodeId| match (raft.peer(id), &managed) {
         (Some(peer), _) => Some(peer.member.clone()),
@@ -194,6 +207,10 @@ fn server(
     let server = Server::builder()
         .initial_stream_window_size(8 * 1024 * 1024)
         .initial_connection_window_size(16 * 1024 * 1024)
+        .max_concurrent_streams(STREAMS_MAX)
+        // A peer that vanished without a word leaves its connections, and a task for each of its streams.
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_INTERVAL))
         .add_service(RaftService::server(raft.inbound(), admission.clone()))
         .add_service(CeremonyService::server(barrier.clone(), admission.clone()))
         .add_service(IdentityService::server(barrier.clone(), admission));

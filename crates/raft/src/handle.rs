@@ -14,21 +14,24 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError};
 use openraft::vote::RaftLeaderId;
+use storage::feature_level::LevelRecord;
 use storage::log::Step;
-use storage::{Batch, Disk, Flusher, Log, Table, TableView};
+use storage::{Change, Disk, Flusher, Log, Table, TableView};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::{Clock, Index, NodeId, Revision, Term};
+use types::{Clock, FeatureLevels, Index, NodeId, Revision, Term};
 
 use crate::codec::{self, CodecError};
 use crate::config::{Answer, LogId, Member, Proposal, SnapshotMeta, TypeConfig, Vote};
 use crate::forward::Forwarder;
 use crate::inbound::{self, Inbound};
+use crate::level::LevelTooLow;
 use crate::log_store::LogStore;
-use crate::machine::{Machine, Observer};
+use crate::machine::{Level, Machine, Observer};
 use crate::network::Network;
-use crate::read_index::ReadIndexer;
+use crate::read_index::{ReadConsistency, ReadIndexer};
+use crate::rejoin::Part;
 use crate::snapshots::{SharedSnapshots, Snapshots};
 use crate::transport::{Peer, Transport};
 use crate::watch;
@@ -101,6 +104,10 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Told of every applied change, inside apply.
     pub observer: Arc<dyn Observer>,
+    /// The feature levels that this binary knows: [`storage::feature_level::FEATURE_LEVELS`], but in tests of upgrades.
+    pub feature_levels: FeatureLevels,
+    /// How reads are made certain where nobody asks for more.
+    pub read_consistency: ReadConsistency,
 }
 
 /// Why Raft did not start.
@@ -153,6 +160,9 @@ pub enum ProposeError {
     /// Not a batch; nothing was proposed.
     #[error("malformed batch")]
     Malformed(#[from] storage::batch::DecodeError),
+    /// Not every member can be sure to read it; nothing was proposed.
+    #[error(transparent)]
+    FeatureLevel(#[from] LevelTooLow),
     /// Raft has ended; the process is about to.
     #[error("raft has stopped")]
     Stopped,
@@ -221,11 +231,18 @@ pub(crate) struct Core {
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) transport: Arc<dyn Transport>,
-    table: Arc<dyn Table>,
+    pub(crate) table: Arc<dyn Table>,
     clock: Arc<dyn Clock>,
     applied: watch::Receiver<Option<Index>>,
-    disk: (Arc<dyn Disk>, PathBuf),
+    pub(crate) level: watch::Receiver<LevelRecord>,
+    pub(crate) feature_levels: FeatureLevels,
+    read_consistency: ReadConsistency,
+    pub(crate) disk: (Arc<dyn Disk>, PathBuf),
     disk_is_full: AtomicBool,
+    /// What this node takes part in.
+    pub(crate) part: Mutex<Part>,
+    /// It had no state at all when it started: it never took part, or has lost what it took part with.
+    pub(crate) is_pristine: bool,
     /// Ends the receiving of a snapshot when another begins to arrive.
     receiving: Mutex<CancellationToken>,
 }
@@ -233,7 +250,7 @@ pub(crate) struct Core {
 /// Raft on this node. Cheap to clone; ends with [`Raft::shutdown`].
 #[derive(Clone)]
 pub struct Raft {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     forwarder: Forwarder,
     reads: ReadIndexer,
 }
@@ -251,8 +268,13 @@ impl Raft {
 
         let snapshots = Arc::new(Snapshots::new(parts.snapshots));
         let (applied_sender, applied) = watch::channel(None);
-        let purged = log.bounds().purged;
-        let machine = Machine::open(Arc::clone(&parts.table), Arc::clone(&snapshots), parts.observer, applied_sender, purged)
+        let (level_sender, level_record) = watch::channel(LevelRecord::first());
+        let level = Level { known: parts.feature_levels, record: level_sender };
+        let bounds = log.bounds();
+        let purged = bounds.purged;
+        let is_pristine = !has_voted && bounds.last.or(purged).is_none() && parts.table.applied().position.is_none();
+        let part = Part::at_start(&*parts.disk.0, &parts.disk.1).map_err(|error| state(error.into()))?;
+        let machine = Machine::open(Arc::clone(&parts.table), Arc::clone(&snapshots), parts.observer, applied_sender, level, purged)
             .map_err(|error| state(error.into()))?;
         let config = openraft::Config {
             cluster_name: "conclave".into(),
@@ -264,6 +286,7 @@ impl Raft {
             max_in_snapshot_log_to_keep: parts.snapshot_interval / 4,
             replication_lag_threshold: parts.snapshot_interval * 2,
             enable_leader_restore: Some(false),
+            enable_elect: part.votes(),
             backoff: "50ms 100ms 200ms ...500ms".into(),
             ..openraft::Config::default()
         };
@@ -287,8 +310,13 @@ impl Raft {
             table: parts.table,
             clock: parts.clock,
             applied,
+            level: level_record,
+            feature_levels: parts.feature_levels,
+            read_consistency: parts.read_consistency,
             disk: parts.disk,
             disk_is_full: AtomicBool::new(false),
+            part: Mutex::new(part),
+            is_pristine,
             receiving: Mutex::default(),
         });
         core.look_at_disk();
@@ -327,7 +355,7 @@ impl Raft {
 
     async fn propose_into(&self, batch: Bytes, from_reserve: bool) -> Result<Index, ProposeError> {
         // Apply stops the replica at a batch it cannot read, so none may get that far.
-        Batch::decode(&batch)?;
+        self.require_feature_level(storage::feature_level::needed_by(&Change::decode(&batch)?))?;
         if self.core.is_disk_full() && !from_reserve {
             return Err(ProposeError::DiskFull);
         }
@@ -356,12 +384,34 @@ impl Raft {
     ///
     /// Waits up to [`LEADER_WAIT_MAX`] for a leader. Nothing is lost when the call is dropped.
     pub async fn read(&self) -> Result<Arc<dyn TableView>, ReadError> {
+        self.read_by(ReadConsistency::default()).await
+    }
+
+    /// As [`Raft::read`], made certain by `consistency` or by what is configured, whichever is stricter.
+    pub async fn read_by(&self, consistency: ReadConsistency) -> Result<Arc<dyn TableView>, ReadError> {
         let deadline = Instant::now() + LEADER_WAIT_MAX;
-        let index = self.reads.read_index(deadline).await?;
+        let index = self.reads.read_index(consistency.max(self.core.read_consistency), deadline).await?;
         if !self.core.wait_applied(index, deadline).await {
             return Err(ReadError::NoLeader);
         }
         self.local()
+    }
+
+    /// A view that lacks nothing that was acknowledged more than `staleness_max` ago, and how long ago that was at most: what this node
+    /// has, if it is known to be so fresh, without a word to any other node; else as [`Raft::read`], and then nothing is lacking.
+    ///
+    /// Time is this node's monotonic time since it asked the leader last, so that no clock of another node matters.
+    pub async fn read_stale(&self, staleness_max: Duration) -> Result<(Arc<dyn TableView>, Duration), ReadError> {
+        let applied = *self.core.applied.borrow();
+        if let Some(age) = self.reads.age(applied)
+            && age <= staleness_max
+        {
+            if age > staleness_max / 2 {
+                self.reads.refresh(self.core.read_consistency);
+            }
+            return Ok((self.local()?, age));
+        }
+        Ok((self.read().await?, Duration::ZERO))
     }
 
     /// A view of the table as this node has it: it may lie in the past. For what needs no more (seal records, progress).
@@ -616,15 +666,19 @@ impl Core {
     }
 
     /// The read index, if this node leads with a lease or a quorum; else who leads, if known.
-    pub(crate) async fn read_index_here(&self) -> Result<LogId, Option<NodeId>> {
-        match self.raft.get_read_linearizer(ReadPolicy::LeaseRead).await.map_err(inbound::api_error) {
+    pub(crate) async fn read_index_here(&self, consistency: ReadConsistency) -> Result<LogId, Option<NodeId>> {
+        let policy = match consistency.max(self.read_consistency) {
+            ReadConsistency::Lease => ReadPolicy::LeaseRead,
+            ReadConsistency::Quorum => ReadPolicy::ReadIndex,
+        };
+        match self.raft.get_read_linearizer(policy).await.map_err(inbound::api_error) {
             Ok(linearizer) => Ok(*linearizer.read_log_id().log_id()),
             Err(Some(LinearizableReadError::ForwardToLeader(forward))) => Err(forward.leader_id),
             Err(Some(LinearizableReadError::QuorumNotEnough(_)) | None) => Err(None),
         }
     }
 
-    fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();

@@ -15,6 +15,7 @@ use crate::codec::{self, CodecError};
 use crate::config::{Answer, TypeConfig};
 use crate::handle::Core;
 use crate::machine::blocking;
+use crate::read_index::ReadConsistency;
 
 /// A snapshot of which nothing arrives for so long is given up.
 const SNAPSHOT_CHUNK_STALL: Duration = Duration::from_secs(30);
@@ -30,6 +31,9 @@ pub enum InboundError {
     /// This node's Raft has ended; the process is about to.
     #[error("raft has stopped")]
     Stopped,
+    /// This node has lost what it had, and knows neither what it has voted nor, yet, what it had acknowledged.
+    #[error("this node has lost its folder, and abstains until it has caught up")]
+    Abstains,
     /// The snapshot did not arrive whole, or is not what it should be.
     #[error("snapshot refused")]
     Snapshot(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -66,6 +70,8 @@ impl Inbound {
                 };
                 let Some(Ok(request)) = next else { break };
                 match codec::append_from_peer(request).and_then(|request| core.plausible(&request.vote).map(|()| request)) {
+                    // Ends without an answer: the sender tries again.
+                    Ok(request) if !core.takes(&request) => break,
                     Ok(request) => {
                         if sender.send(request).await.is_err() {
                             break;
@@ -90,6 +96,9 @@ impl Inbound {
     pub async fn vote(&self, request: peer::VoteRequest) -> Result<peer::VoteResponse, InboundError> {
         let vote = codec::vote_request_from_peer(&request)?;
         self.core.plausible(&vote.vote)?;
+        if !self.core.votes() {
+            return Err(InboundError::Abstains);
+        }
         let response = if request.pre_vote { self.core.raft.pre_vote(vote).await } else { self.core.raft.vote(vote).await };
         response.map(|response| codec::vote_response_to_peer(&response)).map_err(|_| InboundError::Stopped)
     }
@@ -107,6 +116,9 @@ impl Inbound {
         };
         let vote = codec::vote_from_peer(header.vote.as_ref())?;
         self.core.plausible(&vote)?;
+        if !self.core.admits(codec::term_of(&vote)) {
+            return Err(InboundError::Abstains);
+        }
         let refuse = |error: std::io::Error| InboundError::Snapshot(Box::new(error));
         // One at a time: a newer one is of a newer leader, or of the same leader's next attempt.
         let superseded = self.core.supersede_snapshot();
@@ -137,6 +149,9 @@ impl Inbound {
         use peer::transfer_leader_response::Outcome;
         let request = codec::transfer_from_peer(&request)?;
         self.core.plausible(request.from_leader())?;
+        if !self.core.votes() {
+            return Err(InboundError::Abstains);
+        }
         let response = self.core.raft.handle_transfer_leader(request).await.map_err(|_| InboundError::Stopped)?;
         let outcome = match response {
             Ok(()) => Outcome::Accepted(peer::Accepted {}),
@@ -148,10 +163,16 @@ impl Inbound {
         Ok(peer::TransferLeaderResponse { outcome: Some(outcome) })
     }
 
+    /// Tells a member that has lost its folder what this node remembers; the leader feeds it from the beginning.
+    pub async fn rejoin(&self, request: peer::RejoinRequest) -> Result<peer::RejoinResponse, InboundError> {
+        self.core.answer_rejoin(&request).await
+    }
+
     /// How far a linearizable read must have applied, if this node leads.
-    pub async fn read_index(&self) -> peer::ReadIndexResponse {
+    pub async fn read_index(&self, request: peer::ReadIndexRequest) -> peer::ReadIndexResponse {
         use peer::read_index_response::Outcome;
-        let outcome = match self.core.read_index_here().await {
+        let consistency = if request.quorum { ReadConsistency::Quorum } else { ReadConsistency::Lease };
+        let outcome = match self.core.read_index_here(consistency).await {
             Ok(position) => Outcome::ReadIndex(peer::ReadIndex { position: Some(codec::position_to_peer(&position)) }),
             Err(leader) => Outcome::Leader(leader.map(|id| id.to_string()).unwrap_or_default()),
         };
@@ -165,7 +186,7 @@ impl Inbound {
             return Ok(peer::ProposeResponse { outcomes: request.batches.iter().map(|_| full()).collect() });
         }
         for batch in &request.batches {
-            storage::Batch::decode(batch).map_err(|error| CodecError::Invalid { field: "batches", problem: error.to_string() })?;
+            storage::Change::decode(batch).map_err(|error| CodecError::Invalid { field: "batches", problem: error.to_string() })?;
         }
         let proposals = request.batches.into_iter().map(|batch| self.core.stamp(batch));
         let mut results = self.core.raft.client_write_many(proposals).await.map_err(|_| InboundError::Stopped)?;

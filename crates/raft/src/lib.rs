@@ -6,14 +6,18 @@
 mod codec;
 mod config;
 mod forward;
+mod gauges;
 pub mod grpc;
 mod handle;
 mod inbound;
+mod level;
 mod log_store;
 mod machine;
 mod network;
 mod read_index;
+mod rejoin;
 mod runtime;
+mod scratch;
 mod snapshots;
 #[cfg(test)]
 mod suite;
@@ -22,11 +26,16 @@ pub mod watch;
 
 pub use codec::CodecError;
 pub use config::{KeyPin, Member};
+pub use gauges::{Follower, Gauges};
 pub use handle::{
     BootstrapError, DISK_RESERVE_BYTES, Flushing, LEADER_WAIT_MAX, MemberInfo, MembershipError, Parts, ProposeError, Raft, ReadError, Role,
     StartError, Status, Timing,
 };
 pub use inbound::{Inbound, InboundError};
+pub use level::{LevelTooLow, raising};
 pub use machine::Observer;
+pub use read_index::ReadConsistency;
+pub use rejoin::BeginError;
 pub use runtime::dangerous_seed_election_jitter;
+pub use scratch::Scratch;
 pub use transport::{AppendStream, Peer, Transport, TransportError};

@@ -1,7 +1,8 @@
 //! Openraft's view of the table: applies committed entries, makes and installs snapshots.
 //!
 //! Always: what an observer hears comes after the table has applied it and before anyone can wait for it to be applied.
-//! Apply sees only the entry: no clock, no randomness.
+//! Apply sees only the entry: no clock, no randomness. What is of a feature level that this release does not know ends Raft before it
+//! changes anything.
 
 use std::io;
 use std::sync::Arc;
@@ -9,8 +10,9 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use storage::feature_level::{LevelError, LevelRecord};
 use storage::{Batch, Change, Committed, Outcome, Table, TableView};
-use types::{Index, Position};
+use types::{FeatureLevels, Index, Position};
 
 use crate::codec;
 use crate::config::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
@@ -24,7 +26,7 @@ const APPLY_ENTRIES_MAX: usize = 1024;
 pub trait Observer: Send + Sync + 'static {
     /// A batch was applied (conflicts are not told).
     fn applied(&self, batch: &Batch);
-    /// The whole table was replaced by a snapshot's.
+    /// The whole table was replaced, by a snapshot's content or by what was staged: `table` is the state after it.
     fn replaced(&self, table: &dyn TableView);
 }
 
@@ -37,6 +39,17 @@ pub(crate) enum OpenError {
     Snapshot(#[source] storage::snapshot::SnapshotError),
     #[error("restore the table from the kept snapshot")]
     Restore(#[source] storage::table::ReplaceError),
+    #[error(transparent)]
+    Level(#[from] LevelError),
+    #[error("read the table")]
+    Table(#[source] storage::table::ReadError),
+}
+
+/// The cluster's feature level as the table has it.
+pub(crate) struct Level {
+    /// What this binary knows.
+    pub(crate) known: FeatureLevels,
+    pub(crate) record: watch::Sender<LevelRecord>,
 }
 
 /// The state machine.
@@ -45,6 +58,7 @@ pub(crate) struct Machine {
     snapshots: SharedSnapshots,
     observer: Arc<dyn Observer>,
     applied: watch::Sender<Option<Index>>,
+    level: Level,
 }
 
 impl Machine {
@@ -54,12 +68,15 @@ impl Machine {
         snapshots: SharedSnapshots,
         observer: Arc<dyn Observer>,
         applied: watch::Sender<Option<Index>>,
+        level: Level,
         purged: Option<Position>,
     ) -> Result<Machine, OpenError> {
+        LevelRecord::of_table(&*table.view().map_err(OpenError::Table)?)?.check(level.known)?;
         let kept = snapshots.store().current().and_then(|info| info.applied.position);
         if kept > table.applied().position
             && let Some(mut reader) = snapshots.store().reader().map_err(OpenError::Snapshot)?
         {
+            LevelRecord::of_snapshot(&reader)?.check(level.known)?;
             table.replace(&mut reader).map_err(OpenError::Restore)?;
         }
         if let Some(kept) = kept {
@@ -69,14 +86,25 @@ impl Machine {
         match purged {
             Some(purged) if position < Some(purged) => Err(OpenError::Gap { applied: position, purged }),
             _ => {
+                level.record.send_replace(LevelRecord::of_table(&*table.view().map_err(OpenError::Table)?)?);
                 applied.send_replace(position.map(|position| position.index));
-                Ok(Machine { table, snapshots, observer, applied })
+                Ok(Machine { table, snapshots, observer, applied, level })
             }
         }
     }
 
     fn publish(&self, index: Option<Index>) {
         self.applied.send_replace(index);
+    }
+
+    /// The level that an entry raises the cluster to, if it does and if this binary knows it.
+    fn raised(&self, change: &Change) -> Result<Option<LevelRecord>, LevelError> {
+        let Change::Batch(batch) = change else { return Ok(None) };
+        let record = LevelRecord::of_batch(batch)?;
+        if let Some(record) = &record {
+            record.check(self.level.known)?;
+        }
+        Ok(record)
     }
 }
 
@@ -87,7 +115,7 @@ fn committed(entry: Entry) -> Result<Committed, io::Error> {
         EntryPayload::Blank => Change::Blank,
         EntryPayload::Membership(membership) => Change::Membership(codec::encode_membership(&membership)),
         // Proposals were decoded once before they were proposed: one that cannot be now is damage or a newer format.
-        EntryPayload::Normal(proposal) => Change::Batch(Batch::decode(&proposal.batch).map_err(io::Error::other)?),
+        EntryPayload::Normal(proposal) => Change::decode(&proposal.batch).map_err(io::Error::other)?,
     };
     Ok(Committed { position, change })
 }
@@ -110,15 +138,33 @@ impl RaftStateMachine<TypeConfig> for Machine {
         while let Some(chunk) = chunks.next().await {
             let mut changes = Vec::with_capacity(chunk.len());
             let mut responders = Vec::with_capacity(chunk.len());
+            let mut raised = Vec::new();
             for item in chunk {
                 let (entry, responder) = item?;
-                changes.push(committed(entry)?);
+                let change = committed(entry)?;
+                if let Some(record) = self.raised(&change.change).map_err(io::Error::other)? {
+                    raised.push((changes.len(), record));
+                }
+                changes.push(change);
                 responders.push(responder);
             }
-            let outcomes = self.table.apply(&changes).map_err(io::Error::other)?;
+            let outcomes = if changes.iter().any(|change| matches!(change.change, Change::Adopt(_))) {
+                // It moves every cell there is: on a thread for such work, so that the leader's heartbeat goes on.
+                let (table, moved) = (Arc::clone(&self.table), changes.clone());
+                blocking(move || table.apply(&moved).map_err(io::Error::other)).await?
+            } else {
+                self.table.apply(&changes).map_err(io::Error::other)?
+            };
             for (change, outcome) in changes.iter().zip(&outcomes) {
-                if let (Change::Batch(batch), Outcome::Applied) = (&change.change, outcome) {
-                    self.observer.applied(batch);
+                match (&change.change, outcome) {
+                    (Change::Batch(batch), Outcome::Applied) => self.observer.applied(batch),
+                    (Change::Adopt(_), Outcome::Applied) => self.observer.replaced(&*self.table.view().map_err(io::Error::other)?),
+                    _ => {}
+                }
+            }
+            for (place, record) in raised {
+                if outcomes[place] == Outcome::Applied {
+                    self.level.record.send_replace(record);
                 }
             }
             self.publish(changes.last().map(|change| change.position.index));
@@ -140,9 +186,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: Snapshot) -> Result<(), io::Error> {
-        let (table, snapshots) = (Arc::clone(&self.table), Arc::clone(&self.snapshots));
+        let (table, snapshots, known) = (Arc::clone(&self.table), Arc::clone(&self.snapshots), self.level.known);
         blocking(move || {
             let mut reader = snapshots.checked(snapshot)?;
+            LevelRecord::of_snapshot(&reader).and_then(|record| record.check(known)).map_err(io::Error::other)?;
             snapshots.store().keep(&reader).map_err(io::Error::other)?;
             table.replace(&mut reader).map_err(io::Error::other)
         })
@@ -152,6 +199,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             self.table.note_snapshot(position);
         }
         let view = self.table.view().map_err(io::Error::other)?;
+        self.level.record.send_replace(LevelRecord::of_table(&*view).map_err(io::Error::other)?);
         self.observer.replaced(&*view);
         self.publish(applied.position.map(|position| position.index));
         Ok(())
@@ -174,8 +222,8 @@ pub(crate) async fn blocking<T: Send + 'static>(act: impl FnOnce() -> io::Result
 fn answer(change: &Change, outcome: Outcome) -> Answer {
     match (change, outcome) {
         (Change::Blank | Change::Membership(_), _) => Answer::Nothing,
-        (Change::Batch(_), Outcome::Applied) => Answer::Applied,
-        (Change::Batch(_), Outcome::Conflict { expectation, found }) => Answer::Conflict { expectation, found },
+        (Change::Batch(_) | Change::Adopt(_), Outcome::Applied) => Answer::Applied,
+        (Change::Batch(_) | Change::Adopt(_), Outcome::Conflict { expectation, found }) => Answer::Conflict { expectation, found },
     }
 }
 

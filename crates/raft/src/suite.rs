@@ -5,12 +5,13 @@ use std::sync::Arc;
 use openraft::StorageError;
 use openraft::errors::ErrorSource;
 use openraft::testing::log::{StoreBuilder, Suite};
+use storage::feature_level::{FEATURE_LEVELS, LevelRecord};
 use storage::table::RedbTableOptions;
 use storage::{Batch, Disk, FsDisk, Log, LogOptions, MemoryDisk, MemoryTable, RedbTable, SnapshotStore, Table, TableView};
 
 use crate::config::TypeConfig;
 use crate::log_store::LogStore;
-use crate::machine::{Machine, Observer};
+use crate::machine::{Level, Machine, Observer};
 use crate::snapshots::Snapshots;
 use crate::watch;
 
@@ -51,7 +52,8 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, Option<tempfile::TempDir>> for 
         };
         let snapshots = Arc::new(Snapshots::new(SnapshotStore::open(disk, &path.join("snapshots")).map_err(failed)?));
         let (applied, _) = watch::channel(None);
-        let machine = Machine::open(table, snapshots, Arc::new(Deaf), applied, None).map_err(failed)?;
+        let level = Level { known: FEATURE_LEVELS, record: watch::channel(LevelRecord::first()).0 };
+        let machine = Machine::open(table, snapshots, Arc::new(Deaf), applied, level, None).map_err(failed)?;
         Ok((folder, LogStore::new(log), machine))
     }
 }

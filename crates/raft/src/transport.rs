@@ -75,7 +75,13 @@ pub trait Transport: Send + Sync + 'static {
         request: peer::TransferLeaderRequest,
     ) -> BoxFuture<'static, Result<peer::TransferLeaderResponse, TransportError>>;
     /// Asks the leader how far a read must have applied.
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>>;
+    fn read_index(
+        &self,
+        to: Arc<Peer>,
+        request: peer::ReadIndexRequest,
+    ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>>;
     /// Hands batches to the leader.
     fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>>;
+    /// Asks what a peer remembers, on behalf of a node that has lost what it had.
+    fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>>;
 }

@@ -16,9 +16,14 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use proto::peer;
-use raft::{AppendStream, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, Role, Timing, Transport, TransportError};
+use raft::{
+    AppendStream, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, ReadConsistency, Role, Timing, Transport,
+    TransportError,
+};
+use storage::adoption::{Adoption, Staged};
+use storage::feature_level::{FEATURE_LEVELS, LevelRecord};
 use storage::{Batch, Disk, Expectation, Log, LogOptions, MemoryDisk, MemoryTable, SnapshotStore, TableView, Write};
-use types::{NodeId, Revision, SystemClock};
+use types::{FeatureLevel, FeatureLevels, NodeId, Revision, SystemClock};
 
 /// Long enough for elections on a busy machine; nothing waits so long when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -78,12 +83,20 @@ impl Transport for Switchboard {
         self.call(&to, |inbound| async move { inbound.transfer_leader(request).await })
     }
 
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
-        self.call(&to, |inbound| async move { Ok(inbound.read_index().await) })
+    fn read_index(
+        &self,
+        to: Arc<Peer>,
+        request: peer::ReadIndexRequest,
+    ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+        self.call(&to, |inbound| async move { Ok(inbound.read_index(request).await) })
     }
 
     fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         self.call(&to, |inbound| async move { inbound.propose(request).await })
+    }
+
+    fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
+        self.call(&to, |inbound| async move { inbound.rejoin(request).await })
     }
 }
 
@@ -103,6 +116,11 @@ fn id(number: u64) -> NodeId {
 }
 
 async fn start(switchboard: &Switchboard, number: u64, snapshot_interval: u64) -> Raft {
+    start_release(switchboard, number, snapshot_interval, FEATURE_LEVELS).await
+}
+
+/// Starts a node of a release that knows `feature_levels`.
+async fn start_release(switchboard: &Switchboard, number: u64, snapshot_interval: u64, feature_levels: FeatureLevels) -> Raft {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
     disk.create_dir_all(Path::new("/data")).unwrap();
     let raft = Raft::start(Parts {
@@ -117,6 +135,8 @@ async fn start(switchboard: &Switchboard, number: u64, snapshot_interval: u64) -
         transport: Arc::new(switchboard.clone()),
         clock: Arc::new(SystemClock),
         observer: Arc::new(Deaf),
+        feature_levels,
+        read_consistency: ReadConsistency::default(),
     })
     .await
     .unwrap();
@@ -282,4 +302,146 @@ async fn a_peer_that_is_not_there_is_called_now_and_then_not_without_pause() {
     // A heartbeat each 50 ms, and a try at replication each half second.
     let calls = switchboard.1.load(Ordering::Relaxed);
     assert!((1..200).contains(&calls), "{calls} calls in two seconds");
+}
+
+fn levels(max: u32) -> FeatureLevels {
+    FeatureLevels { min: FeatureLevel(1), max: FeatureLevel(max) }
+}
+
+/// Raises the cluster to `level` as release `software`, where it stands at `known`.
+async fn raise(node: &Raft, known: Revision, level: u32, software: &str) -> Result<types::Index, ProposeError> {
+    let (expectation, write) = raft::raising(known, &LevelRecord { level: FeatureLevel(level), software: software.into() });
+    node.propose(Batch { expectations: vec![expectation], writes: vec![write] }.encode().unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raised_level_opens_the_gate_on_every_node() {
+    let (_switchboard, nodes) = cluster(3, 10_000).await;
+    let gate = |node: &Raft| node.require_feature_level(FeatureLevel(2));
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    let adoption = Adoption {
+        from: Bytes::from_static(b"staged/"),
+        staged: Staged { keys: 1, ..Staged::default() },
+        kept: vec![],
+        batch: Batch::default(),
+    };
+    let adoption = adoption.encode().unwrap();
+    let before = nodes[0].status().committed;
+    let refused = raft::LevelTooLow { needed: FeatureLevel(2), level: FeatureLevel(1) };
+    assert!(nodes.iter().all(|node| gate(node) == Err(refused)));
+    assert!(refused.to_string().contains("conclave operator upgrade raise"), "{refused}");
+    assert_eq!(nodes[1].propose(adoption.clone()).await, Err(ProposeError::FeatureLevel(refused)));
+    assert_eq!(nodes[0].status().committed, before, "it reached no log");
+    let index = raise(&nodes[0], Revision::ABSENT, 2, "0.2.0").await.unwrap();
+    assert!(
+        matches!(raise(&nodes[1], Revision::ABSENT, 2, "0.2.0").await, Err(ProposeError::Conflict { .. })),
+        "of two raises one is done"
+    );
+    for node in &nodes {
+        node.read().await.unwrap();
+        assert_eq!((node.feature_level(), gate(node)), (FeatureLevel(2), Ok(())));
+    }
+    assert!(raise(&nodes[2], Revision::at(index), 2, "0.2.0").await.is_ok());
+    assert!(matches!(nodes[1].propose(adoption).await, Err(ProposeError::Conflict { .. })), "nothing is staged, but it was let through");
+}
+
+/// Whether by the log or by a snapshot: what the older release does not know it does not apply.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_release_stops_at_the_raise_with_both_releases_named() {
+    for snapshot_interval in [10_000, 20] {
+        let (switchboard, nodes) = cluster(3, snapshot_interval).await;
+        raise(&nodes[0], Revision::ABSENT, 2, "0.2.0").await.unwrap();
+        for number in 0..60 {
+            nodes[0].propose(put(&format!("key {number}"), "v", None)).await.unwrap();
+        }
+        let older = start_release(&switchboard, 4, snapshot_interval, levels(1)).await;
+        let leader = loop {
+            if let Some(leader) = leader(&nodes) {
+                break nodes[leader].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        let adding = tokio::spawn(async move { leader.add_learner(id(4), member()).await.is_ok() });
+        let why = tokio::time::timeout(PATIENCE, older.failed()).await.expect("it does not go on");
+        adding.abort();
+        for said in ["Conclave 0.2.0", "feature level 2", "start Conclave 0.2.0 or newer here"] {
+            assert!(why.contains(said), "{snapshot_interval}: {why}");
+        }
+        assert_eq!(older.local().unwrap().get(b"key 59").unwrap(), None);
+        assert_eq!(older.feature_level(), FeatureLevel(1));
+    }
+}
+
+fn members(size: u64) -> BTreeMap<NodeId, Member> {
+    (1..=size).map(|number| (id(number), member())).collect()
+}
+
+/// Ends a node and starts it anew with nothing; it begins as a node does.
+async fn wipe(switchboard: &Switchboard, nodes: &mut [Raft], at: usize) {
+    switchboard.0.lock().unwrap().remove(&id(at as u64 + 1));
+    nodes[at].shutdown().await;
+    let again = start(switchboard, at as u64 + 1, 10_000).await;
+    let beginning = again.begin(members(nodes.len() as u64));
+    tokio::spawn(async move { beginning.await.unwrap() });
+    nodes[at] = again;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_its_disk_is_fed_again_and_votes_once_it_has_caught_up() {
+    let (switchboard, mut nodes) = cluster(3, 10_000).await;
+    for number in 0..20 {
+        nodes[0].propose(put(&format!("key {number}"), "v", None)).await.unwrap();
+    }
+    eventually("somebody leads", || leader(&nodes).is_some()).await;
+    let leads = leader(&nodes).unwrap();
+    let term = nodes[leads].status().term;
+    let (wiped, other) = ((leads + 1) % 3, (leads + 2) % 3);
+    for round in 0..5 {
+        wipe(&switchboard, &mut nodes, wiped).await;
+        assert!(!nodes[wiped].takes_part());
+        // In every other round nothing is written: the leader must find out by itself.
+        if round % 2 == 0 {
+            nodes[leads].propose(put("after", &round.to_string(), None)).await.unwrap();
+        }
+        eventually("it votes again", || nodes[wiped].takes_part()).await;
+        let status = nodes[leads].status();
+        assert_eq!((status.role, status.term), (Role::Leader, term), "the leader takes no harm");
+        assert!(nodes[wiped].status().applied >= Some(types::Index(20)));
+    }
+    switchboard.0.lock().unwrap().remove(&id(leads as u64 + 1));
+    nodes[leads].shutdown().await;
+    eventually("the two elect one of them", || [wiped, other].iter().any(|node| nodes[*node].status().role == Role::Leader)).await;
+    assert_eq!(value(&nodes[other], "after").await.as_deref(), Some("4"));
+    assert_eq!(value(&nodes[wiped], "key 19").await.as_deref(), Some("v"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_its_disk_does_not_vote_while_another_voter_has_not_been_heard() {
+    let (switchboard, mut nodes) = cluster(3, 10_000).await;
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    eventually("somebody leads", || leader(&nodes).is_some()).await;
+    let leads = leader(&nodes).unwrap();
+    let (wiped, absent) = ((leads + 1) % 3, (leads + 2) % 3);
+    let absent_id = id(absent as u64 + 1);
+    let absent_inbound = switchboard.0.lock().unwrap().remove(&absent_id).unwrap();
+    wipe(&switchboard, &mut nodes, wiped).await;
+    // It replicates, so that the two of them commit.
+    let last = nodes[leads].propose(put("k", "w", None)).await.unwrap();
+    eventually("it has everything again", || nodes[wiped].status().applied >= Some(last)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(nodes[wiped].is_rejoining(), "what the absent one knows is not known");
+    let term = nodes[wiped].status().term;
+    let leader_inbound = switchboard.0.lock().unwrap().remove(&id(leads as u64 + 1)).unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(nodes[wiped].status().term, term, "it neither stood nor voted");
+    let vote = peer::VoteRequest {
+        vote: Some(peer::Vote { term: term.0 + 1, node_id: absent_id.to_string(), committed: false }),
+        last: Some(peer::Position { term: term.0, index: 1000 }),
+        pre_vote: false,
+        leadership_transfer: true,
+    };
+    assert!(matches!(nodes[wiped].inbound().vote(vote).await, Err(raft::InboundError::Abstains)));
+    switchboard.0.lock().unwrap().insert(id(leads as u64 + 1), leader_inbound);
+    switchboard.0.lock().unwrap().insert(absent_id, absent_inbound);
+    eventually("it votes again", || nodes[wiped].takes_part()).await;
 }

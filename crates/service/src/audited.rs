@@ -89,6 +89,8 @@ pub(crate) fn answered<'a>(outcome: &'a Result<Answer, Refusal>, warnings: &'a [
         Ok(Answer::Auth(auth)) => Answered { auth: Some(made(auth)), ..nothing },
         Ok(Answer::Wrapped(wrapped)) => Answered { wrap_info: Some(waiting(wrapped)), ..nothing },
         Ok(Answer::Raw(raw)) => Answered { data: Some(&raw.body), ..nothing },
+        // Ciphertext without end.
+        Ok(Answer::Stream(_)) => nothing,
         Ok(Answer::Done | Answer::Accepted | Answer::NotFound) | Err(_) => nothing,
     }
 }

@@ -2,6 +2,9 @@
 
 use engine::route::Outline;
 use serde_json::Value;
+use types::capability::Verb;
+
+use crate::request::Refusal;
 
 /// The software that a node runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +13,67 @@ pub struct Software {
     pub version: String,
     /// When its sources are from, RFC 3339; empty when the build does not say.
     pub source_date: String,
+}
+
+/// A request that was answered, as it is counted. Holds no path and no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Counted<'a> {
+    /// The kind of mount that it went to: one of those that there are here, or `none` where nothing is mounted.
+    pub mount_type: &'a str,
+    /// What was asked.
+    pub verb: Verb,
+    /// How it ended.
+    pub result: Verdict,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// As asked; also when there is nothing at that place.
+    Done,
+    /// The caller may not.
+    Denied,
+    /// It cannot be done: the caller's mistake, or what is stored does not allow it.
+    Refused,
+    /// The node or the cluster could not: sealed, no leader, a full disk, no audit record, a fault of ours.
+    Failed,
+}
+
+impl Verdict {
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Done => "done",
+            Verdict::Denied => "denied",
+            Verdict::Refused => "refused",
+            Verdict::Failed => "failed",
+        }
+    }
+
+    pub(crate) fn of(refusal: Option<&Refusal>) -> Verdict {
+        match refusal {
+            None => Verdict::Done,
+            Some(Refusal::Denied | Refusal::Forbidden(_)) => Verdict::Denied,
+            Some(
+                Refusal::NoRoute(_)
+                | Refusal::Ask(_)
+                | Refusal::Refused(_)
+                | Refusal::NoSuch(_)
+                | Refusal::TooMany(_)
+                | Refusal::TooLarge
+                | Refusal::Contended,
+            ) => Verdict::Refused,
+            Some(
+                Refusal::Sealed
+                | Refusal::Unavailable(_)
+                | Refusal::NoLeader
+                | Refusal::DiskFull
+                | Refusal::Indeterminate
+                | Refusal::Audit
+                | Refusal::Internal,
+            ) => Verdict::Failed,
+        }
+    }
 }
 
 /// The node's facts. None holds a secret, a token, or a path beyond its mount.
@@ -31,6 +95,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// The configuration without what is secret in it.
     fn configuration(&self) -> Value;
+
+    /// Counts a request that was answered. Must be quick: every request waits for it.
+    fn count(&self, _counted: Counted<'_>) {}
 
     /// Routes that the node serves by itself, below no mount, to everybody.
     fn routes(&self) -> Vec<Outline>;

@@ -20,6 +20,7 @@ use crate::permit::{Acls, Authority};
 use crate::records::Records;
 use crate::refused_shares::RefusedShares;
 use crate::request::{Answer, Request};
+use crate::snapshots::Snapshots;
 use crate::store::Store;
 use crate::token::Caller;
 
@@ -68,6 +69,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) logins: &'a Logins,
     /// Who has entered wrong shares at this node.
     pub(crate) refused_shares: &'a RefusedShares,
+    /// What this node does with snapshots.
+    pub(crate) snapshots: &'a Snapshots,
 }
 
 impl Scope<'_> {

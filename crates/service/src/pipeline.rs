@@ -28,7 +28,7 @@ use crate::denials::{Denials, Denied};
 use crate::journal::Joiner;
 use crate::mount::{Mount, Route};
 use crate::namespace::Namespace;
-use crate::node::Node;
+use crate::node::{Counted, Node, Verdict};
 use crate::outcome::{Outcome, Part, PlanError, Reply, Scope, Settings};
 use crate::permit::{Acls, Authority, Permit};
 use crate::policy::decision::{Denial, Question};
@@ -36,6 +36,7 @@ use crate::policy::filter::ListFilter;
 use crate::records::{Caches, Records};
 use crate::refused_shares::RefusedShares;
 use crate::request::{Answer, Lease, Refusal, Request, Response};
+use crate::snapshots::Snapshots;
 use crate::store::Store;
 use crate::sys::{Cors, UiHeaders, keys};
 use crate::token::{self, Caller};
@@ -78,6 +79,7 @@ pub struct Service {
     journal_joined: AtomicU64,
     logins: Logins,
     refused_shares: RefusedShares,
+    snapshots: Snapshots,
     recording: ArcSwap<Recording>,
     turns: Vec<tokio::sync::Mutex<()>>,
     /// Drawn, so that nobody outside can tell which paths share a turn.
@@ -112,6 +114,7 @@ impl Service {
             journal_joined: AtomicU64::new(0),
             logins,
             refused_shares: RefusedShares::default(),
+            snapshots: Snapshots::default(),
             recording: ArcSwap::default(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             turn_salt,
@@ -121,8 +124,11 @@ impl Service {
     /// Handles a request. When the call is dropped half-way, a write may still take effect.
     pub async fn handle(&self, request: Request) -> Response {
         let mut warnings = Vec::new();
-        let id = request.id;
-        let outcome = self.try_handle(request, &mut warnings).await;
+        let (id, verb) = (request.id, request.verb);
+        let mut mount = None;
+        let outcome = self.try_handle(request, &mut warnings, &mut mount).await;
+        let mount_type = mount.as_ref().map_or("none", |mount| mount.kind.as_str());
+        self.node.count(Counted { mount_type, verb, result: Verdict::of(outcome.as_ref().err()) });
         Response { id, outcome, warnings }
     }
 
@@ -148,7 +154,13 @@ impl Service {
         records.view.read(&UiHeaders::name()).ok()?.value.and_then(|value| UiHeaders::decode(value.expose()))
     }
 
-    async fn try_handle(&self, mut request: Request, warnings: &mut Vec<String>) -> Result<Answer, Refusal> {
+    /// `mount`: told where the request goes, once that is known.
+    async fn try_handle(
+        &self,
+        mut request: Request,
+        warnings: &mut Vec<String>,
+        mount: &mut Option<Arc<Mount>>,
+    ) -> Result<Answer, Refusal> {
         let records = self.fresh().await?;
         let audit = self.recording(&records)?;
         let caller = match &request.token {
@@ -163,6 +175,7 @@ impl Service {
             request.namespace = caller.namespace.path.clone();
             place = self.place(&records, &mut request)?;
         }
+        *mount = place.route.as_ref().map(|route| Arc::clone(&route.mount));
         let request = &request;
         let mut permitted = self.permit(request, caller.as_ref(), &place, &records);
         if caller.is_none() && request.token.is_some() && permitted.is_err() && place.takes_a_wrapped_answer() {
@@ -533,6 +546,7 @@ impl Service {
             store: &*self.store,
             logins: &self.logins,
             refused_shares: &self.refused_shares,
+            snapshots: &self.snapshots,
         }
     }
 
@@ -749,6 +763,7 @@ fn part_of(whole: &Request, part: &Part, namespace: &Namespace) -> Request {
         remote: whole.remote,
         headers: whole.headers.clone(),
         wrap_ttl: None,
+        upload: None,
     }
 }
 
@@ -780,7 +795,7 @@ impl PartResult {
             Answer::NotFound => (404, None),
             Answer::Done => (204, None),
             Answer::Accepted => (202, None),
-            Answer::Auth(_) | Answer::Wrapped(_) | Answer::Raw(_) => return Err(Refusal::Internal),
+            Answer::Auth(_) | Answer::Wrapped(_) | Answer::Raw(_) | Answer::Stream(_) => return Err(Refusal::Internal),
         };
         // EXPOSE: it becomes part of the whole answer.
         let data = data.map(|data| serde_json::from_slice(data.expose())).transpose().map_err(|error| internal(&error))?;
@@ -965,6 +980,7 @@ fn of_commit(error: &CommitError) -> Refusal {
         CommitError::TooLarge(_) => Refusal::TooLarge,
         CommitError::NoLeader => Refusal::NoLeader,
         CommitError::DiskFull => Refusal::DiskFull,
+        CommitError::FeatureLevel(error) => Refusal::Refused(error.to_string()),
         CommitError::Indeterminate(why) => {
             tracing::warn!(why, "the fate of a write is unknown");
             Refusal::Indeterminate

@@ -18,11 +18,12 @@
 //! | `core/namespace/<path>`, `core/namespace-id/<id>` | namespaces below the root, whose id is `root` |
 //! | `core/due/<day>/<hour>/<minute>/<second>/<id>` | chores, by when they are due (UTC) |
 //! | `core/failing/<id>` | chores that were tried in vain |
+//! | `core/restored` | the last restore: which tokens are of a history that is gone (the barrier writes it) |
 //! | `mount/<uuid>/…` | what an engine or an auth method keeps |
 
 use std::sync::{Arc, LazyLock};
 
-use barrier::{Cache, Cached, Name, View};
+use barrier::{Cache, Cached, Fork, Name, View};
 use prost::Message;
 use proto::stored;
 use types::Revision;
@@ -47,6 +48,7 @@ pub(crate) struct Caches {
     policies: Cache<StoredPolicy>,
     namespaces: Cache<Namespace>,
     namespace_paths: Cache<stored::NamespacePath>,
+    fork: Cache<Fork>,
 }
 
 impl Default for Caches {
@@ -58,6 +60,7 @@ impl Default for Caches {
             policies: Cache::new(RECORDS_KEPT_MAX),
             namespaces: Cache::new(RECORDS_KEPT_MAX),
             namespace_paths: Cache::new(RECORDS_KEPT_MAX),
+            fork: Cache::new(1),
         }
     }
 }
@@ -129,6 +132,11 @@ impl Records {
     /// As `view` has them.
     pub(crate) fn new(view: View, caches: Arc<Caches>) -> Records {
         Records { view, caches }
+    }
+
+    /// Where the last restore ended a history; `None`: there was none.
+    pub(crate) fn fork(&self) -> Result<Option<Arc<Fork>>, PlanError> {
+        Ok(self.view.fork(&self.caches.fork)?)
     }
 
     /// A namespace's mounts, and the revision of their record.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use crypto::SecretBytes;
 use engine::{AskError, Json};
+use futures::stream::BoxStream;
 use proto::stored;
 use types::capability::Verb;
 use types::{Path, RequestId, Timestamp};
@@ -32,6 +35,23 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// For how long the answer is to be wrapped; `None`: not at all.
     pub wrap_ttl: Option<Duration>,
+    /// A body that is too large for memory, where one is taken ([`takes_upload`](crate::takes_upload)); `body` is empty then.
+    pub upload: Option<Pieces>,
+}
+
+/// Bytes that come piece by piece, and are taken once, by whom they are for. Confidential: no `Debug`.
+pub struct Pieces(Mutex<Option<BoxStream<'static, std::io::Result<Bytes>>>>);
+
+impl Pieces {
+    /// Those of a stream.
+    pub fn new(pieces: BoxStream<'static, std::io::Result<Bytes>>) -> Pieces {
+        Pieces(Mutex::new(Some(pieces)))
+    }
+
+    /// The pieces; `None` when somebody has taken them.
+    pub fn take(&self) -> Option<BoxStream<'static, std::io::Result<Bytes>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// What a request came to.
@@ -56,6 +76,8 @@ pub enum Answer {
     Wrapped(Box<Wrapped>),
     /// Not JSON: as it is.
     Raw(Raw),
+    /// Not JSON, and too large for memory.
+    Stream(Download),
     /// Done; nothing to show.
     Done,
     /// Taken up, as clients expect of work that takes a while; nothing to show. It may be done already: the warnings say.
@@ -129,6 +151,16 @@ pub struct Raw {
     pub content_type: String,
     /// The body.
     pub body: SecretBytes,
+}
+
+/// An answer that is made while it is sent. An error in it means that it is not whole.
+pub struct Download {
+    /// Its media type.
+    pub content_type: String,
+    /// Under which name it may be kept.
+    pub file_name: String,
+    /// The body.
+    pub body: Pieces,
 }
 
 /// A token as its maker, or who renews it, is told of it. Confidential: no `Debug`.

@@ -167,6 +167,7 @@ impl World {
             remote: Some(asking.remote.parse().unwrap()),
             headers: Vec::new(),
             wrap_ttl: (asking.wrap_ttl_s > 0).then(|| std::time::Duration::from_secs(asking.wrap_ttl_s)),
+            upload: None,
         };
         self.service.handle(request).await
     }
@@ -212,6 +213,7 @@ pub(crate) fn shown(answer: &Answer) -> Value {
         Answer::Auth(auth) => json!({ "auth": parsed(&auth.json()) }),
         Answer::Wrapped(wrapped) => json!({ "wrap_info": parsed(&wrapped.json()) }),
         Answer::Raw(raw) => json!({ "raw": String::from_utf8_lossy(raw.body.expose()) }),
+        Answer::Stream(download) => json!({ "stream": download.file_name }),
         Answer::Done | Answer::Accepted => Value::Null,
         Answer::NotFound => json!("none"),
     }

@@ -124,6 +124,7 @@ impl Client {
             namespace: Path::root(),
             headers: Vec::new(),
             wrap_ttl: None,
+            upload: None,
             id: RequestId(uuid::Builder::from_random_bytes(generate_bytes(&self.rng as &dyn Rng)).into_uuid()),
             verb,
             path: Path::parse(path).expect("the workload's paths are canonical"),

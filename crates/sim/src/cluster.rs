@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::{Quorum, Rng, SeededRng, Share, Zeroizing};
-use raft::{Member, Role};
+use raft::{Member, ReadConsistency, Role};
+use storage::feature_level::FEATURE_LEVELS;
 use tokio::time::{Instant, sleep, timeout_at};
-use types::{Clock, NodeId};
+use types::{Clock, FeatureLevels, NodeId};
 
 use crate::canary::Canaries;
 use crate::client::{Client, Outcome};
@@ -59,11 +60,26 @@ pub struct Cluster {
     canaries: Canaries,
     probes: u64,
     operations_max: Option<u64>,
+    /// What the release on each node knows.
+    releases: Vec<FeatureLevels>,
+    raise_after: Option<Duration>,
+    read_consistency: ReadConsistency,
 }
 
 impl Cluster {
     /// Starts `nodes` nodes with empty disks, and bootstraps Raft.
-    pub async fn start(nodes: u64, honesty: Honesty, mut dice: Dice, trace: Trace) -> Result<Cluster, Violation> {
+    pub async fn start(nodes: u64, honesty: Honesty, dice: Dice, trace: Trace) -> Result<Cluster, Violation> {
+        Cluster::start_release(nodes, FEATURE_LEVELS, honesty, dice, trace).await
+    }
+
+    /// As [`Cluster::start`], with a release on every node that knows the feature levels `releases`.
+    pub async fn start_release(
+        nodes: u64,
+        releases: FeatureLevels,
+        honesty: Honesty,
+        mut dice: Dice,
+        trace: Trace,
+    ) -> Result<Cluster, Violation> {
         raft::dangerous_seed_election_jitter(dice.throw());
         let witness = Witness::default();
         let network = SimNetwork::new(dice.fork(), trace.clone(), witness.clone());
@@ -72,6 +88,7 @@ impl Cluster {
             let clock_error_ms = i64::try_from(dice.within(0..10_000)).expect("small") - 5_000;
             Node::new(node_id(number), SimDisk::new(honesty), SimClock::new(started, clock_error_ms))
         };
+        let count = nodes;
         let nodes = Arc::new((1..=nodes).map(node).collect::<Vec<_>>());
         let marker = format!("canary-{:016x}", dice.throw());
         let mut cluster = Cluster {
@@ -86,6 +103,9 @@ impl Cluster {
             canaries: Canaries::default(),
             probes: 0,
             operations_max: None,
+            releases: vec![releases; usize::try_from(count).expect("a few nodes")],
+            raise_after: None,
+            read_consistency: ReadConsistency::Lease,
         };
         for at in 0..cluster.nodes.len() {
             cluster.restart(at).await?;
@@ -101,6 +121,13 @@ impl Cluster {
             self.restart(at).await?;
         }
         Ok(())
+    }
+
+    /// What is started on a node from now on is a release that knows the feature levels `release`; with `raise_after`, one that raises the
+    /// cluster by itself.
+    pub fn install(&mut self, at: usize, release: FeatureLevels, raise_after: Option<Duration>) {
+        self.releases[at] = release;
+        self.raise_after = raise_after;
     }
 
     /// Initialises the cluster at any node, opens it, and mounts what the workload needs.
@@ -205,6 +232,9 @@ impl Cluster {
             rng_seed: self.dice.throw(),
             sync_latency: self.dice.duration(Duration::from_micros(10)..SYNC_LATENCY_MAX),
             operations_max: self.operations_max,
+            feature_levels: self.releases[at],
+            read_consistency: self.read_consistency,
+            raise_after: self.raise_after,
         };
         let node = &self.nodes[at];
         if node.life().is_some() {
@@ -214,8 +244,8 @@ impl Cluster {
         let life = node.start(fate, &self.network, &self.witness).await?;
         let member = |id: &NodeId| Member { cluster_address: address(id), api_address: address(id), key: None };
         let members: BTreeMap<_, _> = self.nodes.iter().map(|node| (node.id.clone(), member(&node.id))).collect();
-        let bootstrapped = life.raft.bootstrap(members).await;
-        bootstrapped.map_err(|error| Violation::new(Invariant::EveryRestartSucceeds, format_args!("{}: {error}", node.id)))
+        node.begin(&life, members, &self.witness);
+        Ok(())
     }
 
     /// Cuts a node's power.

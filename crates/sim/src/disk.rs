@@ -65,6 +65,11 @@ impl SimDisk {
         }
     }
 
+    /// Puts an empty disk in the place of this one. Nothing may have it open.
+    pub fn replace(&self) {
+        *self.state() = State { memory: MemoryDisk::new(), medium: None, syncs: 0 };
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }

@@ -3,6 +3,7 @@
 //! Always: a crashed life is cut off from disk and network at one moment, before any of its tasks runs again; what its tasks
 //! do until they have ended touches nothing that is left.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,13 +11,13 @@ use std::time::Duration;
 
 use barrier::{Barrier, Changes, FileJournal, NodeFacts};
 use crypto::{Rng, SeededRng};
-use raft::{Flushing, Parts, Raft, Timing};
+use raft::{Flushing, Member, Parts, Raft, ReadConsistency, Timing};
 use service::{Service, Settings};
 use storage::{Applied, DataDir, Log, LogOptions, SnapshotStore, Table, TableView};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::NodeId;
+use types::{FeatureLevels, NodeId};
 
 use crate::clock::SimClock;
 use crate::disk::SimDisk;
@@ -66,6 +67,12 @@ pub struct Fate {
     pub sync_latency: Duration,
     /// After so many encryptions the keyring rotates; `None`: as the product does.
     pub operations_max: Option<u64>,
+    /// What its release knows.
+    pub feature_levels: FeatureLevels,
+    /// How its reads are made certain.
+    pub read_consistency: ReadConsistency,
+    /// How long every member must have known a higher feature level before the cluster is raised by itself; `None`: never.
+    pub raise_after: Option<Duration>,
 }
 
 impl Node {
@@ -97,7 +104,7 @@ impl Node {
         let disk = self.disk.open();
         let rng: Arc<dyn Rng> = Arc::new(SeededRng::dangerous_from_seed(fate.rng_seed));
         let clock = Arc::new(self.clock.clone());
-        let data_dir = DataDir::open(Arc::clone(&disk), Path::new(DATA_FOLDER), &self.id, None)?;
+        let data_dir = DataDir::open_at(Arc::clone(&disk), Path::new(DATA_FOLDER), &self.id, None, fate.feature_levels)?;
         let table = Arc::new(WitnessedTable::new(self.id.clone(), witness.clone()));
         let journal =
             FileJournal::open(Arc::clone(&disk), &data_dir.journal(), &self.id, None, Arc::clone(&clock) as Arc<dyn types::Clock>)?;
@@ -115,6 +122,8 @@ impl Node {
             transport: Arc::clone(&peers) as Arc<dyn raft::Transport>,
             clock: Arc::clone(&clock) as Arc<dyn types::Clock>,
             observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
+            feature_levels: fate.feature_levels,
+            read_consistency: fate.read_consistency,
         })
         .await?;
         let facts = NodeFacts { node_id: self.id.clone(), api_address: address(&self.id), version: "simulated".into() };
@@ -128,6 +137,7 @@ impl Node {
             opening: barrier::Opening::default(),
             journal: Arc::new(journal),
             operations_max: fate.operations_max,
+            raise_after: fate.raise_after,
         });
         if let Some((cluster, _)) = barrier.status().await?.cluster {
             data_dir.bind_cluster(cluster)?;
@@ -143,10 +153,38 @@ impl Node {
             is_doomed: AtomicBool::new(false),
             tasks: tasks.clone(),
         });
-        tasks.spawn(follow(Arc::clone(&life), data_dir, clock, rng));
+        let data_dir = Arc::new(data_dir);
+        tasks.spawn(follow(Arc::clone(&life), Arc::clone(&data_dir), clock, rng));
+        let keeping = life.raft.clone();
+        tasks.spawn(async move { keeping.keep_level_in(&data_dir).await });
         tasks.spawn(watch(Arc::clone(&life), self.id.clone(), witness.clone()));
         network.connect(self.id.clone(), Endpoint { inbound: raft.inbound(), barrier, down, tasks });
         Ok(life)
+    }
+
+    /// Has a process that was started take part in the cluster of `members`, as a task: an empty node asks the others first, and
+    /// they may not be there yet.
+    pub fn begin(&self, life: &Arc<Life>, members: BTreeMap<NodeId, Member>, witness: &Witness) {
+        let (life, id, witness) = (Arc::clone(life), self.id.clone(), witness.clone());
+        let beginning = life.raft.begin(members);
+        life.tasks.clone().spawn(async move {
+            tokio::select! {
+                biased;
+                () = life.down.cancelled() => {}
+                begun = beginning => {
+                    if let Err(error) = begun
+                        && !life.is_doomed.load(Ordering::Relaxed)
+                    {
+                        witness.accuse(Invariant::EveryRestartSucceeds, format_args!("{id}: {error}"));
+                    }
+                }
+            }
+        });
+    }
+
+    /// Throws a crashed node's disk away, for an empty one.
+    pub fn wipe(&self) {
+        self.disk.replace();
     }
 
     /// Cuts the power, if a process runs: what was not synced is lost, kept or torn as `seed` decides. Returns once every task
@@ -203,7 +241,7 @@ impl Life {
 }
 
 /// Builds and drops the service as the barrier opens and seals, and remembers the cluster, as a node's lifecycle does.
-async fn follow(life: Arc<Life>, data_dir: DataDir, clock: Arc<SimClock>, rng: Arc<dyn Rng>) {
+async fn follow(life: Arc<Life>, data_dir: Arc<DataDir>, clock: Arc<SimClock>, rng: Arc<dyn Rng>) {
     let mut open = life.barrier.watch_open();
     loop {
         let is_open = *open.borrow_and_update();

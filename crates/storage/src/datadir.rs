@@ -9,14 +9,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use types::{ClusterId, NodeId};
+use types::{ClusterId, FeatureLevels, NodeId};
 use uuid::Uuid;
 
 use crate::disk::{Disk, DiskLock, OpenMode, TEMPORARY_SUFFIX, read_whole, remove_temporary, write_whole};
+use crate::feature_level::{FEATURE_LEVELS, LevelError, LevelRecord, SOFTWARE_BYTES_MAX};
 
-/// The version in the identity file.
-pub const DATADIR_VERSION: u32 = 1;
+/// The newest version in the identity file: one that tells the feature level. A folder of the first level has version 1.
+pub const DATADIR_VERSION: u32 = 2;
 
+/// In the folder of a node that has lost what it had, until it has caught up with its peers; see [`is_rejoining`].
+const REJOINING_FILE: &str = "rejoining";
 const LOCK_FILE: &str = "lock";
 const IDENTITY_FILE: &str = "identity";
 const IDENTITY_BYTES_MAX: usize = 4 << 10;
@@ -27,8 +30,15 @@ pub struct DataDir {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     node: NodeId,
-    cluster: Mutex<Option<ClusterId>>,
+    bound: Mutex<Bound>,
     _lock: DiskLock,
+}
+
+/// What the identity tells besides the node, once that is known.
+#[derive(Clone)]
+struct Bound {
+    cluster: Option<ClusterId>,
+    level: LevelRecord,
 }
 
 /// Why a data folder was refused. Nothing in it was changed.
@@ -86,6 +96,15 @@ pub enum OpenError {
         /// The version found.
         version: u32,
     },
+    /// Its cluster is at a feature level that this release does not know.
+    #[error("data folder {}", dir.display())]
+    Level {
+        /// The folder.
+        dir: PathBuf,
+        /// Which level, and the cure.
+        #[source]
+        source: LevelError,
+    },
     /// The disk failed.
     #[error("data folder {}", dir.display())]
     Io {
@@ -100,6 +119,18 @@ pub enum OpenError {
 impl DataDir {
     /// Opens the folder for `node`, or makes it. `cluster` is compared if both sides know one.
     pub fn open(disk: Arc<dyn Disk>, path: &Path, node: &NodeId, cluster: Option<ClusterId>) -> Result<DataDir, OpenError> {
+        DataDir::open_at(disk, path, node, cluster, FEATURE_LEVELS)
+    }
+
+    /// As [`DataDir::open`], on behalf of a binary that knows `levels`: a folder of another one is refused before anything in it is read
+    /// or changed.
+    pub fn open_at(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        node: &NodeId,
+        cluster: Option<ClusterId>,
+        levels: FeatureLevels,
+    ) -> Result<DataDir, OpenError> {
         let io = |source| OpenError::Io { dir: path.to_owned(), source };
         disk.create_dir_all(path).map_err(io)?;
         // Before the lock, so that nothing is left in somebody else's folder.
@@ -112,7 +143,7 @@ impl DataDir {
                 Identity::decode(&bytes, &identity_file)?
             }
             false => {
-                let identity = Identity { node: node.clone(), cluster };
+                let identity = Identity { node: node.clone(), bound: Bound { cluster, level: LevelRecord::first() } };
                 write_whole(&*disk, &identity_file, identity.encode().as_bytes()).map_err(io)?;
                 identity
             }
@@ -120,8 +151,9 @@ impl DataDir {
         if found.node != *node {
             return Err(OpenError::OtherNode { dir: path.to_owned(), found: found.node, wanted: node.clone() });
         }
+        found.bound.level.check(levels).map_err(|source| OpenError::Level { dir: path.to_owned(), source })?;
         remove_temporary(&*disk, path).map_err(io)?;
-        let dir = DataDir { disk, path: path.to_owned(), node: found.node, cluster: Mutex::new(found.cluster), _lock: lock };
+        let dir = DataDir { disk, path: path.to_owned(), node: found.node, bound: Mutex::new(found.bound), _lock: lock };
         if let Some(cluster) = cluster {
             dir.bind_cluster(cluster)?;
         }
@@ -130,18 +162,51 @@ impl DataDir {
 
     /// Writes down, durably, that the folder belongs to `cluster` from now on. It may already; another is refused.
     pub fn bind_cluster(&self, cluster: ClusterId) -> Result<(), OpenError> {
-        let mut bound = self.cluster.lock().expect("no code panics while it holds the cluster's id");
-        match *bound {
+        let mut bound = self.bound();
+        match bound.cluster {
             Some(found) if found != cluster => Err(OpenError::OtherCluster { dir: self.path.clone(), found, wanted: cluster }),
             Some(_) => Ok(()),
-            None => {
-                let identity = Identity { node: self.node.clone(), cluster: Some(cluster) };
-                write_whole(&*self.disk, &self.path.join(IDENTITY_FILE), identity.encode().as_bytes())
-                    .map_err(|source| OpenError::Io { dir: self.path.clone(), source })?;
-                *bound = Some(cluster);
-                Ok(())
+            None => self.write_identity(&mut bound, |bound| bound.cluster = Some(cluster)),
+        }
+    }
+
+    /// As [`DataDir::bind_cluster`], also when the folder belongs to one of `replaced`: ids that this very cluster had before a restore of
+    /// another one's snapshot.
+    pub fn rebind_cluster(&self, cluster: ClusterId, replaced: &[ClusterId]) -> Result<(), OpenError> {
+        let mut bound = self.bound();
+        match bound.cluster {
+            Some(found) if found != cluster && replaced.contains(&found) => {
+                self.write_identity(&mut bound, |bound| bound.cluster = Some(cluster))
+            }
+            _ => {
+                drop(bound);
+                self.bind_cluster(cluster)
             }
         }
+    }
+
+    /// Writes down, durably, that the cluster is at this level, so that an older release refuses the folder before it touches anything.
+    /// A level that is not above the known one changes nothing.
+    pub fn bind_level(&self, level: &LevelRecord) -> Result<(), OpenError> {
+        let mut bound = self.bound();
+        if level.level <= bound.level.level {
+            return Ok(());
+        }
+        self.write_identity(&mut bound, |bound| bound.level = level.clone())
+    }
+
+    fn write_identity(&self, bound: &mut Bound, change: impl FnOnce(&mut Bound)) -> Result<(), OpenError> {
+        let mut changed = bound.clone();
+        change(&mut changed);
+        let identity = Identity { node: self.node.clone(), bound: changed };
+        write_whole(&*self.disk, &self.path.join(IDENTITY_FILE), identity.encode().as_bytes())
+            .map_err(|source| OpenError::Io { dir: self.path.clone(), source })?;
+        *bound = identity.bound;
+        Ok(())
+    }
+
+    fn bound(&self) -> std::sync::MutexGuard<'_, Bound> {
+        self.bound.lock().expect("no code panics while it holds the identity")
     }
 
     /// The node it belongs to.
@@ -151,7 +216,7 @@ impl DataDir {
 
     /// The cluster it belongs to, once that is known.
     pub fn cluster(&self) -> Option<ClusterId> {
-        *self.cluster.lock().expect("no code panics while it holds the cluster's id")
+        self.bound().cluster
     }
 
     /// The disk it lies on.
@@ -190,6 +255,25 @@ impl DataDir {
     }
 }
 
+/// Whether the node whose folder this is has lost what it had and has not caught up with its peers yet: it must not vote.
+pub fn is_rejoining(disk: &dyn Disk, folder: &Path) -> io::Result<bool> {
+    disk.exists(&folder.join(REJOINING_FILE))
+}
+
+/// Writes down, durably, that the node [`is_rejoining`], or that it no longer is.
+pub fn note_rejoining(disk: &dyn Disk, folder: &Path, rejoining: bool) -> io::Result<()> {
+    let path = folder.join(REJOINING_FILE);
+    match (rejoining, disk.exists(&path)?) {
+        // What it holds is for people: that it is there is what counts.
+        (true, false) => write_whole(disk, &path, b"this node has lost its log: it does not vote until it has caught up with its peers\n"),
+        (false, true) => {
+            disk.remove(&path)?;
+            disk.sync_dir(folder)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A folder without an identity may hold only what a start that was cut off has left.
 fn refuse_foreign(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     let names = disk.list(dir).map_err(|source| OpenError::Io { dir: dir.to_owned(), source })?;
@@ -222,17 +306,23 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<DiskLock, OpenError> {
 
 struct Identity {
     node: NodeId,
-    cluster: Option<ClusterId>,
+    bound: Bound,
 }
 
 impl Identity {
-    /// Lines that a person can read, and a checksum.
+    /// Lines that a person can read, and a checksum. Of version 1 while there is no level to tell, so that older releases read it.
     fn encode(&self) -> String {
-        let mut text = format!("{TITLE}{DATADIR_VERSION}\nnode {}\n", self.node);
-        if let Some(cluster) = self.cluster {
-            writeln!(text, "cluster {cluster}").expect("writing to a String cannot fail");
+        let written = "writing to a String cannot fail";
+        let Bound { cluster, level } = &self.bound;
+        let version = if *level == LevelRecord::first() { 1 } else { DATADIR_VERSION };
+        let mut text = format!("{TITLE}{version}\nnode {}\n", self.node);
+        if let Some(cluster) = cluster {
+            writeln!(text, "cluster {cluster}").expect(written);
         }
-        writeln!(text, "crc32c {:08x}", crc32c::crc32c(text.as_bytes())).expect("writing to a String cannot fail");
+        if version > 1 {
+            writeln!(text, "level {} {}", level.level, level.software).expect(written);
+        }
+        writeln!(text, "crc32c {:08x}", crc32c::crc32c(text.as_bytes())).expect(written);
         text
     }
 
@@ -241,7 +331,7 @@ impl Identity {
         let text = std::str::from_utf8(bytes).map_err(|_| corrupt("not UTF-8"))?;
         let title = text.lines().next().and_then(|line| line.strip_prefix(TITLE)).ok_or_else(|| corrupt("first line"))?;
         let version: u32 = title.parse().map_err(|_| corrupt("first line"))?;
-        if version != DATADIR_VERSION {
+        if !(1..=DATADIR_VERSION).contains(&version) {
             return Err(OpenError::Version { file: file.to_owned(), version });
         }
         let mut lines = text.lines().skip(1).peekable();
@@ -254,10 +344,21 @@ impl Identity {
             }
             None => None,
         };
-        let identity = Identity { node, cluster };
+        let level = match version {
+            1 => LevelRecord::first(),
+            _ => lines.next().and_then(level_of_line).ok_or_else(|| corrupt("line of the feature level"))?,
+        };
+        let identity = Identity { node, bound: Bound { cluster, level } };
         // One state has one form, so this compares the checksum and finds whatever else was changed.
         if identity.encode() == text { Ok(identity) } else { Err(corrupt("checksum")) }
     }
+}
+
+/// Reads `level <level> <release>`.
+fn level_of_line(line: &str) -> Option<LevelRecord> {
+    let (level, software) = line.strip_prefix("level ")?.split_once(' ')?;
+    let level = types::FeatureLevel(level.parse().ok()?);
+    (software.len() <= SOFTWARE_BYTES_MAX).then(|| LevelRecord { level, software: software.to_owned() })
 }
 
 #[cfg(test)]
@@ -271,6 +372,10 @@ mod tests {
 
     fn cluster(number: u128) -> ClusterId {
         ClusterId(Uuid::from_u128(number))
+    }
+
+    fn level(number: u32) -> LevelRecord {
+        LevelRecord { level: types::FeatureLevel(number), software: "0.9.3".into() }
     }
 
     fn open(disk: &MemoryDisk, id: &str, of: Option<ClusterId>) -> Result<DataDir, OpenError> {
@@ -297,12 +402,56 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_goes_with_its_cluster_when_that_gets_another_id() {
+        let disk = MemoryDisk::new();
+        let dir = open(&disk, "n1", Some(cluster(1))).unwrap();
+        dir.rebind_cluster(cluster(1), &[]).unwrap();
+        assert!(matches!(dir.rebind_cluster(cluster(2), &[cluster(3)]), Err(OpenError::OtherCluster { .. })));
+        dir.rebind_cluster(cluster(2), &[cluster(3), cluster(1)]).unwrap();
+        assert!(matches!(dir.bind_cluster(cluster(1)), Err(OpenError::OtherCluster { .. })));
+        drop(dir);
+        disk.crash(0);
+        assert_eq!(open(&disk, "n1", None).unwrap().cluster(), Some(cluster(2)));
+    }
+
+    #[test]
     fn golden_identity_of_version_1() {
         let disk = MemoryDisk::new();
         let dir = open(&disk, "node-1", Some(cluster(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff))).unwrap();
         let golden = crate::golden::check("golden/storage/identity-v1.txt", &disk.content(&dir.path().join(IDENTITY_FILE)).unwrap());
         let identity = Identity::decode(&golden, Path::new("identity")).unwrap();
-        assert_eq!((identity.node, identity.cluster), (node("node-1"), dir.cluster()));
+        assert_eq!((identity.node, identity.bound.cluster), (node("node-1"), dir.cluster()));
+        assert_eq!(identity.bound.level, LevelRecord::first());
+    }
+
+    #[test]
+    fn golden_identity_of_version_2() {
+        let disk = MemoryDisk::new();
+        let dir = open(&disk, "node-1", Some(cluster(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff))).unwrap();
+        dir.bind_level(&level(2)).unwrap();
+        let golden = crate::golden::check("golden/storage/identity-v2.txt", &disk.content(&dir.path().join(IDENTITY_FILE)).unwrap());
+        let identity = Identity::decode(&golden, Path::new("identity")).unwrap();
+        assert_eq!((identity.bound.cluster, identity.bound.level), (dir.cluster(), level(2)));
+    }
+
+    #[test]
+    fn a_folder_of_a_level_that_is_not_known_is_refused_before_anything_is_touched() {
+        let disk = MemoryDisk::new();
+        let dir = open(&disk, "n1", None).unwrap();
+        dir.bind_level(&level(3)).unwrap();
+        dir.bind_level(&level(2)).unwrap();
+        drop(dir);
+        let content = disk.content(Path::new("/var/n1/identity")).unwrap();
+        disk.set_content(Path::new("/var/n1/left.tmp"), vec![1]);
+        let levels = |min, max| FeatureLevels { min: types::FeatureLevel(min), max: types::FeatureLevel(max) };
+        let open_at = |levels| DataDir::open_at(Arc::new(disk.clone()), Path::new("/var/n1"), &node("n1"), None, levels);
+        for (known, cure) in [(levels(1, 2), "start Conclave 0.9.3 or newer"), (levels(4, 5), "operator upgrade raise")] {
+            let Err(OpenError::Level { source, .. }) = open_at(known) else { panic!("level 3 was taken by {known:?}") };
+            assert!(source.to_string().contains(cure), "{source}");
+            assert_eq!(disk.content(Path::new("/var/n1/identity")).unwrap(), content);
+            assert!(disk.content(Path::new("/var/n1/left.tmp")).is_some(), "nothing was touched");
+        }
+        open_at(levels(2, 3)).unwrap();
     }
 
     #[test]
@@ -343,14 +492,18 @@ mod tests {
             disk.set_content(path, content[..length].to_vec());
             assert!(open(&disk, "n1", None).is_err(), "cut to {length}");
         }
-        let newer = String::from_utf8(content).unwrap().replace("version 1", "version 2");
+        let newer = String::from_utf8(content).unwrap().replace("version 1", "version 3");
         disk.set_content(path, newer.into_bytes());
-        assert!(matches!(open(&disk, "n1", None), Err(OpenError::Version { version: 2, .. })));
+        assert!(matches!(open(&disk, "n1", None), Err(OpenError::Version { version: 3, .. })));
     }
 
     #[test]
     fn power_may_go_at_any_operation() {
-        let script = |disk: &MemoryDisk| -> Result<(), OpenError> { open(disk, "n1", None)?.bind_cluster(cluster(1)) };
+        let script = |disk: &MemoryDisk| -> Result<(), OpenError> {
+            let dir = open(disk, "n1", None)?;
+            dir.bind_cluster(cluster(1))?;
+            dir.bind_level(&level(2))
+        };
         let whole = MemoryDisk::new();
         script(&whole).unwrap();
         for operation in 0..whole.operations() {

@@ -4,9 +4,12 @@
 //! never dropped in silence; every stored format has a version (`docs/storage-format.md`).
 //! Knows nothing of keys' meaning, of Raft's roles or of tokio: every call is synchronous and may come from any thread.
 
+pub mod adoption;
 pub mod batch;
+pub mod container;
 pub mod datadir;
 pub mod disk;
+pub mod feature_level;
 pub mod journal;
 pub mod log;
 pub mod snapshot;
@@ -17,6 +20,7 @@ mod codec;
 mod golden;
 mod hash;
 
+pub use adoption::{Adoption, Staged};
 pub use batch::{Batch, Expectation, Write};
 pub use datadir::DataDir;
 pub use disk::{Disk, FsDisk, MemoryDisk, RamDisk};

@@ -15,6 +15,7 @@ use crypto::digest::Sha256;
 use types::{Index, Position, Revision, Term};
 
 use crate::batch::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::container::PackError;
 use crate::codec::{POSITION_BYTES, Reader, length_field, put_position};
 use crate::disk::{Disk, DiskFile, OpenMode, TEMPORARY_SUFFIX, remove_temporary};
 use crate::hash::StateHash;
@@ -175,7 +176,7 @@ impl SnapshotStore {
     /// The view's cells are added up on the way: a table whose totals are wrong makes no snapshot.
     pub fn create(&self, view: &dyn TableView) -> Result<SnapshotInfo, CreateError> {
         let applied = view.applied()?;
-        let mut writer = Writer { out: self.temporary()?, buffer: Vec::with_capacity(BUFFER_BYTES), sha: Sha256::new(), crc: 0 };
+        let mut writer = Writer::new(self.temporary()?);
         writer.header(&applied)?;
         let mut found = Applied { position: applied.position, membership: applied.membership.clone(), ..Applied::default() };
         let mut failed = None;
@@ -195,7 +196,8 @@ impl SnapshotStore {
         if found != applied {
             return Err(ReadError::Diverged { kept: Box::new(applied), found: Box::new(found) }.into());
         }
-        let temporary = writer.finish()?;
+        let (temporary, _) = writer.end()?;
+        temporary.file.sync_data().map_err(|source| temporary.io(source))?;
         let info = SnapshotInfo { applied, file_bytes: temporary.written };
         match self.keep_file(&temporary, info.clone()) {
             // One was received meanwhile that is newer: what was asked for is there.
@@ -293,11 +295,63 @@ impl Temporary {
         SnapshotError::Io { file: self.path.clone(), source }
     }
 
+}
+
+/// Takes a file's bytes, in order.
+trait Sink {
+    type Error;
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
+}
+
+impl Sink for Temporary {
+    type Error = SnapshotError;
+
     fn append(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         self.file.write_at(bytes, self.written).map_err(|source| self.io(source))?;
         self.written += bytes.len() as u64;
         Ok(())
     }
+}
+
+impl<W: io::Write> Sink for &mut W {
+    type Error = io::Error;
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), io::Error> {
+        self.write_all(bytes)
+    }
+}
+
+/// How long the snapshot of a table with these totals is, in bytes.
+pub(crate) fn file_bytes(applied: &Applied) -> u64 {
+    let membership = applied.membership.as_ref().map_or(0, |(_, membership)| membership.len());
+    let header = (HEAD_BYTES + TOTALS_BYTES + membership + 4) as u64;
+    header + applied.keys * RECORD_HEAD_BYTES as u64 + applied.bytes + 8 + 32
+}
+
+/// Writes a view, without cells whose keys are `end` or greater, as the snapshot of a table with these totals; answers the SHA-256 of it
+/// all. Fails when the totals are not those of the cells.
+pub(crate) fn write_state(view: &dyn TableView, end: &[u8], applied: &Applied, out: &mut impl io::Write) -> Result<[u8; 32], PackError> {
+    let mut writer = Writer::new(out);
+    writer.header(applied)?;
+    let mut found = Applied { position: applied.position, membership: applied.membership.clone(), ..Applied::default() };
+    let mut failed = None;
+    view.visit(Bound::Unbounded, Bound::Excluded(end), &mut |key, revision, value| {
+        count(&mut found, key, revision, value);
+        match writer.record(key, revision, value) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    if found != *applied {
+        return Err(ReadError::Diverged { kept: Box::new(applied.clone()), found: Box::new(found) }.into());
+    }
+    Ok(writer.end()?.1)
 }
 
 impl Drop for Temporary {
@@ -310,15 +364,19 @@ impl Drop for Temporary {
 }
 
 /// Writes header, records and trailer.
-struct Writer {
-    out: Temporary,
+struct Writer<S> {
+    out: S,
     buffer: Vec<u8>,
     sha: Sha256,
     crc: u32,
 }
 
-impl Writer {
-    fn header(&mut self, applied: &Applied) -> Result<(), SnapshotError> {
+impl<S: Sink> Writer<S> {
+    fn new(out: S) -> Writer<S> {
+        Writer { out, buffer: Vec::with_capacity(BUFFER_BYTES), sha: Sha256::new(), crc: 0 }
+    }
+
+    fn header(&mut self, applied: &Applied) -> Result<(), S::Error> {
         let membership = applied.membership.as_ref().map_or(&[][..], |(_, membership)| membership);
         let buffer = &mut self.buffer;
         buffer.put_slice(MAGIC);
@@ -335,7 +393,7 @@ impl Writer {
         self.drain(0)
     }
 
-    fn record(&mut self, key: &[u8], revision: Revision, value: &[u8]) -> Result<(), SnapshotError> {
+    fn record(&mut self, key: &[u8], revision: Revision, value: &[u8]) -> Result<(), S::Error> {
         let mut head = [0; RECORD_HEAD_BYTES];
         head[4..8].copy_from_slice(&length_field(key.len()).to_le_bytes());
         head[8..12].copy_from_slice(&length_field(value.len()).to_le_bytes());
@@ -350,7 +408,7 @@ impl Writer {
         self.drain(BUFFER_BYTES)
     }
 
-    fn drain(&mut self, above: usize) -> Result<(), SnapshotError> {
+    fn drain(&mut self, above: usize) -> Result<(), S::Error> {
         if self.buffer.len() > above {
             self.sha.update(&self.buffer);
             self.out.append(&self.buffer)?;
@@ -359,14 +417,17 @@ impl Writer {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Temporary, SnapshotError> {
+    /// Writes the trailer; answers the SHA-256 of the whole file.
+    fn end(mut self) -> Result<(S, [u8; 32]), S::Error> {
         self.crc = crc32c::crc32c_append(self.crc, &END.to_le_bytes());
         self.buffer.put_u32_le(self.crc);
         self.buffer.put_u32_le(END);
         self.drain(0)?;
-        self.out.append(&self.sha.finish())?;
-        self.out.file.sync_data().map_err(|source| self.out.io(source))?;
-        Ok(self.out)
+        let mut whole = self.sha.clone();
+        let sum = self.sha.finish();
+        self.out.append(&sum)?;
+        whole.update(&sum);
+        Ok((self.out, whole.finish()))
     }
 }
 
@@ -745,10 +806,10 @@ mod tests {
     fn forged(applied: &Applied, records: &[(&[u8], &[u8])]) -> Vec<u8> {
         let disk = MemoryDisk::new();
         let store = open(&disk);
-        let mut writer = Writer { out: store.temporary().unwrap(), buffer: Vec::new(), sha: Sha256::new(), crc: 0 };
+        let mut writer = Writer::new(store.temporary().unwrap());
         writer.header(applied).unwrap();
         records.iter().for_each(|(key, value)| writer.record(key, Revision(1), value).unwrap());
-        let temporary = writer.finish().unwrap();
+        let (temporary, _) = writer.end().unwrap();
         disk.content(&temporary.path).unwrap()
     }
 

@@ -5,6 +5,7 @@
 pub mod capability;
 pub mod clock;
 pub mod duration;
+pub mod feature_level;
 pub mod hcl;
 pub mod id;
 pub mod json;
@@ -13,6 +14,7 @@ pub mod position;
 
 pub use capability::{Capability, Verb};
 pub use clock::{Clock, SystemClock, Timestamp};
+pub use feature_level::{FeatureLevel, FeatureLevels, UnknownLevel};
 pub use id::{ClusterId, NodeId, RequestId};
 pub use json::{JsonLimitError, JsonLimits};
 pub use path::{Path, PathError};

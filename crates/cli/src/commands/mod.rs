@@ -28,9 +28,11 @@ use crate::output::Printer;
 pub(crate) async fn run(global: &Global, printer: &Printer, command: Command) -> Result<(), Fault> {
     match command {
         Command::Operator(Operator::Certs(args)) => return certs::run(printer, &args),
+        Command::Operator(Operator::Top(args)) => return operator::top::run(global, printer, &args).await,
+        Command::Operator(Operator::Debug(args)) => return operator::debug::run(global, printer, &args).await,
         Command::Operator(Operator::Journal(command)) => return journal::run(printer, &command),
         Command::Operator(Operator::Rehearse(args)) => return dev::rehearse::run(&args).await,
-        Command::Status => return status::run(global, printer).await,
+        Command::Status(args) => return status::run(global, printer, &args).await,
         _ => {}
     }
     let client = connect::client(global)?;
@@ -49,7 +51,7 @@ pub(crate) async fn run(global: &Global, printer: &Printer, command: Command) ->
         Command::Write(args) => raw::write(&client, printer, &args).await,
         Command::List(args) => raw::list(&client, printer, &args.path).await,
         Command::Delete(args) => raw::delete(&client, printer, &args.path).await,
-        Command::Server(_) | Command::Dev(_) | Command::Status | Command::Completion(_) | Command::Version => {
+        Command::Server(_) | Command::Dev(_) | Command::Status(_) | Command::Completion(_) | Command::Version => {
             unreachable!("these need no client, and are run elsewhere")
         }
     }

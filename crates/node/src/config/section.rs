@@ -162,6 +162,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Whether `key` holds just this text.
+    pub(super) fn is_text(&self, key: &str, text: &str) -> bool {
+        self.entry(key).is_some_and(|entry| matches!(&entry.value, Value::Text(found) if found == text))
+    }
+
     /// The text of `key`, which must be given; `example` shows a right value.
     pub(super) fn required_text(&self, key: &str, example: &str) -> Option<&'a str> {
         if !self.has(key) {

@@ -18,7 +18,7 @@ use super::section::{Keys, Section};
 use super::{
     CERTIFICATE_TTL_DEFAULT, CERTIFICATE_TTL_RANGE, CLUSTER_NAME_DEFAULT, ClusterConfig, ClusterIdentity, Config, JoinConfig,
     LEASE_TTL_DEFAULT, LEASE_TTL_MAX, LOG_FILTER_DEFAULT, ListenerConfig, LogConfig, LogFormat, MEMBERS_MAX, MEMORY_NODE_ID_DEFAULT,
-    Member, NodeHeaders, PeerTlsFiles, StorageConfig, StoragePlace, TableKind, TelemetryConfig, foreign, join, seal,
+    Member, NodeHeaders, PeerTlsFiles, StorageConfig, StoragePlace, TableKind, TelemetryConfig, foreign, join, life, seal,
 };
 use crate::API_VERSION;
 
@@ -35,6 +35,9 @@ pub(super) const ROOT_KEYS: Keys = Keys {
         "api_version",
         "default_lease_ttl",
         "max_lease_ttl",
+        "read_consistency",
+        "feature_level_raise_after",
+        "shutdown_delay",
         "disable_mlock",
         "pid_file",
         "log_level",
@@ -66,6 +69,8 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
     let log = log(&root);
     let api_version = api_version(&root);
     let lease_ttls = lease_ttls(&root);
+    let (read_consistency, raise_after) = (life::read_consistency(&root), life::raise_after(&root));
+    let shutdown_delay = life::shutdown_delay(&root);
     let lock_memory = lock_memory(&root);
     let pid_file = pid_file(&root);
     let hostname = root.boolean("enable_response_header_hostname", false);
@@ -137,6 +142,9 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
         api_version: api_version?,
         lease_ttl_default,
         lease_ttl_max,
+        read_consistency: read_consistency?,
+        feature_level_raise_after: raise_after?,
+        shutdown_delay: shutdown_delay?,
         lock_memory: lock_memory?,
         pid_file: pid_file?,
         node_headers: NodeHeaders { hostname: hostname?, node_id: node_id_header? },
@@ -357,8 +365,16 @@ fn storage(root: &Section<'_>) -> Option<StorageConfig> {
     first.and_then(|(_, config)| config)
 }
 
+/// As it stands there, or from the variable of the environment that it names: so one file does for all nodes.
 fn node_id(section: &Section<'_>, text: &str) -> Option<NodeId> {
-    NodeId::parse(text).map_err(|error| section.mistake("node_id", error.to_string())).ok()
+    let parsed = match text.strip_prefix("env://") {
+        None => NodeId::parse(text).map_err(|error| error.to_string()),
+        Some(name) => match std::env::var(name) {
+            Ok(value) => NodeId::parse(&value).map_err(|error| format!("the environment variable {name}: {error}")),
+            Err(_) => Err(format!("the environment variable {name} is not set, or is no text (set it for this process)")),
+        },
+    };
+    parsed.map_err(|text| section.mistake("node_id", text)).ok()
 }
 
 fn raft_storage(section: &Section<'_>) -> Option<StorageConfig> {

@@ -92,6 +92,9 @@ fn a_single_node_has_vaults_defaults() {
             api_version: "1.17.0".to_owned(),
             lease_ttl_default: Duration::from_secs(2_764_800),
             lease_ttl_max: Duration::from_secs(2_764_800),
+            read_consistency: raft::ReadConsistency::Lease,
+            feature_level_raise_after: Some(FEATURE_LEVEL_RAISE_AFTER_DEFAULT),
+            shutdown_delay: Duration::ZERO,
             lock_memory: true,
             pid_file: None,
             node_headers: NodeHeaders { hostname: false, node_id: false },
@@ -232,7 +235,7 @@ fn each_mistake_names_its_place_and_cure() {
         ),
         (
             "adress = 1",
-            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
+            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, feature_level_raise_after, shutdown_delay, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         ("clustr_name = \"a\"", "node1.hcl:1: unknown key \"clustr_name\" (did you mean cluster_name?)"),
         ("log_format = \"xml\"", "node1.hcl:1: log_format: \"xml\" is not one of \"text\", \"json\""),
@@ -254,6 +257,11 @@ fn each_mistake_names_its_place_and_cure() {
         (
             "default_lease_ttl = \"769h\"",
             "node1.hcl:1: default_lease_ttl: \"769h\" is longer than max_lease_ttl, \"768h\" (make it shorter, or that longer)",
+        ),
+        ("read_consistency = \"stale\"", "node1.hcl:1: read_consistency: \"stale\" is not one of \"lease\", \"quorum\""),
+        (
+            "feature_level_raise_after = \"20000h\"",
+            "node1.hcl:1: feature_level_raise_after: \"20000h\" is out of range (\"0s\" to \"8760h\")",
         ),
         ("pid_file = \"/none/there/x\"", "node1.hcl:1: pid_file: the folder of \"/none/there/x\" is not there (make it)"),
         (
@@ -282,12 +290,12 @@ fn each_mistake_names_its_place_and_cure() {
         (
             "x {",
             "node1.hcl:1: this \"{\" is never closed (add \"}\" where the block ends)\n\
-             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, feature_level_raise_after, shutdown_delay, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         (
             "x = [",
             "node1.hcl:1: this \"[\" is never closed (add \"]\" where the list ends)\n\
-             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, feature_level_raise_after, shutdown_delay, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         ("}", "node1.hcl:1: \"}\" closes nothing (remove it)"),
         ("/* open", "node1.hcl:1: this comment is never closed (add \"*/\")"),
@@ -475,6 +483,22 @@ fn each_mistake_in_a_block_names_its_place_and_cure() {
         let text = base.replacen(this, that, 1);
         assert_eq!(mistakes(&text), want, "{text}");
     }
+}
+
+#[test]
+fn a_node_id_may_come_from_the_environment() {
+    let text = |name: &str| {
+        format!("listener \"tcp\" {{\n tls_disable = true\n}}\nstorage \"raft\" {{\n path = \"data\"\n node_id = \"env://{name}\"\n}}\n")
+    };
+    // Cargo tells tests the name and the version of their package.
+    assert_eq!(parse(&text("CARGO_PKG_NAME")).unwrap().storage.node_id.as_str(), "node");
+    let unset = mistakes(&text("CONCLAVE_UNSET_NODE_ID"));
+    assert_eq!(
+        unset,
+        "node1.hcl:6: storage.node_id: the environment variable CONCLAVE_UNSET_NODE_ID is not set, or is no text (set it for this process)"
+    );
+    let unfit = mistakes(&text("CARGO_PKG_VERSION"));
+    assert!(unfit.starts_with("node1.hcl:6: storage.node_id: the environment variable CARGO_PKG_VERSION: \"0."), "{unfit}");
 }
 
 #[test]
@@ -859,10 +883,19 @@ fn what_takes_a_restart_is_known() {
 }
 
 #[test]
+fn a_raise_may_be_left_to_operators() {
+    let raise = |line: &str| parse(&format!("{line}\n{NODE}")).unwrap().feature_level_raise_after;
+    assert_eq!(raise("feature_level_raise_after = \"never\""), None);
+    assert_eq!(raise("feature_level_raise_after = \"0s\""), Some(Duration::ZERO));
+    assert_eq!(raise("feature_level_raise_after = 90"), Some(Duration::from_secs(90)));
+}
+
+#[test]
 fn the_manuals_defaults_are_ours() {
     for (heading, key, default) in [
         ("At the top", "cluster_name", format!("{CLUSTER_NAME_DEFAULT:?}")),
         ("At the top", "log_level", format!("{LOG_FILTER_DEFAULT:?}")),
+        ("At the top", "feature_level_raise_after", format!("\"{}h\"", FEATURE_LEVEL_RAISE_AFTER_DEFAULT.as_secs() / 3600)),
         ("`listener \"tcp\"`", "max_request_size", REQUEST_SIZE_BYTES_MAX_DEFAULT.to_string()),
         ("`listener \"tcp\"`", "max_request_duration", format!("\"{}s\"", REQUEST_DURATION_MAX_DEFAULT.as_secs())),
         ("`listener \"tcp\"`", "http_read_header_timeout", format!("\"{}s\"", HEADER_READ_TIMEOUT_DEFAULT.as_secs())),

@@ -7,6 +7,8 @@ use raft::Raft;
 use tokio_util::sync::CancellationToken;
 use types::{Clock, NodeId, Timestamp};
 
+use super::metrics::{Counter, Metrics};
+
 /// Since when this node leads. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Leading(Arc<AtomicU64>);
@@ -28,8 +30,38 @@ impl Leading {
     }
 }
 
-/// Keeps `leading` right until `stop`.
-pub(crate) async fn follow(leading: Leading, raft: Raft, this: NodeId, clock: Arc<dyn Clock>, stop: CancellationToken) {
+/// How often the leader was another, or none, as this node saw it.
+#[derive(Clone)]
+pub(crate) struct Elections {
+    found: Counter,
+    lost: Counter,
+}
+
+impl Elections {
+    /// Counted there.
+    pub(crate) fn of(metrics: &Metrics) -> Elections {
+        Elections {
+            found: metrics.counter("conclave_raft_leaders_found_total", "How often this node learned of a leader, or became it."),
+            lost: metrics.counter("conclave_raft_leaders_lost_total", "How often this node knew of no leader any more."),
+        }
+    }
+
+    fn count(&self, leader: Option<&NodeId>) {
+        match leader {
+            Some(_) => self.found.add(1),
+            None => self.lost.add(1),
+        }
+    }
+}
+
+/// Keeps `leading` right, and counts, until `stop`.
+pub(crate) async fn follow(
+    (leading, elections): (Leading, Elections),
+    raft: Raft,
+    this: NodeId,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
     let mut known: Option<NodeId> = None;
     loop {
         let leader = tokio::select! {
@@ -41,6 +73,7 @@ pub(crate) async fn follow(leading: Leading, raft: Raft, this: NodeId, clock: Ar
             leading.set(false, clock.now());
             return;
         }
+        elections.count(leader.as_ref());
         leading.set(leader.as_ref() == Some(&this), clock.now());
         known = leader;
     }

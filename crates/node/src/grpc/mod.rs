@@ -56,7 +56,7 @@ impl KvService {
             crate::http::namespace(call.metadata().as_ref()).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
         let headers = crate::http::shown_headers(call.metadata().as_ref());
         let id = RequestId::generate();
-        let request = service::Request { id, verb, namespace, path, body, query, token, remote, headers, wrap_ttl: None };
+        let request = service::Request { id, verb, namespace, path, body, query, token, remote, headers, wrap_ttl: None, upload: None };
         let response = service.handle(request).await;
         response.outcome.map_err(|refusal| {
             let mut status = status(&refusal);

@@ -16,10 +16,12 @@ use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use barrier::Barrier;
 use crypto::{Rng, SecretBytes};
+use futures::StreamExt;
 use raft::Raft;
 use service::RefusedShares;
+use tokio_util::sync::CancellationToken;
 use types::json::JsonLimits;
-use types::{Clock, NodeId, RequestId};
+use types::{Clock, NodeId, Path, RequestId};
 
 use crate::lifecycle::Serving;
 use crate::listener::Ending;
@@ -40,6 +42,8 @@ pub(crate) struct Limits {
     pub(crate) room: Room,
 }
 
+/// How long a snapshot may take to arrive and to be put in place. One that stops arriving ends long before.
+const TRANSFER_DURATION_MAX: Duration = Duration::from_secs(6 * 60 * 60);
 /// The namespace that a request is for; the answer repeats it.
 const NAMESPACE_HEADER: &str = "x-vault-namespace";
 /// The largest body of a route that is served without a token.
@@ -61,6 +65,8 @@ pub(crate) struct Edge {
     pub(crate) refused_shares: Arc<RefusedShares>,
     pub(crate) peering: crate::peers::Peering,
     pub(crate) joining: Arc<joining::Joining>,
+    /// Cancelled when the node begins to stop: it answers on for a while, and asks to be left alone.
+    pub(crate) stopping: CancellationToken,
 }
 
 impl Edge {
@@ -94,7 +100,9 @@ pub(crate) async fn handle(
     let is_http1 = request.version() <= http::Version::HTTP_11;
     let namespace = request.headers().get(NAMESPACE_HEADER).cloned();
     let is_page = is_page(request.uri().path());
-    let handled = tokio::time::timeout(edge.limits.duration_max, shared(&edge, id, remote, &ending, request)).await;
+    let takes_long = Path::parse_http(request.uri().path().strip_prefix("/v1/").unwrap_or_default()).is_ok_and(|path| service::takes_long(&path));
+    let duration_max = if takes_long { edge.limits.duration_max.max(TRANSFER_DURATION_MAX) } else { edge.limits.duration_max };
+    let handled = tokio::time::timeout(duration_max, shared(&edge, id, remote, &ending, request)).await;
     let mut response = match handled {
         Ok(Ok(response)) => response,
         Ok(Err(failure)) => render::failure(&failure),
@@ -108,7 +116,7 @@ pub(crate) async fn handle(
         // As it came: clients compare it.
         response.headers_mut().insert(NAMESPACE_HEADER, namespace);
     }
-    if is_http1 && ending.is_asked() {
+    if is_http1 && (ending.is_asked() || edge.stopping.is_cancelled()) {
         // So that the client sends no further request on a connection that is about to close. (HTTP/2 has a frame for that.)
         response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
@@ -173,7 +181,13 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, ending: &Ending, 
         // A login's body is small.
         None => Box::pin(async { false }),
     };
-    let read = if head.method == http::Method::DELETE && service::takes_share_in_delete(&path) {
+    let is_upload = verb == types::capability::Verb::Write && service::takes_upload(&path);
+    let mut upload = None;
+    let read = if is_upload {
+        // Read by whom it is for, once it is clear that the caller may.
+        upload = Some(service::Pieces::new(body.into_data_stream().map(|piece| piece.map_err(std::io::Error::other)).boxed()));
+        Ok((engine::no_body(), Held::default()))
+    } else if head.method == http::Method::DELETE && service::takes_share_in_delete(&path) {
         // A share, perhaps.
         read::any_body(&head, body, SYSTEM_BODY_BYTES_MAX.min(edge.limits.body_bytes_max), &edge.limits, gate).await
     } else {
@@ -189,7 +203,11 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, ending: &Ending, 
     let path = if matches!(verb, types::capability::Verb::List | types::capability::Verb::Scan) { path.as_folder() } else { path };
     let is_top_level = render::is_top_level(&path);
     let headers = read::shown_headers(&head.headers);
-    let request = service::Request { id, verb, namespace, path, body, query, token, remote: Some(remote), headers, wrap_ttl };
+    let request = service::Request { id, verb, namespace, path, body, query, token, remote: Some(remote), headers, wrap_ttl, upload };
     let response = service.handle(request).await;
     Ok(render::response(response, is_top_level))
 }
+
+/// Marks an answer whose body is made while it is sent: its connection is busy until then.
+#[derive(Clone, Copy)]
+pub(crate) struct Streamed;

@@ -125,6 +125,10 @@ pub(super) fn failure(failure: &Failure) -> Response {
 /// What the service answered.
 pub(super) fn response(response: service::Response, is_top_level: bool) -> Response {
     let id = response.id.to_string();
+    let response = match response.outcome {
+        Ok(Answer::Stream(download)) => return stream(download),
+        _ => response,
+    };
     let warnings = if response.warnings.is_empty() { None } else { Some(response.warnings) };
     let whole = |status, parts| envelope(status, id, parts, warnings.clone(), is_top_level);
     match &response.outcome {
@@ -143,6 +147,7 @@ pub(super) fn response(response: service::Response, is_top_level: bool) -> Respo
         Ok(Answer::Wrapped(wrapped)) => whole(StatusCode::OK, Parts { wrap_info: Some(wrapped.json().expose()), ..Parts::default() }),
         // EXPOSE: as above.
         Ok(Answer::Raw(raw)) => bytes_response(StatusCode::OK, raw.body.expose().to_vec(), &raw.content_type),
+        Ok(Answer::Stream(_)) => unreachable!("taken out above"),
         // EXPOSE: as above.
         Ok(Answer::Gone(data)) => whole(StatusCode::NOT_FOUND, Parts { data: Some(data.expose()), ..Parts::default() }),
         Ok(Answer::NotFound) if warnings.is_none() => errors(StatusCode::NOT_FOUND, Vec::new()),
@@ -152,6 +157,19 @@ pub(super) fn response(response: service::Response, is_top_level: bool) -> Respo
             errors(status, vec![text])
         }
     }
+}
+
+fn stream(download: service::Download) -> Response {
+    let mut response = Response::new(download.body.take().map_or_else(Body::empty, Body::from_stream));
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let octets = HeaderValue::from_static("application/octet-stream");
+    headers.insert(CONTENT_TYPE, HeaderValue::from_str(&download.content_type).unwrap_or(octets));
+    if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename={}", download.file_name)) {
+        headers.insert(http::header::CONTENT_DISPOSITION, value);
+    }
+    response.extensions_mut().insert(super::Streamed);
+    response
 }
 
 /// What fills an envelope: JSON texts.

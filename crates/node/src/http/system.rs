@@ -533,6 +533,8 @@ async fn health(edge: &Edge, head: &Parts) -> Result<Response, Failure> {
     let status = status(edge).await?;
     let standby = edge.raft.status().leader.is_none();
     let code = match (status.initialized, status.sealed, standby) {
+        // Whatever codes are asked for: a load balancer is to send nothing more.
+        _ if edge.stopping.is_cancelled() => StatusCode::SERVICE_UNAVAILABLE,
         (false, _, _) => codes.uninitialized,
         (true, true, _) => codes.sealed,
         (true, false, true) => codes.standby,

@@ -50,11 +50,19 @@ impl Transport for Alone {
         nobody(&to)
     }
 
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+    fn read_index(
+        &self,
+        to: Arc<Peer>,
+        _request: peer::ReadIndexRequest,
+    ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
         nobody(&to)
     }
 
     fn propose(&self, to: Arc<Peer>, _request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
+        nobody(&to)
+    }
+
+    fn rejoin(&self, to: Arc<Peer>, _request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
         nobody(&to)
     }
 }

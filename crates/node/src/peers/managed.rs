@@ -178,6 +178,13 @@ impl Managed {
         shown.as_ref()?.members.iter().find(|(known, _)| known == id).map(|(_, member)| member.clone())
     }
 
+    /// The members with which Raft begins again; `None`: this node has not joined anything.
+    pub(super) fn first_members(&self) -> Option<std::collections::BTreeMap<NodeId, Member>> {
+        let shown = self.shown()?;
+        let own = (self.node_id.clone(), self.own_member());
+        Some(shown.members.into_iter().chain([own]).collect())
+    }
+
     fn own_member(&self) -> Member {
         Member { cluster_address: self.cluster_address.clone(), api_address: self.api_address.clone(), key: Some(self.key.pin()) }
     }

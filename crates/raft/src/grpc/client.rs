@@ -28,6 +28,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_INDEX_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a follower waits for its batches to be committed before their fate is unknown.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a node that asks what there was before it waits for one answer.
+const REJOIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections to peers, by node. Cheap to clone; other services on the peers' port share them.
 #[derive(Clone)]
@@ -206,12 +208,20 @@ impl Transport for GrpcTransport {
         self.call(to, None, |mut client| async move { client.transfer_leader(request).await })
     }
 
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
-        let call = |mut client: RaftClient<Channel>| async move { client.read_index(peer::ReadIndexRequest {}).await };
+    fn read_index(
+        &self,
+        to: Arc<Peer>,
+        request: peer::ReadIndexRequest,
+    ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+        let call = move |mut client: RaftClient<Channel>| async move { client.read_index(request).await };
         self.call(to, Some(READ_INDEX_TIMEOUT), call)
     }
 
     fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         self.call(to, Some(PROPOSE_TIMEOUT), |mut client| async move { client.propose(request).await })
+    }
+
+    fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
+        self.call(to, Some(REJOIN_TIMEOUT), |mut client| async move { client.rejoin(request).await })
     }
 }

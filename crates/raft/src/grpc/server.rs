@@ -29,6 +29,7 @@ fn status(error: InboundError) -> Status {
     match error {
         InboundError::Malformed(source) => Status::invalid_argument(source.to_string()),
         InboundError::Snapshot(source) => Status::failed_precondition(source.to_string()),
+        InboundError::Abstains => Status::unavailable(error.to_string()),
         InboundError::Stopped => Status::unavailable("raft has stopped"),
     }
 }
@@ -89,12 +90,21 @@ impl Raft for RaftService {
 
     async fn read_index(&self, request: Request<peer::ReadIndexRequest>) -> Result<Response<peer::ReadIndexResponse>, Status> {
         self.admission.admit(&request)?;
-        Ok(Response::new(self.inbound.read_index().await))
+        Ok(Response::new(self.inbound.read_index(request.into_inner()).await))
     }
 
     async fn propose(&self, request: Request<peer::ProposeRequest>) -> Result<Response<peer::ProposeResponse>, Status> {
         self.admission.admit(&request)?;
         self.inbound.propose(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn rejoin(&self, request: Request<peer::RejoinRequest>) -> Result<Response<peer::RejoinResponse>, Status> {
+        let caller = self.admission.admit(&request)?;
+        if request.get_ref().node_id != caller.as_str() {
+            tracing::warn!(%caller, "a peer speaks in another's name");
+            return Err(Status::permission_denied("a node rejoins for itself only"));
+        }
+        self.inbound.rejoin(request.into_inner()).await.map(Response::new).map_err(status)
     }
 }
 

@@ -182,6 +182,7 @@ impl Node {
             remote: *self.remote.lock().unwrap(),
             headers: Vec::new(),
             wrap_ttl: None,
+            upload: None,
         };
         let ask = Ask { verb, path: Path::parse(path).unwrap(), body: body(), query: Vec::new() };
         let table = Backend::Own(backend::own(&mount.kind).unwrap());

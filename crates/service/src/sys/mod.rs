@@ -16,6 +16,7 @@ mod tools;
 mod transaction;
 mod transfer;
 mod ui_headers;
+mod upgrade;
 pub(crate) mod versions;
 pub(crate) mod wrapping;
 
@@ -45,6 +46,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     wrapping::ROUTES,
     audit::ROUTES,
     policies::ROUTES,
+    crate::snapshots::ROUTES,
     capabilities::ROUTES,
     cors::ROUTES,
     explain::ROUTES,
@@ -56,6 +58,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     transaction::ROUTES,
     transfer::ROUTES,
     ui_headers::ROUTES,
+    upgrade::ROUTES,
     versions::ROUTES,
 ];
 

@@ -11,6 +11,7 @@ use prost::Message;
 use proto::stored;
 
 use crate::outcome::PlanError;
+use crate::records::Records;
 
 /// How batch tokens begin.
 const PREFIX: &[u8] = b"hvb.";
@@ -40,14 +41,19 @@ pub(super) fn seal(view: &View, token: &stored::Token, rng: &dyn Rng) -> Result<
 }
 
 /// What a batch token holds; `None` for what is none of this cluster's.
-pub(super) fn open(view: &View, text: &[u8]) -> Result<Option<stored::Token>, PlanError> {
+pub(super) fn open(records: &Records, text: &[u8]) -> Result<Option<stored::Token>, PlanError> {
     if text.len() > TEXT_BYTES_MAX {
         return Ok(None);
     }
     let Some(Ok(sealed)) = text.strip_prefix(PREFIX).map(|encoded| URL_SAFE_NO_PAD.decode(encoded)) else { return Ok(None) };
-    let opened = view.with_keyring(|keyring| keyring.open_batch_token(&sealed)).ok_or(ViewError::Sealed)?;
+    let opened = records.view.with_keyring(|keyring| keyring.open_batch_token(&sealed)).ok_or(ViewError::Sealed)?;
     let Ok(plaintext) = opened else { return Ok(None) };
     // EXPOSE: the record is decoded.
     let token = stored::Token::decode(plaintext.expose()).map_err(|_| PlanError::Malformed)?;
-    Ok(Some(token).filter(|token| token.batch))
+    // One of a history that a restore has ended: in that of now it was never made.
+    let is_of_another_history = match (records.fork()?, barrier::batch_token_version(&sealed)) {
+        (Some(fork), Some(version)) => version <= fork.key_version && token.created_ms > fork.saved.0,
+        _ => false,
+    };
+    Ok(Some(token).filter(|token| token.batch && !is_of_another_history))
 }

@@ -99,7 +99,7 @@ pub(crate) fn find(records: &Records, text: &SecretBytes, now: Timestamp) -> Res
     let tag = records.view.token_tag(text.expose()).ok_or(ViewError::Sealed)?;
     // EXPOSE: what a batch token holds is sealed in its text.
     let good = if batch::looks_like_one(text.expose()) {
-        match batch::open(&records.view, text.expose())? {
+        match batch::open(records, text.expose())? {
             Some(token) => find_unrecorded(records, &token.namespace_id.clone(), Arc::new(token), now)?,
             None => None,
         }

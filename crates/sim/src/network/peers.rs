@@ -22,6 +22,7 @@ use super::{CallError, Endpoint, SimNetwork};
 // How long the real transports wait for an answer (raft::grpc, barrier::peers).
 const READ_INDEX_TIMEOUT: Duration = Duration::from_millis(500);
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
+const REJOIN_TIMEOUT: Duration = Duration::from_secs(1);
 const CEREMONY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longer than the caller waits.
 const UNBOUNDED: Duration = Duration::from_secs(60);
@@ -205,14 +206,22 @@ impl Transport for SimPeers {
         )
     }
 
-    fn read_index(&self, to: Arc<Peer>) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
-        self.raft(&to, "read_index", READ_INDEX_TIMEOUT, peer::ReadIndexRequest {}, |endpoint, _| async move {
-            Ok(endpoint.inbound.read_index().await)
+    fn read_index(
+        &self,
+        to: Arc<Peer>,
+        request: peer::ReadIndexRequest,
+    ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>> {
+        self.raft(&to, "read_index", READ_INDEX_TIMEOUT, request, |endpoint, request| async move {
+            Ok(endpoint.inbound.read_index(request).await)
         })
     }
 
     fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         self.raft(&to, "propose", PROPOSE_TIMEOUT, request, |endpoint, request| async move { endpoint.inbound.propose(request).await })
+    }
+
+    fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
+        self.raft(&to, "rejoin", REJOIN_TIMEOUT, request, |endpoint, request| async move { endpoint.inbound.rejoin(request).await })
     }
 }
 

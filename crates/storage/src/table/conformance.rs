@@ -12,6 +12,7 @@ use bytes::Bytes;
 use types::{Index, Position, Revision, Term};
 
 use super::{Applied, ApplyError, Cell, Change, Committed, MEMBERSHIP_BYTES_MAX, MemoryTable, Outcome, Table, TableView};
+use crate::adoption::{Adoption, Staged};
 use crate::batch::{Batch, Expectation, Write};
 use crate::disk::{Dice, MemoryDisk};
 use crate::hash::StateHash;
@@ -32,6 +33,7 @@ pub fn all(make: Make<'_>) {
     positions_rise_or_nothing_changes(make);
     any_history_gives_the_same_state_as_the_model(make);
     a_snapshot_takes_the_place_of_everything(make);
+    an_adoption_takes_the_place_of_everything_or_changes_nothing(make);
     views_may_be_read_while_entries_are_applied(make);
 }
 
@@ -362,6 +364,63 @@ pub fn a_snapshot_takes_the_place_of_everything(make: Make<'_>) {
     assert_eq!(table.applied(), state);
     assert_eq!(get(&*table, "later"), Some((next + 1, "1".into())));
     cells(&*table.view().expect("readable"));
+}
+
+/// What was staged is there afterwards, with the entry's revision, and nothing else but what is kept or written; views taken before keep
+/// theirs; something else staged, or an expectation that fails, changes nothing.
+pub fn an_adoption_takes_the_place_of_everything_or_changes_nothing(make: Make<'_>) {
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    let table = make();
+    apply(
+        &*table,
+        &[
+            batch(0, &[], &[("a", Some("old")), ("kept", Some("1")), ("kept/x", Some("2")), ("z", Some("old"))]),
+            batch(1, &[], &[("~a", Some("new")), ("~b", Some("")), ("~kept/x", Some("not taken")), ("~written", Some("not this"))]),
+            Committed { position: at(1, 2), change: Change::Membership(bytes("members")) },
+        ],
+    );
+    let mut staged = Staged::default();
+    for (key, value) in [("a", "new"), ("b", ""), ("kept/x", "not taken"), ("written", "not this")] {
+        staged.add(key.as_bytes(), value.as_bytes());
+    }
+    let adoption = Adoption {
+        from: bytes("~"),
+        staged,
+        kept: vec![bytes("kept/"), bytes("kept")],
+        batch: Batch {
+            expectations: vec![Expectation { key: bytes("z"), revision: Revision(1) }],
+            writes: vec![
+                Write { key: bytes("written"), value: Some(bytes("first")) },
+                Write { key: bytes("written"), value: Some(bytes("this")) },
+                Write { key: bytes("b"), value: None },
+            ],
+        },
+    };
+    let adopt = |index: u64, adoption: &Adoption| Committed { position: at(1, index), change: Change::Adopt(adoption.clone()) };
+    let before = cells(&*table.view().expect("readable"));
+
+    let other = Adoption { staged: Staged { keys: 3, ..staged }, ..adoption.clone() };
+    let conflict = |expectation, found| Outcome::Conflict { expectation, found };
+    assert_eq!(apply(&*table, &[adopt(3, &other)]), [conflict(1, Revision::ABSENT)]);
+    let mut late = adoption.clone();
+    late.batch.expectations[0].revision = Revision(2);
+    assert_eq!(apply(&*table, &[adopt(4, &late)]), [conflict(0, Revision(1))]);
+    assert_eq!((cells(&*table.view().expect("readable")), table.applied().position), (before.clone(), Some(at(1, 4))));
+    assert!(table.apply(&[batch(5, &[], &[("b", Some("x"))]), adopt(5, &adoption)]).is_err(), "positions must rise");
+
+    let view = table.view().expect("readable");
+    // Among other entries of one call.
+    let outcomes = apply(&*table, &[batch(5, &[], &[("~b", Some(""))]), adopt(6, &adoption), batch(7, &[("a", 7)], &[("c", Some("3"))])]);
+    assert_eq!(outcomes, [Outcome::Applied; 3]);
+    let want = [("a", 7, "new"), ("c", 8, "3"), ("kept", 1, "1"), ("kept/x", 1, "2"), ("written", 7, "this")];
+    let want: BTreeMap<Bytes, Cell> =
+        want.into_iter().map(|(key, revision, value)| (bytes(key), Cell { revision: Revision(revision), value: bytes(value) })).collect();
+    assert_eq!(cells(&*table.view().expect("readable")), want);
+    assert_eq!(table.applied().membership, Some((at(1, 2), bytes("members"))), "the cluster's own");
+    assert_eq!(cells(&*view), before, "a view taken before");
+    assert_eq!(apply(&*table, &[adopt(8, &adoption)]), [conflict(0, Revision::ABSENT)], "nothing is staged any more");
+    table.flush().expect("flushed");
+    assert_eq!(cells(&*table.view().expect("readable")), want);
 }
 
 /// From other threads, each seeing whole calls only.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use types::{Position, Revision};
 
+use crate::adoption::Adoption;
 use crate::batch::Batch;
 use crate::hash::StateHash;
 use crate::snapshot::{SnapshotError, SnapshotReader};
@@ -51,6 +52,8 @@ pub enum Change {
     Membership(Bytes),
     /// Cells.
     Batch(Batch),
+    /// All cells at once.
+    Adopt(Adoption),
 }
 
 /// An entry that Raft says will never change, to be applied.
@@ -69,7 +72,7 @@ pub enum Outcome {
     Applied,
     /// An expectation did not hold, so nothing was done.
     Conflict {
-        /// The first one that failed, from 0.
+        /// The first one that failed, from 0. Of an adoption, one more than there are: something else is staged than it says.
         expectation: usize,
         /// The revision the key had instead.
         found: Revision,
@@ -250,6 +253,29 @@ trait Cells {
     fn delete(&mut self, key: &Bytes, old: &mut dyn FnMut(Revision, &[u8])) -> Result<(), ApplyError>;
 }
 
+/// Runs of ordinary entries, and adoptions between them, in turn: an engine does each in its own way. Nothing is begun when the order
+/// is wrong.
+fn apply_in_turn(
+    applied: Option<Position>,
+    committed: &[Committed],
+    run: &mut dyn FnMut(&[Committed]) -> Result<Vec<Outcome>, ApplyError>,
+    adopt: &mut dyn FnMut(Position, &Adoption) -> Result<Outcome, ApplyError>,
+) -> Result<Vec<Outcome>, ApplyError> {
+    let is_adoption = |entry: &Committed| matches!(entry.change, Change::Adopt(_));
+    if !committed.iter().any(is_adoption) {
+        return run(committed);
+    }
+    check_order(applied, committed)?;
+    let mut outcomes = Vec::with_capacity(committed.len());
+    for part in committed.chunk_by(|one, next| !is_adoption(one) && !is_adoption(next)) {
+        match &part[0] {
+            Committed { position, change: Change::Adopt(adoption) } => outcomes.push(adopt(*position, adoption)?),
+            _ => outcomes.extend(run(part)?),
+        }
+    }
+    Ok(outcomes)
+}
+
 /// The state machine itself, the same for every engine: entries over cells, keeping `applied` up to date.
 fn apply_all(cells: &mut impl Cells, applied: &mut Applied, committed: &[Committed]) -> Result<Vec<Outcome>, ApplyError> {
     check_order(applied.position, committed)?;
@@ -262,6 +288,7 @@ fn apply_all(cells: &mut impl Cells, applied: &mut Applied, committed: &[Committ
                 Outcome::Applied
             }
             Change::Batch(batch) => apply_batch(cells, applied, *position, batch)?,
+            Change::Adopt(_) => unreachable!("apply_in_turn takes adoptions out"),
         });
         applied.position = Some(*position);
     }

@@ -13,8 +13,9 @@ use types::{Position, Revision};
 
 use super::{
     Applied, ApplyError, Cell, Cells, Committed, EngineError, Outcome, ReadError, ReplaceError, TableView, Visitor, apply_all,
-    is_empty_range,
+    apply_in_turn, is_empty_range,
 };
+use crate::adoption::Adoption;
 use crate::snapshot::SnapshotReader;
 
 /// An ordered map without snapshots.
@@ -81,6 +82,28 @@ impl<S: Store> Overlay<S> {
     }
 
     pub(super) fn apply(&self, committed: &[Committed]) -> Result<Vec<Outcome>, ApplyError> {
+        let position = self.shared.read().expect(LOCK).applied.position;
+        apply_in_turn(position, committed, &mut |run| self.apply_run(run), &mut |position, adoption| self.adopt(position, adoption))
+    }
+
+    fn adopt(&self, position: Position, adoption: &Adoption) -> Result<Outcome, ApplyError> {
+        let view = self.view()?;
+        let before = view.applied()?;
+        let outcome = adoption.check(&*view)?;
+        if outcome != Outcome::Applied {
+            self.shared.write().expect(LOCK).applied.position = Some(position);
+            return Ok(outcome);
+        }
+        let mut fresh = self.shared.read().expect(LOCK).store.read().expect(LOCK).fresh()?;
+        let applied = adoption.carry_out(&*view, &before, position, &mut |key, revision, value| {
+            fresh.put(&Bytes::copy_from_slice(key), &Cell { revision, value: Bytes::copy_from_slice(value) })
+        })?;
+        // Views taken before keep the old store, which nobody changes any more.
+        *self.shared.write().expect(LOCK) = Shared { store: Arc::new(RwLock::new(fresh)), applied, views: Vec::new(), failed: false };
+        Ok(outcome)
+    }
+
+    fn apply_run(&self, committed: &[Committed]) -> Result<Vec<Outcome>, ApplyError> {
         let mut shared = self.shared.write().expect(LOCK);
         if shared.failed {
             return Err(EngineError::Failed.into());

@@ -32,6 +32,7 @@ pub(super) fn subject() -> Box<Subject> {
             remote: None,
             headers: vec![],
             wrap_ttl: None,
+            upload: None,
         };
         let outcome = world.send(ask(Verb::Read, "auth/token/lookup-self", input, vec![]));
         assert_eq!(outcome.is_ok(), is_issued, "{outcome:?}");

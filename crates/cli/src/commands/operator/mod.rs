@@ -1,5 +1,6 @@
 //! `conclave operator`: keys and members, one file for each act on the keys.
 
+pub(super) mod debug;
 mod generate_root;
 mod init;
 mod join_token;
@@ -8,13 +9,16 @@ mod rekey;
 mod rotate;
 mod seals;
 mod shares;
+pub(super) mod top;
+mod snapshot;
 mod unseal;
+mod upgrade;
 
 use client::{Client, Method};
 use serde_json::Value;
 
 use super::Answer;
-use crate::args::Operator;
+use crate::args::{Operator, Raft};
 use crate::ceremony;
 use crate::fault::Fault;
 use crate::output::{Printer, shown, table};
@@ -31,13 +35,17 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
         Operator::ShareSheet(args) => ceremony::run(client, printer, &args).await,
         Operator::JoinToken(args) => join_token::run(client, printer, &args).await,
         Operator::Members => members(client, printer).await,
+        Operator::Snapshot(command) | Operator::Raft(Raft::Snapshot(command)) => snapshot::run(client, printer, command).await,
         Operator::Rekey(args) => rekey::run(client, printer, args).await,
         Operator::GenerateRoot(args) => generate_root::run(client, printer, args).await,
         Operator::Rotate => rotate::rotate(client, printer).await,
         Operator::KeyStatus => rotate::key_status(client, printer).await,
         Operator::Rotation(args) => rotate::rotation(client, printer, &args).await,
+        Operator::Upgrade(command) => upgrade::run(client, printer, command).await,
         Operator::Seals(command) => seals::run(client, printer, command).await,
-        Operator::Rehearse(_) | Operator::Certs(_) | Operator::Journal(_) => unreachable!("needs no server, and is run elsewhere"),
+        Operator::Top(_) | Operator::Debug(_) | Operator::Rehearse(_) | Operator::Certs(_) | Operator::Journal(_) => {
+            unreachable!("is run elsewhere")
+        }
     }
 }
 

@@ -208,6 +208,7 @@ fn of_act(error: ActError) -> PlanError {
         ActError::View(error) => PlanError::View(error),
         ActError::NoLeader => PlanError::Commit(CommitError::NoLeader),
         ActError::DiskFull => PlanError::Commit(CommitError::DiskFull),
+        ActError::FeatureLevel(error) => PlanError::Commit(CommitError::FeatureLevel(error)),
         ActError::Indeterminate(why) => PlanError::Commit(CommitError::Indeterminate(why)),
         ActError::Keyring(_) | ActError::Record(_) => internal(&error),
         ActError::UnderWay { .. }

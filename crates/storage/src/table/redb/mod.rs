@@ -27,8 +27,9 @@ use self::rows::{
 use super::layer::Layer;
 use super::{
     Applied, ApplyError, Cell, Cells, Committed, EngineError, FlushError, Outcome, ReadError, ReplaceError, Table, TableView, Visitor,
-    apply_all, is_empty_range,
+    apply_all, apply_in_turn, is_empty_range,
 };
+use crate::adoption::Adoption;
 use crate::disk::{Disk, OpenMode, parent, temporary_name};
 use crate::snapshot::SnapshotReader;
 
@@ -205,6 +206,82 @@ impl RedbTable {
         write.commit().map_err(engine)?;
         Base::newest(&self.database)
     }
+
+    /// Applies entries that are no adoptions.
+    fn apply_run(&self, committed: &[Committed]) -> Result<Vec<Outcome>, ApplyError> {
+        let full = self.state().active.bytes() >= LAYER_BYTES_MAX;
+        if full {
+            self.flush().map_err(|FlushError(error)| error)?;
+        }
+        let _applying = self.applying.lock().expect(LOCK);
+        let (mut applied, mut layers) = {
+            let state = self.state();
+            if state.failed {
+                return Err(EngineError::Failed.into());
+            }
+            (state.applied.clone(), Layers::of(&state))
+        };
+        // Not seen by anyone until it is the state's moment.
+        layers.moment += 1;
+        let outcomes = apply_all(&mut layers, &mut applied, committed);
+        let mut state = self.state();
+        match &outcomes {
+            Ok(_) => (state.applied, state.moment) = (applied, layers.moment),
+            Err(ApplyError::Order { .. } | ApplyError::Membership { .. }) => {}
+            // The layer holds half of it.
+            Err(ApplyError::Read(_) | ApplyError::Engine(_)) => state.failed = true,
+        }
+        outcomes
+    }
+
+    /// Carries an adoption out: straight into the file, in one durable transaction, so that memory holds none of it.
+    fn adopt(&self, position: Position, adoption: &Adoption) -> Result<Outcome, ApplyError> {
+        let _flushing = self.flushing.lock().expect(LOCK);
+        let _applying = self.applying.lock().expect(LOCK);
+        let view = {
+            let state = self.state();
+            if state.failed {
+                return Err(EngineError::Failed.into());
+            }
+            View { applied: state.applied.clone(), layers: Layers::of(&state) }
+        };
+        let outcome = adoption.check(&view)?;
+        if outcome != Outcome::Applied {
+            self.state().applied.position = Some(position);
+            return Ok(outcome);
+        }
+        let written = self.write_adopted(&view, position, adoption);
+        let mut state = self.state();
+        match written {
+            Ok((base, applied)) => {
+                (state.base, state.active, state.frozen) = (base, Arc::default(), None);
+                state.moment += 1;
+                state.flushed = applied.clone();
+                state.applied = applied;
+                Ok(outcome)
+            }
+            Err(error) => {
+                // Whether the commit took place is not known.
+                state.failed = true;
+                Err(error)
+            }
+        }
+    }
+
+    fn write_adopted(&self, view: &View, position: Position, adoption: &Adoption) -> Result<(Arc<Base>, Applied), ApplyError> {
+        let write = self.begin()?;
+        write.delete_table(CELLS).map_err(engine)?;
+        let applied = {
+            let mut cells = write.open_table(CELLS).map_err(engine)?;
+            let mut stored = Vec::new();
+            adoption.carry_out(view, &view.applied, position, &mut |key, revision, value| {
+                encode_cell(&mut stored, key, &Cell { revision, value: Bytes::copy_from_slice(value) });
+                cells.insert(key, &stored[..]).map(drop).map_err(engine)
+            })?
+        };
+        let base = self.commit(write, &applied, true)?;
+        Ok((base, applied))
+    }
 }
 
 impl Base {
@@ -285,35 +362,13 @@ impl Table for RedbTable {
     }
 
     fn apply(&self, committed: &[Committed]) -> Result<Vec<Outcome>, ApplyError> {
-        let full = self.state().active.bytes() >= LAYER_BYTES_MAX;
-        if full {
-            self.flush().map_err(|FlushError(error)| error)?;
-        }
-        let _applying = self.applying.lock().expect(LOCK);
-        let (mut applied, mut layers) = {
-            let state = self.state();
-            if state.failed {
-                return Err(EngineError::Failed.into());
-            }
-            (state.applied.clone(), Layers::of(&state))
-        };
-        // Not seen by anyone until it is the state's moment.
-        layers.moment += 1;
-        let outcomes = apply_all(&mut layers, &mut applied, committed);
-        let mut state = self.state();
-        match &outcomes {
-            Ok(_) => (state.applied, state.moment) = (applied, layers.moment),
-            Err(ApplyError::Order { .. } | ApplyError::Membership { .. }) => {}
-            // The layer holds half of it.
-            Err(ApplyError::Read(_) | ApplyError::Engine(_)) => state.failed = true,
-        }
-        outcomes
+        let position = self.state().applied.position;
+        apply_in_turn(position, committed, &mut |run| self.apply_run(run), &mut |position, adoption| self.adopt(position, adoption))
     }
 
     fn applied(&self) -> Applied {
         self.state().applied.clone()
     }
-
     fn flush(&self) -> Result<Option<Position>, FlushError> {
         let _flushing = self.flushing.lock().expect(LOCK);
         let (layer, applied, membership_changed) = {
