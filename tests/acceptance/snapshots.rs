@@ -24,7 +24,14 @@ async fn bao_saves_and_restores_snapshots_at_every_node() {
         tally.note("the file is a gzip", (!magic.starts_with(&[0x1f, 0x8b])).then(|| format!("{} bytes", magic.len())));
     }
     bao.check_at(&mut tally, "another value", second, "kv put secret/a value=after", 0, &[]);
-    bao.check_at(&mut tally, "snapshot restore at a follower", second, &format!("operator raft snapshot restore {}", file("follower.snap")), 0, &[]);
+    bao.check_at(
+        &mut tally,
+        "snapshot restore at a follower",
+        second,
+        &format!("operator raft snapshot restore {}", file("follower.snap")),
+        0,
+        &[],
+    );
     for at in 0..3 {
         let name = format!("node {} has it back", at + 1);
         bao.check_at(&mut tally, &name, at, "kv get -format=json secret/a", 0, &[Json("/data/data/value", r#""before""#)]);

@@ -44,7 +44,8 @@ async fn assert_everywhere(cluster: &Cluster, path: &str, want: Option<&str>) {
 async fn token(client: &Client, kind: &str) -> SecretString {
     let body = json!({ "policies": ["root"], "ttl": "1h", "type": kind });
     let body = if kind == "batch" { json!({ "policies": ["reader"], "ttl": "1h", "type": kind }) } else { body };
-    let answer = client.request(Method::Post, "auth/token/create").body(&body).send().await.unwrap_or_else(|error| panic!("{kind}: {error}"));
+    let answer =
+        client.request(Method::Post, "auth/token/create").body(&body).send().await.unwrap_or_else(|error| panic!("{kind}: {error}"));
     let answer: Value = answer.json().unwrap();
     answer["auth"]["client_token"].as_str().unwrap().to_owned().into()
 }

@@ -62,7 +62,11 @@ impl Barrier {
         let facts = &self.inner.facts;
         let members = self.inner.raft.status().members;
         let about = About {
-            id: format!("{}-{}", position.map_or_else(|| "0-0".to_owned(), |position| format!("{}-{}", position.term.0, position.index.0)), saved.0),
+            id: format!(
+                "{}-{}",
+                position.map_or_else(|| "0-0".to_owned(), |position| format!("{}-{}", position.term.0, position.index.0)),
+                saved.0
+            ),
             cluster_id: records.seals.cluster_id.to_string(),
             cluster_name: records.seals.cluster_name,
             node_id: facts.node_id.to_string(),

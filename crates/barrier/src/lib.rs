@@ -37,7 +37,9 @@ pub use cache::{Cache, Cached};
 pub use changes::Changes;
 pub use journal::{FileJournal, Journal, JournalError, JournalLine, MemoryJournal};
 pub use key::{AREA_CLEAR, AREA_SEALED};
-pub use keyring::{BATCH_TOKEN_FORMAT, BATCH_TOKEN_OVERHEAD_BYTES, KeyStatus, Keyring, KeyringError, VALUE_FORMAT, ValueError, batch_token_version};
+pub use keyring::{
+    BATCH_TOKEN_FORMAT, BATCH_TOKEN_OVERHEAD_BYTES, KeyStatus, Keyring, KeyringError, VALUE_FORMAT, ValueError, batch_token_version,
+};
 pub use level::{LevelStatus, MemberLevels, RaiseError, levels_of};
 pub use name::Name;
 pub use opening::{HandOverError, KeyRefusal, SealError, SealedNode, ShareError};

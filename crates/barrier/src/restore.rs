@@ -126,7 +126,9 @@ pub enum RestoreError {
     )]
     NotAuthentic,
     /// Of a cluster of another name, which the nodes' configuration and certificates would not fit.
-    #[error("the snapshot is of a cluster named {found:?}, and this one is named {here:?}: start nodes with cluster_name = {found:?} to restore it")]
+    #[error(
+        "the snapshot is of a cluster named {found:?}, and this one is named {here:?}: start nodes with cluster_name = {found:?} to restore it"
+    )]
     Name {
         /// The snapshot's.
         found: String,
@@ -248,7 +250,13 @@ impl Barrier {
         Ok(record.replaced_cluster_ids.iter().filter_map(|id| Uuid::from_slice(id).ok().map(ClusterId)).collect())
     }
 
-    async fn restore_whole(&self, container: Container, force: bool, by: &str, cancel: &CancellationToken) -> Result<Restored, RestoreError> {
+    async fn restore_whole(
+        &self,
+        container: Container,
+        force: bool,
+        by: &str,
+        cancel: &CancellationToken,
+    ) -> Result<Restored, RestoreError> {
         let level = self.inner.raft.feature_level();
         if level < LEVEL {
             return Err(RestoreError::ClusterLevel(level));
@@ -316,7 +324,12 @@ impl Barrier {
     }
 
     /// Stages every record; answers the revision of the header after the last.
-    async fn stage(&self, header: &mut stored::Staging, state: SnapshotReader, cancel: &CancellationToken) -> Result<Revision, RestoreError> {
+    async fn stage(
+        &self,
+        header: &mut stored::Staging,
+        state: SnapshotReader,
+        cancel: &CancellationToken,
+    ) -> Result<Revision, RestoreError> {
         let mut revision = self.begin_staging(header).await?;
         // One piece ahead: the disk is read while the last piece is replicated.
         let (sender, mut pieces) = tokio::sync::mpsc::channel::<Result<Vec<Record>, SnapshotError>>(1);
@@ -353,7 +366,12 @@ impl Barrier {
     }
 
     /// Writes the header and some records, if the header is still as this restore left it; answers its new revision.
-    async fn write_staged(&self, header: &mut stored::Staging, revision: Revision, mut writes: Vec<Write>) -> Result<Revision, RestoreError> {
+    async fn write_staged(
+        &self,
+        header: &mut stored::Staging,
+        revision: Revision,
+        mut writes: Vec<Write>,
+    ) -> Result<Revision, RestoreError> {
         header.touched_ms = self.inner.clock.now().0;
         let key = Bytes::from_static(HEADER_KEY);
         writes.push(Write { key: key.clone(), value: Some(header.encode_to_vec().into()) });
@@ -451,13 +469,7 @@ impl Barrier {
     }
 
     /// Another cluster's: its seals and keyring come with it, and every node is sealed.
-    fn adoption_of_foreign(
-        &self,
-        order: &Order<'_>,
-        records: &Records,
-        before: Option<stored::RestoredCluster>,
-        epoch: u64,
-    ) -> Adoption {
+    fn adoption_of_foreign(&self, order: &Order<'_>, records: &Records, before: Option<stored::RestoredCluster>, epoch: u64) -> Adoption {
         let [meta, sums, sealed] = order.parts.clone();
         let mut replaced = before.map(|record| record.replaced_cluster_ids).unwrap_or_default();
         let here = records.seals.cluster_id.0.as_bytes().to_vec();
@@ -546,7 +558,8 @@ impl Barrier {
                 let table = self.inner.raft.local().map_err(AccessError::from)?;
                 match read_header(&*table)? {
                     Some((header, revision)) => Ok(self.is_left_over(&header).then_some(Some(revision))),
-                    None => Ok((!table.scan(Bound::Included(&[STAGED_PREFIX]), Bound::Excluded(&[STAGED_PREFIX + 1]), 1)?.is_empty()).then_some(None)),
+                    None => Ok((!table.scan(Bound::Included(&[STAGED_PREFIX]), Bound::Excluded(&[STAGED_PREFIX + 1]), 1)?.is_empty())
+                        .then_some(None)),
                 }
             };
             let removed = match look() {
@@ -629,14 +642,8 @@ impl Barrier {
         let epoch = record.epoch.max(earlier.epoch + 1);
         put_restored(&mut plan, &about, epoch, Timestamp(record.restored_ms), key_version);
         let mut batch = view.seal(&plan, &*self.inner.rng)?;
-        let finished = stored::RestoredCluster {
-            epoch,
-            unfinished: false,
-            meta: Vec::new(),
-            sums: Vec::new(),
-            sealed: Vec::new(),
-            ..record
-        };
+        let finished =
+            stored::RestoredCluster { epoch, unfinished: false, meta: Vec::new(), sums: Vec::new(), sealed: Vec::new(), ..record };
         batch.expectations.extend(records.expectations());
         batch.expectations.push(Expectation { key: records::restored_key(), revision });
         batch.writes.extend([
@@ -698,7 +705,8 @@ fn examine(state: &SnapshotReader) -> Result<Examined, RestoreError> {
             Some(&AREA_CLEAR) if key == records::seals_key() => seals = Some(Seals::decode(cell.value.clone())?),
             Some(&AREA_CLEAR) if key == records::keyring_key() => keyring = true,
             Some(&AREA_CLEAR) if key == records::epoch_key() => {
-                let decoded = stored::SealEpoch::decode(cell.value.clone()).map_err(|_| RestoreError::NoCluster("its seal epoch is none"))?;
+                let decoded =
+                    stored::SealEpoch::decode(cell.value.clone()).map_err(|_| RestoreError::NoCluster("its seal epoch is none"))?;
                 epoch = Some(decoded.epoch);
             }
             Some(&(AREA_CLEAR | AREA_SEALED)) => {}

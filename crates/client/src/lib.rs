@@ -32,8 +32,8 @@ mod policy;
 mod secret;
 mod sys;
 mod tls;
-mod transfer;
 mod transaction;
+mod transfer;
 
 use std::sync::Arc;
 

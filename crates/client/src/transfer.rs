@@ -68,7 +68,8 @@ impl Client {
         let mut tried = Vec::new();
         for address in addresses {
             let verb = reqwest::Method::from_bytes(method.as_str().as_bytes()).expect("every verb is an HTTP token");
-            let mut request = self.shared.http.request(verb, format!("{address}/v1/{encoded}")).headers(headers.clone()).timeout(TRANSFER_MAX);
+            let mut request =
+                self.shared.http.request(verb, format!("{address}/v1/{encoded}")).headers(headers.clone()).timeout(TRANSFER_MAX);
             if let Some(make) = &make {
                 request = request.header(reqwest::header::CONTENT_TYPE, "application/gzip").body(Body::wrap_stream(make()));
             }

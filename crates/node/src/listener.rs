@@ -189,12 +189,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             let answer = answer.await;
             match answer {
                 // It runs until its body is sent.
-                Ok(response) if response.extensions().get::<crate::http::Streamed>().is_some() => {
-                    Ok(response.map(|body| axum::body::Body::new(http_body_util::BodyExt::map_frame(body, move |frame| {
+                Ok(response) if response.extensions().get::<crate::http::Streamed>().is_some() => Ok(response.map(|body| {
+                    axum::body::Body::new(http_body_util::BodyExt::map_frame(body, move |frame| {
                         let _request_of = &request_of;
                         frame
-                    }))))
-                }
+                    }))
+                })),
                 answer => answer,
             }
         }

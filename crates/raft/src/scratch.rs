@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use storage::snapshot::{Receiver, SnapshotError};
 use storage::Disk;
+use storage::snapshot::{Receiver, SnapshotError};
 
 use crate::handle::{DISK_RESERVE_BYTES, Raft};
 

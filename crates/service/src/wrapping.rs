@@ -217,7 +217,9 @@ fn take_as_text(_asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> {
             Answer::Data(data) | Answer::Gone(data) => (Some(data), None, nothing),
             Answer::Leased(data, lease) => (Some(data), None, lease),
             Answer::Auth(auth) => (None, Some(auth.json()), nothing),
-            Answer::Raw(_) | Answer::Stream(_) | Answer::Done | Answer::Accepted | Answer::NotFound | Answer::Wrapped(_) => return Err(PlanError::Malformed),
+            Answer::Raw(_) | Answer::Stream(_) | Answer::Done | Answer::Accepted | Answer::NotFound | Answer::Wrapped(_) => {
+                return Err(PlanError::Malformed);
+            }
         };
         // EXPOSE: the answer goes to who holds its token.
         let raw = |part: &Option<SecretBytes>| part.as_ref().map(|part| serde_json::from_slice::<Box<RawValue>>(part.expose())).transpose();

@@ -143,8 +143,8 @@ impl Client {
             Ok(response) => match response.outcome {
                 Ok(Reply::Data(data)) => Outcome::Answered(Some(serde_json::from_slice(data.expose()).expect("an answer is JSON"))),
                 Ok(Reply::Done | Reply::Accepted | Reply::NotFound) => Outcome::Answered(None),
-                Ok(Reply::Gone(_) | Reply::Leased(..) | Reply::Auth(_) | Reply::Wrapped(_) | Reply::Raw(_)) => {
-                    panic!("{verb} {path}: this workload deletes nothing and asks for no token")
+                Ok(Reply::Gone(_) | Reply::Leased(..) | Reply::Auth(_) | Reply::Wrapped(_) | Reply::Raw(_) | Reply::Stream(_)) => {
+                    panic!("{verb} {path}: this workload deletes nothing and asks for no token or snapshot")
                 }
                 Err(refusal @ (Refusal::Indeterminate | Refusal::Internal | Refusal::Audit)) => Outcome::Unknown(refusal.to_string()),
                 Err(

@@ -135,7 +135,13 @@ pub enum ContainerError {
 }
 
 /// Writes a backup of a view to `out`, without cells whose keys are `end` or greater. `seal` makes `SHA256SUMS.sealed` of `SHA256SUMS`.
-pub fn pack(view: &dyn TableView, end: &[u8], about: &About, seal: &mut dyn FnMut(&[u8]) -> io::Result<Vec<u8>>, out: &mut dyn Write) -> Result<Packed, PackError> {
+pub fn pack(
+    view: &dyn TableView,
+    end: &[u8],
+    about: &About,
+    seal: &mut dyn FnMut(&[u8]) -> io::Result<Vec<u8>>,
+    out: &mut dyn Write,
+) -> Result<Packed, PackError> {
     let mut applied = view.applied()?;
     view.visit(std::ops::Bound::Included(end), std::ops::Bound::Unbounded, &mut |key, revision, value| {
         applied.keys -= 1;
@@ -210,8 +216,7 @@ fn encode_sums(meta: &[u8; 32], state: &[u8; 32]) -> String {
 
 fn encode_meta(about: &About, applied: &crate::table::Applied, state_bytes: u64) -> String {
     let position = applied.position.unwrap_or(Position { term: Term(0), index: Index(0) });
-    let servers: Vec<Value> =
-        about.members.iter().map(|(id, address)| json!({ "Suffrage": 0, "ID": id, "Address": address })).collect();
+    let servers: Vec<Value> = about.members.iter().map(|(id, address)| json!({ "Suffrage": 0, "ID": id, "Address": address })).collect();
     let membership = applied.membership.as_ref().map_or(0, |(position, _)| position.index.0);
     let meta = json!({
         "Version": 1,
@@ -499,7 +504,11 @@ impl Tar<'_> {
             _ => SUMS_BYTES_MAX as u64,
         };
         if size > most {
-            return Err(if member == 1 { SnapshotError::TooLong { bytes_max: most }.into() } else { self.wrong("a member that is too long") });
+            return Err(if member == 1 {
+                SnapshotError::TooLong { bytes_max: most }.into()
+            } else {
+                self.wrong("a member that is too long")
+            });
         }
         if member == 1 {
             self.state = Some((self.place)(size)?);

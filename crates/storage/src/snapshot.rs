@@ -15,8 +15,8 @@ use crypto::digest::Sha256;
 use types::{Index, Position, Revision, Term};
 
 use crate::batch::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::container::PackError;
 use crate::codec::{POSITION_BYTES, Reader, length_field, put_position};
+use crate::container::PackError;
 use crate::disk::{Disk, DiskFile, OpenMode, TEMPORARY_SUFFIX, remove_temporary};
 use crate::hash::StateHash;
 use crate::table::{Applied, Cell, MEMBERSHIP_BYTES_MAX, ReadError, TableView};
@@ -294,7 +294,6 @@ impl Temporary {
     fn io(&self, source: io::Error) -> SnapshotError {
         SnapshotError::Io { file: self.path.clone(), source }
     }
-
 }
 
 /// Takes a file's bytes, in order.

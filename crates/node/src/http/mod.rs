@@ -100,7 +100,8 @@ pub(crate) async fn handle(
     let is_http1 = request.version() <= http::Version::HTTP_11;
     let namespace = request.headers().get(NAMESPACE_HEADER).cloned();
     let is_page = is_page(request.uri().path());
-    let takes_long = Path::parse_http(request.uri().path().strip_prefix("/v1/").unwrap_or_default()).is_ok_and(|path| service::takes_long(&path));
+    let takes_long =
+        Path::parse_http(request.uri().path().strip_prefix("/v1/").unwrap_or_default()).is_ok_and(|path| service::takes_long(&path));
     let duration_max = if takes_long { edge.limits.duration_max.max(TRANSFER_DURATION_MAX) } else { edge.limits.duration_max };
     let handled = tokio::time::timeout(duration_max, shared(&edge, id, remote, &ending, request)).await;
     let mut response = match handled {

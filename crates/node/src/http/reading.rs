@@ -22,5 +22,17 @@ fn try_read(head: &Parts, body: &[u8]) -> Result<service::Request, Failure> {
     let path = if matches!(verb, types::capability::Verb::List | types::capability::Verb::Scan) { path.as_folder() } else { path };
     let headers = read::shown_headers(&head.headers);
     let body = SecretBytes::from(body.to_vec());
-    Ok(service::Request { id: RequestId::generate(), verb, namespace, path, body, query, token, remote: None, headers, wrap_ttl, upload: None })
+    Ok(service::Request {
+        id: RequestId::generate(),
+        verb,
+        namespace,
+        path,
+        body,
+        query,
+        token,
+        remote: None,
+        headers,
+        wrap_ttl,
+        upload: None,
+    })
 }

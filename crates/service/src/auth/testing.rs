@@ -21,6 +21,7 @@ use crate::outcome::{PlanError, Reply, Scope, Settings};
 use crate::permit::Acls;
 use crate::records::{Caches, Records};
 use crate::request::{Answer, Request};
+use crate::snapshots::Snapshots;
 use crate::testing::{MemoryStore, QuietNode};
 use crate::ttl::Bounds;
 
@@ -188,7 +189,7 @@ impl Node {
         let table = Backend::Own(backend::own(&mount.kind).unwrap());
         let parsed = table.parse(ask, &self.rng).map_err(|error| Got::Error(400, error.to_string()))?;
         let Parsed::Own(operation) = parsed else { unreachable!("a table of the service's own") };
-        let (settings, acls, denials) = (Settings::default(), Acls::default(), Denials::default());
+        let (settings, acls, denials, snapshots) = (Settings::default(), Acls::default(), Denials::default(), Snapshots::default());
         let scope = Scope {
             records: self.records(),
             now: Timestamp(self.now.load(Ordering::Relaxed)),
@@ -201,6 +202,7 @@ impl Node {
             authority: None,
             acls: &acls,
             denials: &denials,
+            snapshots: &snapshots,
             node: &QuietNode,
             store: &MemoryStore(Arc::clone(&self.barrier)),
             logins: &self.logins,

@@ -89,7 +89,7 @@ async fn answer(world: &World, token: Option<&str>, verb: Verb, path: &str, body
         remote: Some("127.0.0.1:40000".parse().unwrap()),
         headers: Vec::new(),
         wrap_ttl: None,
-            upload: None,
+        upload: None,
     };
     world.service.handle(request).await.outcome.map(|answer| crate::testing::shown(&answer).to_string())
 }

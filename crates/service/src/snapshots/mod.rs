@@ -70,7 +70,9 @@ pub(crate) static ROUTES: &[Route<Handler>] = &[
         about: "The restore that is under way, at whichever node it was asked for.",
         parameters: &[],
         methods: &[
-            method(Verb::Read, "Shows how far it has come, and how the last one at the answering node ended.", |_| acting(restore::progress)),
+            method(Verb::Read, "Shows how far it has come, and how the last one at the answering node ended.", |_| {
+                acting(restore::progress)
+            }),
             method(Verb::Delete, "Ends it, as long as nothing is replaced.", |_| acting(restore::cancel)),
         ],
         access: Access::Sudo,
@@ -165,9 +167,10 @@ impl Snapshots {
 
     fn show(&self) -> (Value, Value) {
         let restoring = self.restoring();
-        let running = restoring.running.as_ref().map(|running| {
-            json!({ "step": running.step, "since": shown_time(running.since), "received_bytes": running.received })
-        });
+        let running = restoring
+            .running
+            .as_ref()
+            .map(|running| json!({ "step": running.step, "since": shown_time(running.since), "received_bytes": running.received }));
         (running.unwrap_or_default(), restoring.last.clone().unwrap_or_default())
     }
 

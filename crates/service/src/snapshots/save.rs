@@ -35,7 +35,9 @@ pub(super) fn save<'a>(scope: &'a Scope<'a>) -> BoxFuture<'a, Result<Outcome, Pl
         barrier.run_blocking(move || {
             let mut pipe = Pipe { runtime, sender, piece: Vec::with_capacity(PIECE_BYTES) };
             match backup.write(&mut pipe) {
-                Ok(packed) => tracing::info!(snapshot = backup.about().id, records = packed.records, bytes = packed.state_bytes, "saved a snapshot"),
+                Ok(packed) => {
+                    tracing::info!(snapshot = backup.about().id, records = packed.records, bytes = packed.state_bytes, "saved a snapshot")
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a snapshot was not saved");
                     // So that the caller does not take what has come for a whole one.

@@ -121,6 +121,7 @@ impl World {
             remote: None,
             headers: vec![],
             wrap_ttl: None,
+            upload: None,
         };
         self.send(request)
     }

@@ -9,8 +9,8 @@ mod rekey;
 mod rotate;
 mod seals;
 mod shares;
-pub(super) mod top;
 mod snapshot;
+pub(super) mod top;
 mod unseal;
 mod upgrade;
 

@@ -96,7 +96,8 @@ async fn verify(client: &Client, printer: &Printer, args: &SnapshotVerify) -> Re
         }
     }
     printer.answer(&fields, &Value::Object(fields.clone()), || {
-        let asked = if args.online { "It is this cluster's own, unchanged." } else { "Whose it is, only a cluster's keys can tell (-online)." };
+        let asked =
+            if args.online { "It is this cluster's own, unchanged." } else { "Whose it is, only a cluster's keys can tell (-online)." };
         format!("Every byte is as its sums say. {asked}\n\n{}", key_values(&field_rows(&fields)))
     })
 }
