@@ -28,7 +28,7 @@ use crate::facts::{self, Facts};
 use crate::http::Edge;
 use crate::lifecycle::{Follow, Serving, follow};
 use crate::listener::ListenerTls;
-use crate::peers::{self, OwnError, PeerSide, Peering};
+use crate::peers::{OwnError, PeerSide, Peering};
 use crate::telemetry::Traces;
 use crate::{VERSION, harden, listener};
 

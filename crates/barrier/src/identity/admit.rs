@@ -32,6 +32,8 @@ const COMMIT_TRIES_MAX: usize = 8;
 /// A membership is changed by one change at a time: how long one waits for another.
 const ADMIT_MAX: Duration = Duration::from_secs(10);
 const ADMIT_PAUSE: Duration = Duration::from_millis(200);
+/// For how long a node that has joined is waited for until it may vote.
+const PROMOTE_MAX: Duration = Duration::from_secs(3600);
 
 /// Why a node did not join. What is told before the sender has shown that it knows a secret says nothing of the cluster.
 #[derive(Debug, thiserror::Error)]
@@ -332,22 +334,30 @@ impl Barrier {
         Ok(())
     }
 
-    /// Until there is an autopilot: gives the node its vote, once it has what the others have.
+    /// Until there is an autopilot: gives the node its vote, once it has what the others have. Another change may come first, so it is tried
+    /// again while this node leads.
     fn promote_once_caught_up(&self, id: NodeId, member: Member) {
-        let (raft, stop) = (self.inner.raft.clone(), self.inner.stop.clone());
+        let barrier = self.clone();
         let promote = async move {
-            raft.add_learner(id.clone(), member).await?;
-            let voters = raft.status().members.into_iter().filter(|member| member.voter || member.id == id).map(|member| member.id);
-            raft.change_voters(voters.collect(), true).await
-        };
-        self.inner.tasks.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                done = promote => if let Err(error) = done {
-                    tracing::warn!(%error, "a node that has joined stays without a vote");
-                },
+            let raft = &barrier.inner.raft;
+            let deadline = tokio::time::Instant::now() + PROMOTE_MAX;
+            while barrier.leads() && tokio::time::Instant::now() < deadline {
+                let members = raft.status().members;
+                match members.iter().find(|known| known.id == id) {
+                    Some(known) if !known.voter && known.member.key == member.key => {}
+                    _ => return,
+                }
+                let voters = members.iter().filter(|known| known.voter || known.id == id).map(|known| known.id.clone()).collect();
+                if let Err(error) = raft.add_learner(id.clone(), member.clone()).await {
+                    tracing::debug!(%error, node = %id, "wait until a node that has joined has caught up");
+                } else if let Err(error) = raft.change_voters(voters, true).await {
+                    tracing::debug!(%error, node = %id, "give a node that has joined its vote");
+                }
+                tokio::time::sleep(ADMIT_PAUSE).await;
             }
-        });
+        };
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move { stop.run_until_cancelled(promote).await });
     }
 
     /// The answer to a node that is a member now.
