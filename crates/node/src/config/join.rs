@@ -16,7 +16,7 @@ const AUTO: Foreign =
 const INLINE: Foreign =
     Foreign::Refused("certificates and keys stand in files (write leader_ca_cert_file, leader_client_cert_file, leader_client_key_file)");
 
-const KEYS: Keys = Keys {
+pub(super) const KEYS: Keys = Keys {
     own: &[
         "leader_api_addr",
         "leader_ca_cert_file",

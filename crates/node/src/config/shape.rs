@@ -57,7 +57,7 @@ pub(super) const RAFT_KEYS: Keys =
     Keys { own: &["path", "node_id", "table", "retry_join_as_non_voter"], repeatable: &["retry_join"], foreign: foreign::RAFT };
 pub(super) const MEMORY_KEYS: Keys = Keys { own: &["node_id"], repeatable: &[], foreign: &[] };
 pub(super) const CLUSTER_KEYS: Keys =
-    Keys { own: &["listen", "tls_ca_file", "tls_cert_file", "tls_key_file", "certificate_ttl"], repeatable: &["member"], foreign: &[] };
+    Keys { own: &["listen", "certificate_ttl", "tls_ca_file", "tls_cert_file", "tls_key_file"], repeatable: &["member"], foreign: &[] };
 pub(super) const MEMBER_KEYS: Keys = Keys { own: &["cluster_addr", "api_addr"], repeatable: &[], foreign: &[] };
 pub(super) const TELEMETRY_KEYS: Keys =
     Keys { own: &["prometheus_retention_time", "disable_hostname"], repeatable: &[], foreign: foreign::TELEMETRY };

@@ -501,6 +501,61 @@ fn a_node_id_may_come_from_the_environment() {
     assert!(unfit.starts_with("node1.hcl:6: storage.node_id: the environment variable CARGO_PKG_VERSION: \"0."), "{unfit}");
 }
 
+const MANAGED: &str = r#"
+cluster_addr = "https://n2.example.com:8201"
+listener "tcp" {
+  address     = "127.0.0.1:8200"
+  tls_disable = true
+}
+storage "raft" {
+  path    = "data"
+  node_id = "n2"
+  retry_join {
+    leader_api_addr       = "https://n1.example.com:8200"
+    leader_ca_cert_file   = "ca.pem"
+    leader_tls_servername = "n1"
+    join_token_file       = "not-there-yet"
+  }
+  retry_join { leader_api_addr = "http://10.0.0.3:8200" }
+  retry_join_as_non_voter = true
+}
+cluster {
+  listen = "0.0.0.0:8201"
+}
+"#;
+
+#[test]
+fn without_certificates_a_node_makes_its_own_and_joins() {
+    let folder = folder();
+    let config = Config::parse(MANAGED, "node1.hcl", folder.path()).unwrap();
+    assert_eq!(config.cluster.unwrap().identity, ClusterIdentity::Managed { certificate_ttl: Duration::from_secs(30 * 24 * 3600) });
+    assert_eq!(config.api_addr, url("http://127.0.0.1:8200"));
+    let JoinConfig { places, non_voter } = config.storage.join;
+    assert!(non_voter);
+    let first = JoinPlace {
+        address: url("https://n1.example.com:8200"),
+        ca: Some(folder.path().join("ca.pem")),
+        client: None,
+        server_name: Some("n1".to_owned()),
+        token: Some(folder.path().join("not-there-yet")),
+    };
+    assert_eq!(places, [first, JoinPlace::named("http://10.0.0.3:8200", None).unwrap()]);
+    for (this, that, want) in [
+        ("https://n1.example.com:8200", "n1", "storage.retry_join.leader_api_addr"),
+        ("leader_tls_servername = \"n1\"", "leader_tls_servername = \"a b\"", "is neither a host's name nor an address"),
+        ("leader_ca_cert_file   = \"ca.pem\"", "leader_client_cert_file = \"ca.pem\"", "leader_client_key_file is missing"),
+        ("listen = \"0.0.0.0:8201\"", "listen = \"0.0.0.0:8201\" certificate_ttl = \"1s\"", "cluster.certificate_ttl"),
+        ("listen = \"0.0.0.0:8201\"", "listen = \"0.0.0.0:8201\" tls_ca_file = \"ca.pem\"", "cluster: tls_cert_file is missing"),
+        ("cluster {\n  listen = \"0.0.0.0:8201\"\n}", "", "storage.retry_join: needs a cluster block"),
+        ("cluster_addr = \"https://n2.example.com:8201\"", "", "cluster: cluster_addr is missing"),
+    ] {
+        assert!(MANAGED.contains(this), "{this}");
+        let text = MANAGED.replacen(this, that, 1);
+        let said = Config::parse(&text, "node1.hcl", folder.path()).unwrap_err().to_string();
+        assert!(said.contains(want), "{want}: {said}");
+    }
+}
+
 #[test]
 fn all_mistakes_are_told_at_once() {
     let text = r#"
@@ -692,11 +747,13 @@ fn the_manuals_examples_load() {
 fn the_manual_describes_each_key_where_it_belongs_and_no_other() {
     let root = [shape::ROOT_KEYS.own, shape::ROOT_KEYS.repeatable].concat();
     let cluster = [shape::CLUSTER_KEYS.own, shape::CLUSTER_KEYS.repeatable].concat();
+    let raft = [shape::RAFT_KEYS.own, shape::RAFT_KEYS.repeatable].concat();
     for (heading, keys) in [
         ("At the top", &root[..]),
         ("`listener \"tcp\"`", listener::LISTENER_KEYS.own),
         ("`telemetry` of a listener", listener::LISTENER_TELEMETRY_KEYS.own),
-        ("`storage \"raft\"`", shape::RAFT_KEYS.own),
+        ("`storage \"raft\"`", &raft[..]),
+        ("`retry_join` of a storage", join::KEYS.own),
         ("`storage \"inmem\"`", shape::MEMORY_KEYS.own),
         ("`cluster`", &cluster[..]),
         ("`seal \"static\"`", seal::STATIC_KEYS.own),
