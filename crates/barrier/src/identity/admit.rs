@@ -32,6 +32,8 @@ const COMMIT_TRIES_MAX: usize = 8;
 /// A membership is changed by one change at a time: how long one waits for another.
 const ADMIT_MAX: Duration = Duration::from_secs(10);
 const ADMIT_PAUSE: Duration = Duration::from_millis(200);
+/// How many entries it may lack then.
+const PROMOTE_LAG_MAX: u64 = 100;
 /// For how long a node that has joined is waited for until it may vote.
 const PROMOTE_MAX: Duration = Duration::from_secs(3600);
 
@@ -347,10 +349,12 @@ impl Barrier {
                     Some(known) if !known.voter && known.member.key == member.key => {}
                     _ => return,
                 }
+                // A voter that has nothing yet, and no certificate perhaps, would leave the cluster without a quorum.
+                let followers = raft.gauges().followers;
+                let matched = followers.iter().find(|follower| follower.id == id).and_then(|follower| follower.matched);
+                let has_caught_up = matched.is_some() && matched.map(|at| at.0 + PROMOTE_LAG_MAX) >= raft.status().committed.map(|at| at.0);
                 let voters = members.iter().filter(|known| known.voter || known.id == id).map(|known| known.id.clone()).collect();
-                if let Err(error) = raft.add_learner(id.clone(), member.clone()).await {
-                    tracing::debug!(%error, node = %id, "wait until a node that has joined has caught up");
-                } else if let Err(error) = raft.change_voters(voters, true).await {
+                if has_caught_up && let Err(error) = raft.change_voters(voters, true).await {
                     tracing::debug!(%error, node = %id, "give a node that has joined its vote");
                 }
                 tokio::time::sleep(ADMIT_PAUSE).await;

@@ -406,8 +406,8 @@ fn each_mistake_in_a_block_names_its_place_and_cure() {
             NODE,
             "node_id = \"n1\"",
             "node_id = \"n1\"\n  retry_join { auto_join = \"provider=aws\" }",
-            "node1.hcl:10: storage.retry_join: leader_api_addr is missing (add leader_api_addr = \"https://10.0.0.1:8200\" to this block)\n\
-             node1.hcl:10: storage.retry_join.auto_join: is not supported: clouds are not searched for nodes (write a leader_api_addr, which may be a name with several addresses)",
+            "node1.hcl:10: storage.retry_join.auto_join: is not supported: clouds are not searched for nodes (write a leader_api_addr, which may be a name with several addresses)\n\
+             node1.hcl:10: storage.retry_join: leader_api_addr is missing (add leader_api_addr = \"https://10.0.0.1:8200\" to this block)",
         ),
         (
             CLUSTER,
