@@ -283,3 +283,79 @@ async fn a_node_that_dies_while_it_restores_leaves_everything_as_it_was() {
     assert_everywhere(&cluster, "later", None).await;
     cluster.assert_sound();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scheduled_snapshots_are_kept_pruned_and_tried() {
+    let mut cluster = Cluster::builder().nodes(1).open().await;
+    let client = cluster.client();
+    put(&client, "a", "x").await;
+    let folder = file(&cluster, "backups");
+    let name = "sys/storage/raft/snapshot-auto/config/often";
+    let config = json!({ "interval": "1s", "retain": 2, "path_prefix": folder, "file_prefix": "often", "storage_type": "local",
+        "local_max_space": 100_000_000 });
+    client.request(Method::Post, name).body(&config).send().await.unwrap_or_else(|error| panic!("{error}"));
+    let files = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(&folder).map(|folder| folder.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default();
+        names.sort();
+        names
+    };
+    let status = async || {
+        let answer = client.request(Method::Get, "sys/storage/raft/snapshot-auto/status/often").send().await.unwrap();
+        answer.json::<Value>().unwrap()["data"].clone()
+    };
+    let first = eventually("a snapshot is there", SETTLE_MAX, async || files().first().cloned().ok_or("no file")).await;
+    eventually("older ones go", SETTLE_MAX, async || if first.exists() { Err("it is still there") } else { Ok(()) }).await;
+    assert!(files().len() <= 3, "two, and one that is written: {:?}", files());
+    let told = eventually("a drill was good", SETTLE_MAX, async || {
+        let told = status().await;
+        if told["last_restorable_snapshot"].is_string() { Ok(told) } else { Err(told.to_string()) }
+    })
+    .await;
+    assert_eq!((told["last_snapshot_error"].clone(), told["last_drill_error"].clone()), (json!(""), json!("")), "{told}");
+    let metrics = client.request(Method::Get, "sys/metrics").query("format", "prometheus").send().await.unwrap();
+    let metrics = String::from_utf8_lossy(metrics.body()).into_owned();
+    let restorable = metrics.lines().find(|line| line.starts_with("conclave_snapshot_last_restorable_timestamp_seconds ")).unwrap();
+    assert!(restorable.split(' ').nth(1).unwrap().parse::<f64>().unwrap() > 1.7e9, "{restorable}");
+
+    // No more of them: the newest is damaged, and a drill says so.
+    let config = json!({ "interval": "100h", "retain": 2, "path_prefix": folder, "file_prefix": "often", "storage_type": "local",
+        "local_max_space": 100_000_000, "drill": false });
+    client.request(Method::Post, name).body(&config).send().await.unwrap();
+    let drill = || Command::new("operator snapshot drill often").to(&cluster.nodes[0].api_address(), &cluster.keys().root_token).run();
+    eventually("the last one was taken", SETTLE_MAX, async || {
+        let next = status().await["next_snapshot_start"].as_str().map(str::to_owned);
+        let told = status().await["last_snapshot_end"].as_str().map(str::to_owned);
+        if next > told.clone().map(|told| format!("{told}~")) || next.as_deref() > told.as_deref() {
+            Ok(())
+        } else {
+            Err(format!("{next:?} {told:?}"))
+        }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    drill().expect_code(0);
+    let newest = files().last().cloned().unwrap();
+    run(&cluster, 0, "operator snapshot verify -online", &newest).expect_code(0);
+    let mut bytes = std::fs::read(&newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 8;
+    std::fs::write(&newest, bytes).unwrap();
+    let broken = drill().expect_code(BROKEN);
+    assert!(broken.stderr.contains("could not be restored"), "{broken:?}");
+    assert!(status().await["last_drill_error"].as_str().unwrap().contains("often-"), "{}", status().await);
+
+    // One that does not fit is an error that is told, and not a file.
+    let config = json!({ "interval": "1s", "path_prefix": folder, "file_prefix": "often", "storage_type": "local", "local_max_space": 1 });
+    client.request(Method::Post, name).body(&config).send().await.unwrap();
+    eventually("the error is told", SETTLE_MAX, async || {
+        let told = status().await;
+        if told["last_snapshot_error"].as_str().is_some_and(|error| error.contains("local_max_space")) {
+            Ok(())
+        } else {
+            Err(told.to_string())
+        }
+    })
+    .await;
+    cluster.assert_sound();
+}

@@ -39,6 +39,12 @@ impl Backup {
         &self.about
     }
 
+    /// About how long the file will be, in bytes: ciphertext does not compress.
+    pub fn size_bytes(&self) -> Result<u64, storage::table::ReadError> {
+        let applied = self.table.applied()?;
+        Ok(storage::container::packed_bytes_max(&applied))
+    }
+
     /// Writes it. Blocks for as long as `out` does; fails when the node is sealed before the end.
     pub fn write(&self, out: &mut dyn io::Write) -> Result<Packed, PackError> {
         let mut seal = |sums: &[u8]| {
@@ -80,6 +86,16 @@ impl Barrier {
     /// Runs what blocks, on a thread for such work; the barrier's end waits for it.
     pub fn run_blocking<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> tokio::task::JoinHandle<T> {
         self.inner.tasks.spawn_blocking(act)
+    }
+
+    /// This node.
+    pub fn node_id(&self) -> &types::NodeId {
+        &self.inner.facts.node_id
+    }
+
+    /// The disk of this node's files.
+    pub fn disk(&self) -> Arc<dyn storage::Disk> {
+        self.inner.raft.disk()
     }
 
     /// Whether a backup is this cluster's own, unchanged: by the key that its sums are authenticated with. `None` when sealed.

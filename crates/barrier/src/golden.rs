@@ -67,5 +67,34 @@ fn records_of_the_barrier_of_version_1() {
     golden!("rejoin-v1.bin", rejoin.encode_to_vec());
     golden!("shares-verified-v1.bin", stored::SharesVerified { shares: vec![share] }.encode_to_vec());
     golden!("encryptions-v1.bin", stored::Encryptions { key_version: 2, reserved: 131_072 }.encode_to_vec());
+    let staging = stored::Staging {
+        id: "id-1".into(),
+        node_id: "n2".into(),
+        snapshot_id: "2-97-1795510800000".into(),
+        records: 132,
+        staged: 100,
+        touched_ms: NOW.0,
+    };
+    golden!("staging-v1.bin", staging.encode_to_vec());
+    let restored = stored::RestoredCluster {
+        id: "id-1".into(),
+        epoch: 3,
+        unfinished: true,
+        replaced_cluster_ids: vec![vec![0xff; 16]],
+        meta: b"{}".to_vec(),
+        sums: b"sums".to_vec(),
+        sealed: vec![1, 0, 0, 0, 2],
+        restored_ms: NOW.0,
+        actor: "root".into(),
+    };
+    golden!("restored-cluster-v1.bin", restored.encode_to_vec());
+    let restored = stored::Restored {
+        epoch: 3,
+        snapshot_id: "2-97-1795510800000".into(),
+        saved_ms: NOW.0 - 100_000,
+        restored_ms: NOW.0,
+        key_version: 2,
+    };
+    golden!("restored-v1.bin", restored.encode_to_vec());
     golden!("rotation-v1.bin", stored::Rotation { disabled: true, operations_max: 1_000_000, interval_ms: 86_400_000 }.encode_to_vec());
 }

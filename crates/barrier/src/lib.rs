@@ -8,6 +8,7 @@ mod backup;
 mod barrier;
 mod cache;
 mod changes;
+mod drill;
 #[cfg(test)]
 mod golden;
 pub mod identity;
@@ -35,6 +36,7 @@ pub use backup::{Backup, BackupError};
 pub use barrier::{AccessError, Barrier, CommitError, InitError, Initialized, NodeFacts, Opening, Parts, SealStatus};
 pub use cache::{Cache, Cached};
 pub use changes::Changes;
+pub use drill::{DrillError, Drilled};
 pub use journal::{FileJournal, Journal, JournalError, JournalLine, MemoryJournal};
 pub use key::{AREA_CLEAR, AREA_SEALED};
 pub use keyring::{

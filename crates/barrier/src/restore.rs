@@ -195,7 +195,7 @@ enum Origin {
 }
 
 /// What a snapshot holds, besides what its own sums say.
-struct Examined {
+pub(crate) struct Examined {
     seals: Seals,
     epoch: u64,
     staged: Staged,
@@ -695,7 +695,7 @@ impl View {
 }
 
 /// Reads a snapshot once: that it holds a cluster's records and nothing else, and what an adoption says of them.
-fn examine(state: &SnapshotReader) -> Result<Examined, RestoreError> {
+pub(crate) fn examine(state: &SnapshotReader) -> Result<Examined, RestoreError> {
     LevelRecord::of_snapshot(state)?.check(FEATURE_LEVELS)?;
     let mut staged = Staged::default();
     let (mut seals, mut keyring, mut epoch) = (None, false, None);

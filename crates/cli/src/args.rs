@@ -313,6 +313,8 @@ pub(crate) enum Snapshot {
     Progress,
     /// End the restore that is under way, as long as nothing is replaced
     Cancel,
+    /// Restore the newest file of a schedule into a scratch state, at the node that has it: exit 0 it could be restored, 2 not
+    Drill(SnapshotDrill),
 }
 
 #[derive(Args)]
@@ -320,6 +322,13 @@ pub(crate) struct SnapshotFile {
     /// The file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct SnapshotDrill {
+    /// The schedule's name (sys/storage/raft/snapshot-auto/config)
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
 }
 
 #[derive(Args)]

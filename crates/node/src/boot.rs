@@ -32,8 +32,8 @@ use crate::peers::{OwnError, PeerSide, Peering};
 use crate::telemetry::Traces;
 use crate::{VERSION, harden, listener};
 
-/// Entries between two snapshots.
-const SNAPSHOT_INTERVAL: u64 = 50_000;
+/// A log shrinks by whole segments.
+const SEGMENT_BYTES: u64 = 4 << 20;
 /// How long a leader that stops waits for another to take over.
 const HAND_OVER_MAX: Duration = Duration::from_secs(1);
 /// Members that a leader which stops asks to take over, at most.
@@ -176,13 +176,13 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let journal = FileJournal::open(Arc::clone(&disk), &data_dir.journal(), data_dir.node(), data_dir.cluster(), Arc::clone(&clock))?;
     let journal: Arc<dyn Journal> = Arc::new(journal);
-    let log = Log::open(Arc::clone(&disk), &data_dir.log(), LogOptions::default())?;
+    let log = Log::open(Arc::clone(&disk), &data_dir.log(), LogOptions { segment_bytes: SEGMENT_BYTES, ..LogOptions::default() })?;
     let log_watched = log.0.clone();
     let changes = Changes::new();
     let raft = Raft::start(Parts {
         node_id: config.storage.node_id.clone(),
         timing: Timing::default(),
-        snapshot_interval: SNAPSHOT_INTERVAL,
+        compaction: config.storage.compaction,
         log,
         flushing: Flushing::Thread,
         table: open_table(&config, &data_dir)?,
@@ -259,8 +259,10 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         facts::measure_journal(scrape, &*journal, service.as_ref().map(|service| service.journal_joined()));
         certificate_noted.note_end("peers", peering_shown.certificate_ends());
         facts::measure_node(scrape, &measured, &log_watched, service.is_some(), is_locked, traces_lost());
+        facts::measure_space(scrape, &measured);
         if let Some(service) = service {
             facts::measure_service(scrape, &service.audit_failures(), service.chore_counts());
+            facts::measure_snapshots(scrape, service.snapshot_figures());
         }
     });
     let node_id = config.storage.node_id.clone();

@@ -259,6 +259,8 @@ pub struct StorageConfig {
     pub place: StoragePlace,
     /// Where it asks to be taken in while it belongs to no cluster.
     pub join: JoinConfig,
+    /// When snapshots are made, and what is kept of the log.
+    pub compaction: raft::Compaction,
 }
 
 /// Where log and table are kept.

@@ -362,6 +362,21 @@ fn measure_raft(scrape: &mut Scrape, status: &raft::Status, gauges: &raft::Gauge
     }
 }
 
+/// What takes this node's disk, at each scrape.
+pub(crate) fn measure_space(scrape: &mut Scrape, raft: &raft::Raft) {
+    let raft::Sizes { live, log, table, snapshot } = raft.sizes();
+    for (name, help, bytes) in [
+        ("conclave_storage_live_bytes", "Bytes of all names and values, as ciphertext: what the rest is in proportion to.", live),
+        ("conclave_storage_log_bytes", "Bytes of the disk that the log takes.", log),
+        ("conclave_storage_table_bytes", "Bytes of the disk that the table takes.", table),
+        ("conclave_storage_snapshot_bytes", "Bytes of the disk that the kept snapshot takes.", snapshot),
+    ] {
+        scrape.gauge(name, help, &[], bytes as f64);
+    }
+    let rejoining = "1 while this node has lost what it had, and does not vote until it has caught up.";
+    scrape.gauge("conclave_raft_rejoining", rejoining, &[], f64::from(u8::from(raft.is_rejoining())));
+}
+
 /// What there is to say of this node's journal, at each scrape. `joined`: the last entry in the audit log, while the node is open.
 pub(crate) fn measure_journal(scrape: &mut Scrape, journal: &dyn barrier::Journal, joined: Option<u64>) {
     scrape.gauge("conclave_journal_entries", "The number of the journal's last entry.", &[], journal.last() as f64);
@@ -370,6 +385,17 @@ pub(crate) fn measure_journal(scrape: &mut Scrape, journal: &dyn barrier::Journa
     if let Some(joined) = joined {
         scrape.gauge("conclave_journal_joined", "The last of the journal's entries that is in the audit log.", &[], joined as f64);
     }
+}
+
+/// How the schedules of snapshots go.
+pub(crate) fn measure_snapshots(scrape: &mut Scrape, figures: service::SnapshotFigures) {
+    let seconds = |time: types::Timestamp| time.0 as f64 / 1000.0;
+    let help = "When the newest scheduled snapshot was made, in seconds since 1970; 0 without one.";
+    scrape.gauge("conclave_snapshot_last_saved_timestamp_seconds", help, &[], seconds(figures.saved));
+    let help = "When the newest snapshot was made that a restore drill has found good, in seconds since 1970; 0 without one.";
+    scrape.gauge("conclave_snapshot_last_restorable_timestamp_seconds", help, &[], seconds(figures.restorable));
+    let help = "Scheduled snapshots and drills in vain since the last good ones, of all schedules together.";
+    scrape.gauge("conclave_snapshot_schedules_failing", help, &[], figures.failing as f64);
 }
 
 /// What the service counts since this node was opened, at each scrape.

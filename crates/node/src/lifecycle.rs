@@ -56,7 +56,7 @@ pub(crate) async fn follow(parts: Follow) {
             match &service {
                 Some(service) => {
                     let joining = service.join_journal(Arc::clone(&parts.journal), parts.data_dir.node());
-                    tokio::join!(service.run_chores(), joining);
+                    tokio::join!(service.run_chores(), joining, service.run_snapshots());
                 }
                 None => std::future::pending().await,
             }

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use types::{Clock, FeatureLevels, Index, NodeId, Revision, Term};
 
 use crate::codec::{self, CodecError};
+use crate::compaction::{self, Compaction, Sizes};
 use crate::config::{Answer, LogId, Member, Proposal, SnapshotMeta, TypeConfig, Vote};
 use crate::forward::Forwarder;
 use crate::inbound::{self, Inbound};
@@ -86,8 +87,8 @@ pub struct Parts {
     pub node_id: NodeId,
     /// Raft's timers.
     pub timing: Timing,
-    /// Entries between two snapshots.
-    pub snapshot_interval: u64,
+    /// When snapshots are made, and what is kept of the log.
+    pub compaction: Compaction,
     /// The durable log and its flusher.
     pub log: (Log, Flusher),
     /// Who drives the flusher.
@@ -232,6 +233,7 @@ pub(crate) struct Core {
     pub(crate) stop: CancellationToken,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) table: Arc<dyn Table>,
+    pub(crate) log: Log,
     clock: Arc<dyn Clock>,
     applied: watch::Receiver<Option<Index>>,
     pub(crate) level: watch::Receiver<LevelRecord>,
@@ -282,9 +284,10 @@ impl Raft {
             election_timeout_min: millis(parts.timing.election),
             election_timeout_max: millis(parts.timing.election) * 2,
             enable_pre_vote: Some(true),
-            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(parts.snapshot_interval),
-            max_in_snapshot_log_to_keep: parts.snapshot_interval / 4,
-            replication_lag_threshold: parts.snapshot_interval * 2,
+            // See `compaction`.
+            snapshot_policy: openraft::SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: parts.compaction.entries_kept,
+            replication_lag_threshold: parts.compaction.entries.saturating_mul(2),
             enable_leader_restore: Some(false),
             enable_elect: part.votes(),
             backoff: "50ms 100ms 200ms ...500ms".into(),
@@ -296,9 +299,10 @@ impl Raft {
             // and would vote at once: the old leader could then serve reads while a new one takes writes.
             tokio::time::sleep_until(began + Duration::from_millis(config.election_timeout_max)).await;
         }
-        let raft = OpenRaft::new(parts.node_id.clone(), config, Network::new(Arc::clone(&parts.transport)), LogStore::new(log), machine)
-            .await
-            .map_err(|error| state(Box::new(error)))?;
+        let raft =
+            OpenRaft::new(parts.node_id.clone(), config, Network::new(Arc::clone(&parts.transport)), LogStore::new(log.clone()), machine)
+                .await
+                .map_err(|error| state(Box::new(error)))?;
 
         let core = Arc::new(Core {
             node_id: parts.node_id,
@@ -308,6 +312,7 @@ impl Raft {
             stop,
             transport: parts.transport,
             table: parts.table,
+            log,
             clock: parts.clock,
             applied,
             level: level_record,
@@ -323,6 +328,7 @@ impl Raft {
         core.tasks.spawn(watch_disk(Arc::clone(&core)));
         core.tasks.spawn(trace_leader(Arc::clone(&core)));
         core.tasks.spawn(flush_table(Arc::clone(&core), parts.flushing));
+        core.tasks.spawn(compaction::keep_small(Arc::clone(&core), parts.compaction, parts.flushing));
         let forwarder = Forwarder::start(Arc::clone(&core));
         let reads = ReadIndexer::start(Arc::clone(&core));
         Ok(Raft { core, forwarder, reads })
@@ -417,6 +423,11 @@ impl Raft {
     /// A view of the table as this node has it: it may lie in the past. For what needs no more (seal records, progress).
     pub fn local(&self) -> Result<Arc<dyn TableView>, ReadError> {
         self.core.table.view().map_err(|error| ReadError::Table(Arc::new(error)))
+    }
+
+    /// What takes this node's disk.
+    pub fn sizes(&self) -> Sizes {
+        self.core.sizes()
     }
 
     /// Where this node stands.
@@ -578,9 +589,9 @@ impl Core {
     }
 
     /// Asks anew: others may have filled the disk a moment ago.
-    fn has_room_for_flush(&self) -> bool {
+    pub(crate) fn has_room_for(&self, bytes: u64) -> bool {
         let (disk, folder) = &self.disk;
-        disk.free_bytes(folder).is_ok_and(|free| free >= FLUSH_ROOM_BYTES)
+        disk.free_bytes(folder).is_ok_and(|free| free >= bytes)
     }
 
     fn look_at_disk(&self) {
@@ -773,7 +784,7 @@ async fn flush_table(core: Arc<Core>, flushing: Flushing) {
             () = tokio::time::sleep(TABLE_FLUSH_INTERVAL) => {}
         }
         // Waiting loses nothing: what the table lacks after a crash is in the log.
-        if core.table.durable() == core.table.applied().position || !core.has_room_for_flush() {
+        if core.table.durable() == core.table.applied().position || !core.has_room_for(FLUSH_ROOM_BYTES) {
             continue;
         }
         let table = Arc::clone(&core.table);

@@ -4,6 +4,7 @@
 //! Does not know what a batch contains.
 
 mod codec;
+pub mod compaction;
 mod config;
 mod forward;
 mod gauges;
@@ -25,6 +26,7 @@ mod transport;
 pub mod watch;
 
 pub use codec::CodecError;
+pub use compaction::{Compaction, Sizes};
 pub use config::{KeyPin, Member};
 pub use gauges::{Follower, Gauges};
 pub use handle::{
@@ -37,5 +39,5 @@ pub use machine::Observer;
 pub use read_index::ReadConsistency;
 pub use rejoin::BeginError;
 pub use runtime::dangerous_seed_election_jitter;
-pub use scratch::Scratch;
+pub use scratch::{Scratch, ScratchTable};
 pub use transport::{AppendStream, Peer, Transport, TransportError};

@@ -17,8 +17,8 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use proto::peer;
 use raft::{
-    AppendStream, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, ReadConsistency, Role, Timing, Transport,
-    TransportError,
+    AppendStream, Compaction, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, ReadConsistency, Role, Timing,
+    Transport, TransportError,
 };
 use storage::adoption::{Adoption, Staged};
 use storage::feature_level::{FEATURE_LEVELS, LevelRecord};
@@ -126,7 +126,7 @@ async fn start_release(switchboard: &Switchboard, number: u64, snapshot_interval
     let raft = Raft::start(Parts {
         node_id: id(number),
         timing: Timing::default(),
-        snapshot_interval,
+        compaction: Compaction { interval: Duration::from_millis(50), entries: snapshot_interval, entries_kept: snapshot_interval / 4 },
         log: Log::open(Arc::clone(&disk), Path::new("/data/log"), LogOptions::default()).unwrap(),
         flushing: Flushing::Thread,
         table: Arc::new(MemoryTable::new()),

@@ -53,6 +53,32 @@ fn records_of_version_1() {
         children_are_orphans: true,
     };
     golden!("token-v1.bin", token);
+    let schedule = stored::SnapshotSchedule {
+        interval_s: 86_400,
+        retain: 7,
+        path_prefix: "/backups".into(),
+        file_prefix: "daily".into(),
+        local_max_space: 1_000_000,
+        without_drill: true,
+        changed_ms: 1_795_510_800_000,
+    };
+    golden!("snapshot-schedule-v1.bin", schedule);
+    let status = stored::SnapshotScheduleStatus {
+        consecutive_errors: 1,
+        last_start_ms: 2,
+        last_end_ms: 3,
+        last_error: "no room".into(),
+        last_file: "/backups/daily-1.snap".into(),
+        last_node: "n2".into(),
+        next_start_ms: 7,
+        last_saved_ms: 8,
+        restorable_saved_ms: 9,
+        drill_ms: 10,
+        drill_error: "cut".into(),
+        drill_records: 12,
+        drill_state_hash: "ab".into(),
+    };
+    golden!("snapshot-schedule-status-v1.bin", status);
     golden!("journal-joined-v1.bin", stored::JournalJoined { sequence: 5, hash: vec![7; 32] });
     golden!("token-accessor-v1.bin", stored::TokenAccessor { tag: vec![7; 32] });
     let role = stored::TokenRole {

@@ -53,6 +53,7 @@ pub use pipeline::{ATTEMPTS_MAX, Service};
 pub use refused_shares::{REFUSED_SHARES_MAX, RefusedShares, TooManyShares, WINDOW_MS as REFUSED_SHARES_WINDOW_MS};
 pub use request::{Answer, Auth, Download, Lease, Pieces, Raw, Refusal, Request, Response, Wrapped};
 pub use shares::{ShareOrder, ShareRequest, ShareRequestError, ShownShares, encrypt_text};
+pub use snapshots::schedule::SnapshotFigures;
 pub use snapshots::{takes_long, takes_upload};
 pub use store::Store;
 pub use sys::{Cors, UiHeaders, is_share_refused, takes_share_in_delete};

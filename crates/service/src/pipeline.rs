@@ -37,6 +37,7 @@ use crate::records::{Caches, Records};
 use crate::refused_shares::RefusedShares;
 use crate::request::{Answer, Lease, Refusal, Request, Response};
 use crate::snapshots::Snapshots;
+use crate::snapshots::schedule::SnapshotFigures;
 use crate::store::Store;
 use crate::sys::{Cors, UiHeaders, keys};
 use crate::token::{self, Caller};
@@ -335,6 +336,23 @@ impl Service {
             undoers,
             software,
         }
+    }
+
+    /// How the schedules of snapshots went, as far as this node knows: for metrics.
+    pub fn snapshot_figures(&self) -> SnapshotFigures {
+        self.snapshots.figures.get()
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
     }
 
     /// How the chores of this node went: for metrics.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use barrier::{Barrier, Changes, FileJournal, NodeFacts};
 use crypto::{Rng, SeededRng};
-use raft::{Flushing, Member, Parts, Raft, ReadConsistency, Timing};
+use raft::{Compaction, Flushing, Member, Parts, Raft, ReadConsistency, Timing};
 use service::{Service, Settings};
 use storage::{Applied, DataDir, Log, LogOptions, SnapshotStore, Table, TableView};
 use tokio::time::timeout;
@@ -27,7 +27,7 @@ use crate::witness::{Invariant, Violation, Witness, WitnessedTable};
 /// The data folder of every node, each on a disk of its own.
 const DATA_FOLDER: &str = "/data";
 /// Small, so that a history of seconds sees snapshots, purges and nodes that fall behind them.
-const SNAPSHOT_INTERVAL: u64 = 100;
+const COMPACTION: Compaction = Compaction { interval: Duration::from_millis(200), entries: 100, entries_kept: 25 };
 /// Small for the same reason.
 const SEGMENT_BYTES: u64 = 16 << 10;
 /// How long the tasks of a crashed process may take until each has met its end.
@@ -113,7 +113,7 @@ impl Node {
         let raft = Raft::start(Parts {
             node_id: self.id.clone(),
             timing: Timing::default(),
-            snapshot_interval: SNAPSHOT_INTERVAL,
+            compaction: COMPACTION,
             log: Log::open(Arc::clone(&disk), &data_dir.log(), log_options)?,
             flushing: Flushing::Task { latency: fate.sync_latency },
             table: Arc::clone(&table) as Arc<dyn Table>,

@@ -166,6 +166,13 @@ pub fn pack(
     Ok(Packed { records: applied.keys, state_bytes, position: applied.position })
 }
 
+/// How long the backup of a table with these totals is at most, in bytes, but for a few.
+pub fn packed_bytes_max(applied: &crate::table::Applied) -> u64 {
+    let state = crate::snapshot::file_bytes(applied);
+    // Stored blocks of deflate take five bytes each, of at most 65535; the rest is heads, padding and the small members.
+    state + state / 65_535 * 5 + (META_BYTES_MAX + 2 * SUMS_BYTES_MAX) as u64
+}
+
 fn member(out: &mut impl Write, name: &str, content: &[u8], seconds: u64) -> io::Result<()> {
     out.write_all(&head(name, content.len() as u64, seconds))?;
     out.write_all(content)?;

@@ -9,6 +9,7 @@ mod policy;
 mod recipient;
 mod request;
 mod share;
+mod snapshot;
 mod token;
 
 use crate::driver::Subject;
@@ -31,6 +32,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "recipient", seeds: recipient::seeds, subject: recipient::subject },
     Target { name: "journal", seeds: journal::seeds, subject: journal::subject },
     Target { name: "share", seeds: share::seeds, subject: share::subject },
+    Target { name: "snapshot", seeds: snapshot::seeds, subject: snapshot::subject },
     Target { name: "config", seeds: config::seeds, subject: config::subject },
 ];
 

@@ -62,9 +62,6 @@ pub(super) const LISTENER: &[(&str, Foreign)] = &[
 
 pub(super) const RAFT: &[(&str, Foreign)] = &[
     ("performance_multiplier", Idle("elections always take well under a second")),
-    ("trailing_logs", Idle("how much of the log is kept follows from the snapshots")),
-    ("snapshot_threshold", Idle("snapshots are taken when they are worth it")),
-    ("snapshot_interval", Idle("snapshots are taken when they are worth it")),
     ("max_entry_size", Idle("the largest entry follows from max_request_size")),
     ("autopilot_reconcile_interval", Refused("dead members are not removed by themselves (remove this line)")),
     ("autopilot_update_interval", Refused("dead members are not removed by themselves (remove this line)")),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use raft::Compaction;
 use tracing_subscriber::EnvFilter;
 use types::NodeId;
 use types::hcl::Body;
@@ -53,8 +54,11 @@ pub(super) const ROOT_KEYS: Keys = Keys {
     repeatable: &["seal"],
     foreign: foreign::ROOT,
 };
-pub(super) const RAFT_KEYS: Keys =
-    Keys { own: &["path", "node_id", "table", "retry_join_as_non_voter"], repeatable: &["retry_join"], foreign: foreign::RAFT };
+pub(super) const RAFT_KEYS: Keys = Keys {
+    own: &["path", "node_id", "table", "snapshot_interval", "snapshot_threshold", "trailing_logs", "retry_join_as_non_voter"],
+    repeatable: &["retry_join"],
+    foreign: foreign::RAFT,
+};
 pub(super) const MEMORY_KEYS: Keys = Keys { own: &["node_id"], repeatable: &[], foreign: &[] };
 pub(super) const CLUSTER_KEYS: Keys =
     Keys { own: &["listen", "certificate_ttl", "tls_ca_file", "tls_cert_file", "tls_key_file"], repeatable: &["member"], foreign: &[] };
@@ -384,8 +388,22 @@ fn raft_storage(section: &Section<'_>) -> Option<StorageConfig> {
     if table == Some(TableKind::Sled) && !cfg!(feature = "sled") {
         section.mistake("table", "\"sled\" is not in this build (write \"redb\", or build with --features sled)");
     }
+    let compaction = compaction(section);
     let join = join::join(section);
-    Some(StorageConfig { node_id: node_id?, place: StoragePlace::Folder { path: path?, table: table? }, join: join? })
+    Some(StorageConfig {
+        node_id: node_id?,
+        place: StoragePlace::Folder { path: path?, table: table? },
+        compaction: compaction?,
+        join: join?,
+    })
+}
+
+fn compaction(section: &Section<'_>) -> Option<Compaction> {
+    let Compaction { interval, entries, entries_kept } = Compaction::default();
+    let interval = section.duration("snapshot_interval", interval, Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60));
+    let entries = section.integer("snapshot_threshold", entries, 100..=100_000_000);
+    let entries_kept = section.integer("trailing_logs", entries_kept, 0..=100_000_000);
+    Some(Compaction { interval: interval?, entries: entries?, entries_kept: entries_kept? })
 }
 
 fn memory_storage(section: &Section<'_>) -> Option<StorageConfig> {
@@ -395,7 +413,12 @@ fn memory_storage(section: &Section<'_>) -> Option<StorageConfig> {
         None if section.has("node_id") => return None,
         text => text.unwrap_or(MEMORY_NODE_ID_DEFAULT),
     };
-    Some(StorageConfig { node_id: node_id(section, id)?, place: StoragePlace::Memory, join: JoinConfig::default() })
+    Some(StorageConfig {
+        node_id: node_id(section, id)?,
+        place: StoragePlace::Memory,
+        compaction: Compaction::default(),
+        join: JoinConfig::default(),
+    })
 }
 
 pub(super) fn socket_address(section: &Section<'_>, key: &str, text: &str, port: u16) -> Option<SocketAddr> {

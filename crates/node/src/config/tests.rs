@@ -113,6 +113,7 @@ fn a_single_node_has_vaults_defaults() {
                 node_id: NodeId::parse("n1").unwrap(),
                 place: StoragePlace::Folder { path: folder.path().join("data"), table: TableKind::Redb },
                 join: JoinConfig::default(),
+                compaction: raft::Compaction::default(),
             },
             cluster: None,
             seal: SealConfig::default(),
@@ -725,6 +726,23 @@ fn no_more_mistakes_are_kept_than_anyone_reads() {
 
 const MANUAL: &str = include_str!("../../../../docs/operate/configuration.md");
 
+#[test]
+fn snapshots_are_made_as_vaults_keys_say() {
+    let storage = |keys: &str| {
+        format!(
+            "api_addr = \"http://127.0.0.1:8200\"\nlistener \"tcp\" {{\n tls_disable = true\n}}\nstorage \"raft\" {{\n path = \"/data\"\n node_id = \"n1\"\n{keys}\n}}\n"
+        )
+    };
+    let given = parse(&storage("snapshot_interval = \"2m\"\n snapshot_threshold = \"8192\"\n trailing_logs = 100")).unwrap();
+    let want = raft::Compaction { interval: Duration::from_secs(120), entries: 8192, entries_kept: 100 };
+    assert_eq!((given.storage.compaction, given.warnings), (want, Vec::new()));
+    for wrong in ["snapshot_interval = \"1ms\"", "snapshot_threshold = 5", "trailing_logs = -1"] {
+        let key = wrong.split(' ').next().unwrap();
+        let said = mistakes(&storage(wrong));
+        assert!(said.contains(key), "{said}");
+    }
+}
+
 /// The manual's part under `heading`.
 fn part(heading: &str) -> &'static str {
     let start = MANUAL.find(&format!("## {heading}\n")).unwrap_or_else(|| panic!("no part {heading}"));
@@ -810,7 +828,12 @@ fn vaults_own_files_are_understood() {
     let config = parse(HVAC).unwrap();
     assert_eq!(
         config.storage,
-        StorageConfig { node_id: NodeId::parse("n1").unwrap(), place: StoragePlace::Memory, join: JoinConfig::default() }
+        StorageConfig {
+            node_id: NodeId::parse("n1").unwrap(),
+            place: StoragePlace::Memory,
+            compaction: raft::Compaction::default(),
+            join: JoinConfig::default()
+        }
     );
     assert_eq!(config.api_addr, url("https://127.0.0.1:8210"), "of the listener, where nothing else says it");
     assert_eq!(config.listener.tls.unwrap().client_certificate, ClientCertificate::Requested);

@@ -207,6 +207,7 @@ impl Node {
             store: &MemoryStore(Arc::clone(&self.barrier)),
             logins: &self.logins,
             refused_shares: &crate::refused_shares::RefusedShares::default(),
+            snapshots: &crate::snapshots::Snapshots::default(),
         };
         let outcome = operation.plan(&scope).await.map_err(|error| {
             let status = match &error {

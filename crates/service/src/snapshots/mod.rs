@@ -5,6 +5,7 @@
 
 mod restore;
 mod save;
+pub(crate) mod schedule;
 mod verify;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,7 +91,7 @@ pub fn takes_upload(path: &Path) -> bool {
 
 /// Whether an answer there, or what is sent there, may take long.
 pub fn takes_long(path: &Path) -> bool {
-    takes_upload(path)
+    takes_upload(path) || path.starts_with(["sys", "storage", "raft", "snapshot-auto", "drill"])
 }
 
 /// An operation that acts by itself, and leaves nothing to commit: so it is carried out once.
@@ -127,6 +128,9 @@ fn caller_name(scope: &Scope<'_>) -> Result<String, PlanError> {
 pub(crate) struct Snapshots {
     saves: Arc<Semaphore>,
     restore: Mutex<Restoring>,
+    /// Held by who restores into the scratch table.
+    drilling: tokio::sync::Mutex<()>,
+    pub(crate) figures: schedule::Figures,
 }
 
 #[derive(Default)]
@@ -145,7 +149,12 @@ struct Running {
 
 impl Default for Snapshots {
     fn default() -> Snapshots {
-        Snapshots { saves: Arc::new(Semaphore::new(SAVES_MAX)), restore: Mutex::default() }
+        Snapshots {
+            saves: Arc::new(Semaphore::new(SAVES_MAX)),
+            restore: Mutex::default(),
+            drilling: tokio::sync::Mutex::default(),
+            figures: schedule::Figures::default(),
+        }
     }
 }
 

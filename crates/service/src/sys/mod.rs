@@ -47,6 +47,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     audit::ROUTES,
     policies::ROUTES,
     crate::snapshots::ROUTES,
+    crate::snapshots::schedule::ROUTES,
     capabilities::ROUTES,
     cors::ROUTES,
     explain::ROUTES,

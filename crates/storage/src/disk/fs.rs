@@ -4,7 +4,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -126,6 +126,11 @@ impl DiskFile for FsFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        // Blocks of 512 bytes, whatever the file system's own are (stat(2)).
+        Ok(self.0.metadata()?.blocks().saturating_mul(512))
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {

@@ -61,6 +61,10 @@ pub trait DiskFile: Send + Sync + 'static {
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// How much of the disk it takes, in bytes: less than its length where it was never written.
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        self.len()
+    }
     /// Cuts the file, or extends it with zeros.
     fn set_len(&self, length: u64) -> io::Result<()>;
     /// Makes content and length durable. After an error what was written before may be lost even if a later call

@@ -23,6 +23,9 @@ const ROUND_BYTES_MAX: usize = 16 << 20;
 /// The most bytes encoded before they are written.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
 
+/// The segment that is written to is given up early, so that it can go, when nothing in it is needed and it has so many bytes.
+const EMPTIED_BYTES_MIN: u64 = 256 << 10;
+
 /// Bytes of a segment's file name before `.log`.
 const NUMBER_DIGITS: usize = 20;
 const SEGMENT_SUFFIX: &str = ".log";
@@ -339,6 +342,10 @@ impl Writer {
     pub(super) fn trim(&mut self) -> Result<Vec<u32>, WriteError> {
         let mut removed = Vec::new();
         let purged = self.checkpoint.purged.map(|purged| purged.index);
+        let current = self.current();
+        if current.bytes >= EMPTIED_BYTES_MIN && current.index_max.is_some() && current.index_max <= purged {
+            self.roll()?;
+        }
         while self.segments.len() > 1 && self.segments[0].index_max <= purged {
             let SegmentState { number, segment, .. } = self.segments.pop_front().expect("there are two");
             // One by one, so that a crash leaves no gap between those that are left.

@@ -507,6 +507,28 @@ impl Log {
         self.shared.lock().entries.position(index)
     }
 
+    /// The last entry of those that may go if at most `entries_max` entries of at most `bytes_max` bytes, as stored, are to be kept;
+    /// `None` when all of them fit.
+    pub fn surplus(&self, entries_max: u64, bytes_max: u64) -> Option<Index> {
+        let inner = self.shared.lock();
+        let Entries { slots, cache, .. } = &inner.entries;
+        let (mut kept, mut bytes) = (0, 0);
+        for (at, slot) in slots.iter().enumerate().rev() {
+            bytes += match slot.place {
+                Place::Written { frame_bytes, .. } => u64::from(frame_bytes),
+                Place::Queued(_) => {
+                    let payload = (at + cache.len()).checked_sub(slots.len()).map_or(0, |at| cache[at].len());
+                    (FRAME_HEAD_BYTES + ENTRY_HEAD_BYTES + payload) as u64
+                }
+            };
+            kept += 1;
+            if kept > entries_max || bytes > bytes_max {
+                return Some(Index(inner.entries.first() + at as u64));
+            }
+        }
+        None
+    }
+
     /// Counts and sizes.
     pub fn stats(&self) -> LogStats {
         let inner = self.shared.lock();

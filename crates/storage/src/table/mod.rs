@@ -156,6 +156,20 @@ pub trait Table: Send + Sync + 'static {
     /// Tells that a durable snapshot file holds the state at `position`, so that a volatile table can be rebuilt from there.
     fn note_snapshot(&self, position: Position);
 
+    /// How much of the disk it takes, in bytes.
+    fn disk_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Gives the disk back what deletes and overwrites have left unused, if it can: rewrites the table. Applies, flushes and reads
+    /// go on meanwhile. Answers whether it did; a table that is not on disk has nothing to give back.
+    ///
+    /// # Errors
+    /// The table goes on as it was, unless it fails by itself.
+    fn compact(&self) -> Result<bool, CompactError> {
+        Ok(false)
+    }
+
     /// Puts a snapshot's content in the place of everything; all or nothing; durable on return (a volatile table relies on
     /// the snapshot's file). Views taken before keep their state.
     fn replace(&self, snapshot: &mut SnapshotReader) -> Result<(), ReplaceError>;
@@ -223,6 +237,17 @@ pub enum ApplyError {
 #[derive(Debug, thiserror::Error)]
 #[error("make the table durable")]
 pub struct FlushError(#[from] pub EngineError);
+
+/// Why a table was not made smaller. It is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// What is stored could not be read, or is damaged: see the cause.
+    #[error("read the table")]
+    Read(#[from] ReadError),
+    /// The copy could not be written.
+    #[error("write the table anew")]
+    Write(#[source] EngineError),
+}
 
 /// Why a snapshot did not take the table's place. The table is as it was.
 #[derive(Debug, thiserror::Error)]

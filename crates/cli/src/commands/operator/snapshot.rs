@@ -32,6 +32,8 @@ const PATH_PROGRESS: &str = "sys/storage/raft/snapshot/progress";
 const PIECE_BYTES: usize = 256 << 10;
 /// Pieces that wait for the network.
 const PIECES_MAX: usize = 4;
+/// How long a drill may take.
+const DRILL_MAX: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 /// Exit code of a file that is not whole.
 const BROKEN: u8 = 2;
 
@@ -43,6 +45,7 @@ pub(super) async fn run(client: &Client, printer: &Printer, command: Snapshot) -
         Snapshot::Verify(args) => verify(client, printer, &args).await,
         Snapshot::Restore(args) => restore(client, printer, &args).await,
         Snapshot::Progress => progress(client, printer).await,
+        Snapshot::Drill(args) => drill(client, printer, &args.name).await,
         Snapshot::Cancel => {
             let cancelled = client.request(Method::Delete, PATH_PROGRESS).send().await;
             cancelled.map_err(|error| Fault::from(error).during("cancel the restore"))?;
@@ -121,6 +124,18 @@ async fn progress(client: &Client, printer: &Printer) -> Result<(), Fault> {
     let answer = client.request(Method::Get, PATH_PROGRESS).send().await.map_err(|error| Fault::from(error).during("progress"))?;
     let Answer { data, whole, .. } = Answer::required(&answer)?;
     printer.answer(&data, &whole, || key_values(&field_rows(&data)))
+}
+
+async fn drill(client: &Client, printer: &Printer, name: &str) -> Result<(), Fault> {
+    let path = format!("sys/storage/raft/snapshot-auto/drill/{name}");
+    let answer = client.request(Method::Post, &path).idempotent().within(Some(DRILL_MAX)).send().await;
+    let Answer { data, whole, .. } = Answer::required(&answer.map_err(|error| Fault::from(error).during("drill"))?)?;
+    printer.answer(&data, &whole, || key_values(&field_rows(&data)))?;
+    if data.get("restorable").and_then(Value::as_bool) == Some(true) {
+        return Ok(());
+    }
+    let reason = data.get("error").and_then(Value::as_str).unwrap_or("no reason was told");
+    Err(Fault::server(format!("the snapshot could not be restored: {reason}")).with_code(BROKEN))
 }
 
 /// Reads a file in a thread of its own, ahead of the network.

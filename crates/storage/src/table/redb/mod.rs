@@ -7,6 +7,7 @@
 //! Knows redb only here; redb's file access goes through [`Disk`]. Layout: `docs/storage-format.md`, "Table".
 
 mod backend;
+mod compaction;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -26,11 +27,11 @@ use self::rows::{
 };
 use super::layer::Layer;
 use super::{
-    Applied, ApplyError, Cell, Cells, Committed, EngineError, FlushError, Outcome, ReadError, ReplaceError, Table, TableView, Visitor,
-    apply_all, apply_in_turn, is_empty_range,
+    Applied, ApplyError, Cell, Cells, Committed, CompactError, EngineError, FlushError, Outcome, ReadError, ReplaceError, Table, TableView,
+    Visitor, apply_all, apply_in_turn, is_empty_range,
 };
 use crate::adoption::Adoption;
-use crate::disk::{Disk, OpenMode, parent, temporary_name};
+use crate::disk::{Disk, DiskFile, OpenMode, parent, temporary_name};
 use crate::snapshot::SnapshotReader;
 
 pub use self::rows::TABLE_VERSION;
@@ -88,7 +89,11 @@ pub enum OpenError {
 /// What was applied lies in up to three places, the newest first: the active layer, to which applies add; the frozen layer,
 /// which a flush is writing; and the file, as the last flush left it.
 pub struct RedbTable {
-    database: Database,
+    place: Place,
+    /// Changes with a compaction, under `flushing` and `state`. Held for a few lines.
+    current: Mutex<Current>,
+    /// Held by a compaction.
+    compacting: Mutex<()>,
     /// Held by a flush or a replacement. Taken before `applying`.
     flushing: Mutex<()>,
     /// Held by an apply or a replacement, and by a flush for the moment in which it freezes the active layer.
@@ -96,6 +101,24 @@ pub struct RedbTable {
     /// Held for a few lines.
     state: Mutex<State>,
 }
+
+/// Where the file is, and how it is opened.
+struct Place {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    options: RedbTableOptions,
+}
+
+/// An open file.
+struct Current {
+    database: Database,
+    file: Arc<dyn DiskFile>,
+    retired: Arc<Retired>,
+}
+
+/// Keeps a database that another has taken the place of until the last view of it is gone. Empty before.
+#[derive(Default)]
+struct Retired(Mutex<Option<Database>>);
 
 struct State {
     applied: Applied,
@@ -106,6 +129,8 @@ struct State {
     active: Arc<Layer>,
     frozen: Option<Arc<Layer>>,
     base: Arc<Base>,
+    /// What was flushed since a compaction began; `None` when there is none, or when it must begin anew.
+    since: Option<Vec<Arc<Layer>>>,
     failed: bool,
 }
 
@@ -113,6 +138,8 @@ struct State {
 struct Base {
     cells: ReadOnlyTable<&'static [u8], &'static [u8]>,
     _read: ReadTransaction,
+    /// Last, so that it goes last.
+    _retired: Arc<Retired>,
 }
 
 impl RedbTable {
@@ -129,24 +156,35 @@ impl RedbTable {
         if !disk.exists(path).map_err(io)? {
             create(&disk, path, options)?;
         }
-        let backend = Backend { file: disk.open(path, OpenMode::Write).map_err(io)?, disk, failed_mark: failed_mark(path) };
-        let database = open_file(backend, path, options)?;
-        RedbTable::over(database, path)
+        let file = disk.open(path, OpenMode::Write).map_err(io)?;
+        RedbTable::over(file, Place { disk, path: path.to_owned(), options })
     }
 
-    fn over(database: Database, path: &Path) -> Result<RedbTable, OpenError> {
+    fn over(file: Arc<dyn DiskFile>, place: Place) -> Result<RedbTable, OpenError> {
+        let Place { disk, path, options } = &place;
+        let backend = Backend { file: Arc::clone(&file), disk: Arc::clone(disk), failed_mark: failed_mark(path) };
+        let database = open_file(backend, path, *options)?;
         let flushed = load(&database, path)?;
-        let corrupt = |error: EngineError| OpenError::Corrupt { file: path.to_owned(), reason: error.to_string() };
+        let retired = Arc::default();
+        let corrupt = |error: EngineError| OpenError::Corrupt { file: path.clone(), reason: error.to_string() };
         let state = State {
             applied: flushed.clone(),
             flushed,
             moment: 0,
             active: Arc::default(),
             frozen: None,
-            base: Base::newest(&database).map_err(corrupt)?,
+            base: Base::newest(&database, &retired).map_err(corrupt)?,
+            since: None,
             failed: false,
         };
-        Ok(RedbTable { database, flushing: Mutex::new(()), applying: Mutex::new(()), state: Mutex::new(state) })
+        Ok(RedbTable {
+            place,
+            current: Mutex::new(Current { database, file, retired }),
+            compacting: Mutex::new(()),
+            flushing: Mutex::new(()),
+            applying: Mutex::new(()),
+            state: Mutex::new(state),
+        })
     }
 
     /// Removes the file of a table that is closed, so that the next open starts with an empty one.
@@ -165,8 +203,12 @@ impl RedbTable {
         self.state.lock().expect(LOCK)
     }
 
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().expect(LOCK)
+    }
+
     fn begin(&self) -> Result<WriteTransaction, EngineError> {
-        let mut write = self.database.begin_write().map_err(engine)?;
+        let mut write = self.current().database.begin_write().map_err(engine)?;
         // Saves the allocator's state, so that the next open need not rebuild it, and commits in two phases: redb's page
         // checksums are not cryptographic and keys come from outside.
         write.set_quick_repair(true);
@@ -176,35 +218,16 @@ impl RedbTable {
     /// Writes a layer to the file, durably.
     fn write(&self, layer: &Layer, applied: &Applied, membership_changed: bool) -> Result<Arc<Base>, EngineError> {
         let write = self.begin()?;
-        {
-            let mut cells = write.open_table(CELLS).map_err(engine)?;
-            let mut stored = Vec::new();
-            layer.newest(|key, cell| match cell {
-                Some(cell) => {
-                    encode_cell(&mut stored, key, cell);
-                    cells.insert(&key[..], &stored[..]).map(drop).map_err(engine)
-                }
-                None => cells.remove(&key[..]).map(drop).map_err(engine),
-            })?;
-        }
+        put_layer(&write, layer)?;
         self.commit(write, applied, membership_changed)
     }
 
     /// Writes the rows about the whole and commits.
     fn commit(&self, write: WriteTransaction, applied: &Applied, membership_changed: bool) -> Result<Arc<Base>, EngineError> {
-        {
-            let mut meta = write.open_table(META).map_err(engine)?;
-            meta.insert(STATE_ROW, &encode_state(applied)[..]).map_err(engine)?;
-            match &applied.membership {
-                _ if !membership_changed => {}
-                Some((position, membership)) => {
-                    meta.insert(MEMBERSHIP_ROW, &encode_membership(*position, membership)[..]).map_err(engine)?;
-                }
-                None => _ = meta.remove(MEMBERSHIP_ROW).map_err(engine)?,
-            }
-        }
+        put_totals(&write, applied, membership_changed)?;
         write.commit().map_err(engine)?;
-        Base::newest(&self.database)
+        let current = self.current();
+        Base::newest(&current.database, &current.retired)
     }
 
     /// Applies entries that are no adoptions.
@@ -254,7 +277,7 @@ impl RedbTable {
         let mut state = self.state();
         match written {
             Ok((base, applied)) => {
-                (state.base, state.active, state.frozen) = (base, Arc::default(), None);
+                (state.base, state.active, state.frozen, state.since) = (base, Arc::default(), None, None);
                 state.moment += 1;
                 state.flushed = applied.clone();
                 state.applied = applied;
@@ -285,9 +308,9 @@ impl RedbTable {
 }
 
 impl Base {
-    fn newest(database: &Database) -> Result<Arc<Base>, EngineError> {
+    fn newest(database: &Database, retired: &Arc<Retired>) -> Result<Arc<Base>, EngineError> {
         let read = database.begin_read().map_err(engine)?;
-        Ok(Arc::new(Base { cells: read.open_table(CELLS).map_err(engine)?, _read: read }))
+        Ok(Arc::new(Base { cells: read.open_table(CELLS).map_err(engine)?, _read: read, _retired: Arc::clone(retired) }))
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Cell>, ReadError> {
@@ -295,6 +318,33 @@ impl Base {
         let (revision, value) = decode_cell(key, stored.value())?;
         Ok(Some(Cell { revision, value: Bytes::copy_from_slice(value) }))
     }
+}
+
+/// Writes what a layer changes.
+fn put_layer(write: &WriteTransaction, layer: &Layer) -> Result<(), EngineError> {
+    let mut cells = write.open_table(CELLS).map_err(engine)?;
+    let mut stored = Vec::new();
+    layer.newest(|key, cell| match cell {
+        Some(cell) => {
+            encode_cell(&mut stored, key, cell);
+            cells.insert(&key[..], &stored[..]).map(drop).map_err(engine)
+        }
+        None => cells.remove(&key[..]).map(drop).map_err(engine),
+    })
+}
+
+/// Writes the rows about the whole.
+fn put_totals(write: &WriteTransaction, applied: &Applied, membership_changed: bool) -> Result<(), EngineError> {
+    let mut meta = write.open_table(META).map_err(engine)?;
+    meta.insert(STATE_ROW, &encode_state(applied)[..]).map_err(engine)?;
+    match &applied.membership {
+        _ if !membership_changed => {}
+        Some((position, membership)) => {
+            meta.insert(MEMBERSHIP_ROW, &encode_membership(*position, membership)[..]).map_err(engine)?;
+        }
+        None => _ = meta.remove(MEMBERSHIP_ROW).map_err(engine)?,
+    }
+    Ok(())
 }
 
 /// Makes an empty table whole, or not at all.
@@ -369,6 +419,7 @@ impl Table for RedbTable {
     fn applied(&self) -> Applied {
         self.state().applied.clone()
     }
+
     fn flush(&self) -> Result<Option<Position>, FlushError> {
         let _flushing = self.flushing.lock().expect(LOCK);
         let (layer, applied, membership_changed) = {
@@ -391,6 +442,9 @@ impl Table for RedbTable {
                 state.base = base;
                 state.frozen = None;
                 state.flushed = applied;
+                if let Some(since) = &mut state.since {
+                    since.push(layer);
+                }
                 Ok(state.flushed.position)
             }
             Err(error) => {
@@ -405,6 +459,18 @@ impl Table for RedbTable {
     }
 
     fn note_snapshot(&self, _: Position) {}
+
+    fn disk_bytes(&self) -> u64 {
+        let file = Arc::clone(&self.current().file);
+        file.allocated_bytes().unwrap_or_else(|error| {
+            tracing::warn!(%error, file = %self.place.path.display(), "ask how much of the disk the table takes");
+            0
+        })
+    }
+
+    fn compact(&self) -> Result<bool, CompactError> {
+        self.rewrite()
+    }
 
     fn replace(&self, snapshot: &mut SnapshotReader) -> Result<(), ReplaceError> {
         let _flushing = self.flushing.lock().expect(LOCK);
@@ -425,7 +491,7 @@ impl Table for RedbTable {
         let mut state = self.state();
         match committed {
             Ok(base) => {
-                (state.base, state.active, state.frozen) = (base, Arc::default(), None);
+                (state.base, state.active, state.frozen, state.since) = (base, Arc::default(), None, None);
                 state.moment += 1;
                 state.flushed = applied.clone();
                 state.applied = applied;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::backend::Backend;
 use super::rows::*;
 use super::*;
 use crate::disk::{DiskFile, Fault, FaultPoint, FsDisk, MemoryDisk};
@@ -95,8 +94,8 @@ fn nobody_waits_for_a_flush_and_what_is_applied_meanwhile_is_the_next_ones() {
     drop(open(&disk).unwrap());
     let action = Action::default();
     let file = Arc::new(Meanwhile(disk.open(path(), OpenMode::Write).unwrap(), Arc::clone(&action)));
-    let database = open_file(Backend { file, disk: Arc::new(disk.clone()), failed_mark: failed_mark(path()) }, path(), SMALL).unwrap();
-    let table = Arc::new(RedbTable::over(database, path()).unwrap());
+    let place = Place { disk: Arc::new(disk.clone()), path: path().to_owned(), options: SMALL };
+    let table = Arc::new(RedbTable::over(file, place).unwrap());
     table.apply(&[batch(0, &[], &[("a", Some("1")), ("b", Some("1"))])]).unwrap();
     let before = table.view().unwrap();
     let other = Arc::clone(&table);
@@ -332,5 +331,104 @@ fn a_failed_disk_is_an_error_and_nothing_counts_as_durable() {
             cells(&*table.view().unwrap());
         }
         assert!(opened > 5, "{point:?}: {opened}");
+    }
+}
+
+/// Overwrites cells of `keys` keys in an order that has nothing to do with theirs, `rounds` times.
+fn churn(table: &RedbTable, keys: u64, value_bytes: usize, rounds: u64, index: &mut u64) {
+    for write in 0..rounds * keys / 100 {
+        let key = |at: u64| crypto::digest::sha256(&((write * 100 + at) * 7919 % keys).to_le_bytes());
+        let value = |at: u64| Bytes::from(vec![at as u8; value_bytes / 2 + (write * 31 + at * 17) as usize % value_bytes]);
+        let writes = (0..100).map(|at| crate::batch::Write { key: Bytes::copy_from_slice(&key(at)), value: Some(value(at)) }).collect();
+        let change = crate::table::Change::Batch(crate::batch::Batch { expectations: vec![], writes });
+        table.apply(&[Committed { position: at(1, *index), change }]).unwrap();
+        *index += 1;
+        if *index % 20 == 0 {
+            table.flush().unwrap();
+        }
+    }
+    table.flush().unwrap();
+}
+
+#[test]
+fn a_rewritten_table_is_small_and_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("table.redb");
+    let table = RedbTable::open(Arc::new(FsDisk), &file, SMALL).unwrap();
+    let mut index = 0;
+    churn(&table, 4_000, 500, 4, &mut index);
+    let before = table.view().unwrap();
+    let (applied, grown) = (table.applied(), table.disk_bytes());
+    assert!(table.compact().unwrap());
+    let small = table.disk_bytes();
+    println!("{} live bytes: {grown} on disk, then {small}", applied.bytes);
+    assert!(small < grown && small as f64 <= 1.35 * applied.bytes as f64, "{small} for {} live bytes", applied.bytes);
+    let rewritten = cells(&*table.view().unwrap());
+    assert_eq!((table.applied(), table.durable()), (applied.clone(), applied.position));
+    assert_eq!(cells(&*before), rewritten);
+    assert_eq!(before.verify().unwrap(), applied);
+    // It goes on, and a view of the old file outlives it.
+    churn(&table, 4_000, 500, 1, &mut index);
+    assert_eq!(cells(&*before), rewritten);
+    let (applied, want) = (table.applied(), cells(&*table.view().unwrap()));
+    drop(before);
+    drop(table);
+    let table = RedbTable::open(Arc::new(FsDisk), &file, SMALL).unwrap();
+    assert_eq!((table.applied(), cells(&*table.view().unwrap())), (applied, want));
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn what_is_flushed_while_it_is_rewritten_is_in_it() {
+    let disk = disk();
+    drop(open(&disk).unwrap());
+    let table = Arc::new(open(&disk).unwrap());
+    table.apply(&[batch(0, &[], &[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))])]).unwrap();
+    table.flush().unwrap();
+    let base = Arc::clone(&table.state().base);
+    table.state().since = Some(Vec::new());
+    let temporary = temporary_name(path());
+    let copy = table.copy(&base, &temporary).unwrap().unwrap();
+    table.apply(&[batch(1, &[], &[("a", Some("2")), ("b", None), ("d", Some("2"))])]).unwrap();
+    table.flush().unwrap();
+    table.apply(&[batch(2, &[], &[("e", Some("3"))])]).unwrap();
+    assert!(table.take_place(copy, &temporary).unwrap());
+    let want = cells(&*table.view().unwrap());
+    assert_eq!(want.keys().map(|key| String::from_utf8_lossy(key).into_owned()).collect::<Vec<_>>(), ["a", "c", "d", "e"]);
+    table.flush().unwrap();
+    disk.crash(0);
+    drop((base, table));
+    let table = open(&disk).unwrap();
+    assert_eq!(cells(&*table.view().unwrap()), want);
+    table.view().unwrap().verify().unwrap();
+}
+
+#[test]
+fn power_may_go_at_any_operation_of_a_rewrite() {
+    let filled = |disk: &MemoryDisk| {
+        let table = open(disk).unwrap();
+        history(3, 12).iter().for_each(|call| _ = table.apply(call).unwrap());
+        table.flush().unwrap();
+        table
+    };
+    let whole = disk();
+    let table = filled(&whole);
+    let opened = whole.operations();
+    assert!(table.compact().unwrap());
+    let operations = whole.operations() - opened;
+    assert!(operations > 4, "{operations}");
+    for operation in 0..operations {
+        for seed in 0..4 {
+            let disk = disk();
+            let table = filled(&disk);
+            let flushed = table.applied();
+            disk.fail(Fault { point: FaultPoint::Change, after: operation, error: io::ErrorKind::Other, forever: true });
+            let _either = table.compact();
+            disk.crash(seed * 1000 + operation);
+            drop(table);
+            let table = open(&disk).unwrap_or_else(|error| panic!("{operation} {seed}: {error}"));
+            assert_eq!(table.applied(), flushed, "{operation} {seed}");
+            table.view().unwrap().verify().unwrap();
+        }
     }
 }
