@@ -29,7 +29,8 @@ use crate::http::Edge;
 use crate::lifecycle::{Follow, Serving, follow};
 use crate::listener::ListenerTls;
 use crate::peers::{OwnError, PeerSide, Peering};
-use crate::telemetry::Traces;
+use crate::supervisor::Supervisor;
+use crate::telemetry::{Monitor, Traces};
 use crate::{VERSION, harden, listener};
 
 /// A log shrinks by whole segments.
@@ -236,7 +237,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
 
     let serving = Serving::default();
     let (health, health_service) = tonic_health::server::health_reporter();
-    let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)));
+    let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)).with_monitor(traces.monitor()));
     note_listener_certificate(&config, facts.certificates()).await;
     let following = Follow {
         barrier: barrier.clone(),
@@ -269,6 +270,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let leading = (facts.leading().clone(), facts::Elections::of(facts.metrics()));
     tasks.spawn(facts::follow(leading, raft.clone(), node_id, Arc::clone(&clock), stop.clone()));
 
+    tasks.spawn(end_following(barrier.clone(), traces.monitor(), stop.clone()));
     let certificates = facts.certificates().clone();
     let edge = Edge {
         facts,
@@ -291,6 +293,12 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop_clients.clone());
     let clients = tasks.spawn(clients);
 
+    let supervisor = Arc::new(Supervisor::of_environment());
+    supervisor.ready();
+    supervisor.status("serves; whether it is open, `conclave status` tells");
+    let (living, stop_living) = (Arc::clone(&supervisor), stop.clone());
+    tasks.spawn(async move { living.live(stop_living).await });
+
     let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peering, serving: serving.clone(), certificates };
     let failure = {
         let failed = raft.failed();
@@ -299,7 +307,11 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
             tokio::select! {
                 () = stop.cancelled() => break None,
                 why = &mut failed => break Some(why),
-                () = reload.notified() => reloadable.reload().await,
+                () = reload.notified() => {
+                    supervisor.reloading();
+                    reloadable.reload().await;
+                    supervisor.ready();
+                }
             }
         }
     };
@@ -310,6 +322,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         return Err(RunError::Failed(why));
     }
     tracing::info!("stopping");
+    supervisor.stopping();
     // Health says so from now on. Leadership goes while clients are still served, so that no election has to find out.
     let farewell = tokio::time::sleep(config.shutdown_delay.max(FAREWELL_MIN));
     tokio::join!(hand_leadership_over(&barrier, &raft, &config.storage.node_id), farewell);
@@ -373,6 +386,21 @@ impl Reloadable<'_> {
         }
         tracing::info!("the configuration was read again: log level and certificates are as it says now");
     }
+}
+
+/// Who follows the traces was let in by an open node: that ends with the seal, and when the node stops.
+async fn end_following(barrier: Barrier, monitor: Monitor, stop: CancellationToken) {
+    let mut open = barrier.watch_open();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = open.changed() => if changed.is_err() { break },
+        }
+        if !*open.borrow_and_update() {
+            monitor.close();
+        }
+    }
+    monitor.close();
 }
 
 /// Until when the listener's certificate is valid, for the metrics. A file that cannot be read was told of when it was loaded.

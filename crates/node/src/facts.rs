@@ -17,12 +17,15 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use serde_json::Value;
 use types::{Clock, RequestId, Timestamp};
 
 use crate::config::{Config, StoragePlace};
 use crate::http::Remote;
+use crate::telemetry::Monitor;
 
 use in_flight::InFlight;
 use metrics::{Metrics, Scrape, Summary};
@@ -57,6 +60,7 @@ pub struct Facts {
     metrics: Metrics,
     requests: Summary,
     traffic: Traffic,
+    monitor: Monitor,
     certificates: Certificates,
 }
 
@@ -121,8 +125,14 @@ impl Facts {
             metrics,
             requests,
             traffic: Traffic::default(),
+            monitor: Monitor::default(),
             certificates: Certificates::default(),
         }
+    }
+
+    /// The same, with the traces that may be followed.
+    pub(crate) fn with_monitor(self, monitor: Monitor) -> Facts {
+        Facts { monitor, ..self }
     }
 
     /// The Vault-like version that clients are told.
@@ -266,6 +276,14 @@ impl service::Node for Facts {
 
     fn configuration(&self) -> Value {
         self.configuration.clone()
+    }
+
+    fn follow_traces(
+        &self,
+        level: service::TraceLevel,
+        format: service::TraceFormat,
+    ) -> Option<BoxStream<'static, std::io::Result<bytes::Bytes>>> {
+        Some(self.monitor.follow(level, format)?.boxed())
     }
 
     fn count(&self, counted: service::Counted<'_>) {

@@ -10,6 +10,7 @@ mod lifecycle;
 mod listener;
 mod peers;
 mod room;
+mod supervisor;
 mod telemetry;
 pub mod testing;
 

@@ -46,7 +46,7 @@ use types::Timestamp;
 pub use audit::{AuditFailures, AuditTable, DEVICES_MAX, DeviceConfig, HEADERS_MAX, RECORD_DURATION_MAX};
 pub use chores::ChoreCounts;
 pub use mount::{MOUNTS_MAX, Mount, MountTable};
-pub use node::{Counted, Node, Software, Verdict};
+pub use node::{Counted, Node, Software, TraceFormat, TraceLevel, Verdict};
 pub use outcome::Settings;
 pub use permit::Permit;
 pub use pipeline::{ATTEMPTS_MAX, Service};
