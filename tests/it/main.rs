@@ -12,6 +12,7 @@ mod ceremony;
 mod ceremony_faults;
 mod failures;
 mod full_disk;
+mod join;
 mod journal;
 mod keys;
 mod keys_faults;

@@ -46,6 +46,7 @@ pub struct Builder {
     tls: bool,
     data_dirs: Vec<(usize, PathBuf)>,
     files_max: Option<u32>,
+    managed: Option<String>,
 }
 
 impl Builder {
@@ -88,6 +89,13 @@ impl Builder {
     /// TLS for clients, with the peers' certificates.
     pub fn tls(mut self) -> Builder {
         self.tls = true;
+        self
+    }
+
+    /// The nodes make their certificates themselves: the first founds the cluster at its init, the others ask it to be taken in by the join
+    /// token in [`Node::join_token_file`], once there is one. `lines`: more for each `cluster` block.
+    pub fn managed(mut self, lines: &str) -> Builder {
+        self.managed = Some(lines.to_owned());
         self
     }
 
@@ -202,11 +210,20 @@ impl Cluster {
                 .expect("writing to a String cannot fail");
             text
         });
+        let mut join = String::new();
+        let mut cluster = format!("tls_ca_file = {ca:?}\n  tls_cert_file = {certificate:?}\n  tls_key_file = {key:?}\n\n{members}");
+        if let Some(lines) = &self.builder.managed {
+            cluster.clone_from(lines);
+            if let Some(first) = self.nodes.first().filter(|first| first.id != node.id) {
+                let (address, token) = (first.api_address(), node.join_token_file());
+                join = format!("retry_join {{\n    leader_api_addr = {address:?}\n    join_token_file = {token:?}\n  }}\n");
+            }
+        }
         format!(
             "cluster_name = {:?}\napi_addr = {:?}\ncluster_addr = {:?}\nlog_level = {:?}\n\n\
              listener \"tcp\" {{\n  address = \"{}:{}\"\n  {tls}\n  {}\n}}\n\n\
-             storage \"raft\" {{\n  path = {:?}\n  node_id = {:?}\n}}\n\n\
-             cluster {{\n  tls_ca_file = {ca:?}\n  tls_cert_file = {certificate:?}\n  tls_key_file = {key:?}\n\n{members}}}\n{}\n",
+             storage \"raft\" {{\n  path = {:?}\n  node_id = {:?}\n  {join}}}\n\n\
+             cluster {{\n  {cluster}\n}}\n{}\n",
             self.name,
             node.api_address(),
             node.cluster_address(),

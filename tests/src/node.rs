@@ -86,6 +86,11 @@ impl Node {
         self.folder.join("node.hcl")
     }
 
+    /// Where it finds its join token, in a cluster whose nodes make their certificates themselves.
+    pub fn join_token_file(&self) -> PathBuf {
+        self.folder.join("join-token")
+    }
+
     /// Its stderr, of all its runs.
     pub fn trace_file(&self) -> PathBuf {
         self.folder.join("trace.log")

@@ -493,6 +493,10 @@ impl Barrier {
 
     /// The newest records, or this node's own when there is no leader to ask.
     pub(crate) async fn records(&self) -> Result<Option<Records>, RecordError> {
+        if self.inner.raft.status().members.is_empty() {
+            // There is nobody to ask: this node belongs to no cluster yet.
+            return self.records_here();
+        }
         match self.inner.raft.read().await {
             Ok(table) => records::read(&*table),
             Err(_) => self.records_here(),

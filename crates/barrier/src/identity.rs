@@ -7,11 +7,13 @@
 
 mod admit;
 mod authority;
+mod by_shares;
 mod token;
 mod wire;
 
 pub use admit::{IdentityService, JoinRefusal, RenewRefusal};
 pub use authority::{AuthorityError, CERTIFICATE_LIFE, NodeKey};
+pub use by_shares::{JoinKeys, JoinShares};
 pub use token::{
     JOIN_TOKEN_TTL_MAX, JoinToken, JoinTokenStatus, NewJoinToken, TokenTextError, join_tokens, plan_join_token, revoke_join_token,
 };

@@ -140,6 +140,12 @@ pub(crate) struct Server {
     /// With -dev: TLS for clients
     #[arg(long, conflicts_with = "config")]
     pub(crate) dev_tls: bool,
+    /// While the node belongs to no cluster: the API address of a node to join; may be given several times, beside the configuration's retry_join
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "dev")]
+    pub(crate) join: Vec<String>,
+    /// With -join: the file with the join token. Without it, the token is in CONCLAVE_JOIN_TOKEN, or the cluster's shares are entered at this node
+    #[arg(long, value_name = "FILE", requires = "join")]
+    pub(crate) join_token_file: Option<PathBuf>,
     /// Only say whether the configuration is right
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(crate) check: bool,
@@ -220,6 +226,8 @@ pub(crate) enum Operator {
     Members(Members),
     /// Have another member lead
     StepDown,
+    /// Make a token by which one new node joins the cluster, once; or list them, or end one
+    JoinToken(JoinToken),
     /// Show every member live: leader, lag, seal, rates, snapshots. q ends
     Top(Top),
     /// Capture what every node tells of itself for a while into one file, without secrets, to be looked at elsewhere
@@ -677,6 +685,25 @@ pub(crate) struct ShareSheet {
     /// Ask no node about the cluster: leave lines to write on
     #[arg(long)]
     pub(crate) offline: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct JoinToken {
+    /// The node that it is for [default: any new one]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["list", "revoke"])]
+    pub(crate) node_id: Option<String>,
+    /// How long it is good [default: 1h]
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["list", "revoke"])]
+    pub(crate) ttl: Option<String>,
+    /// The node is not to become a voter
+    #[arg(long, conflicts_with_all = ["list", "revoke"])]
+    pub(crate) non_voter: bool,
+    /// List the tokens, used ones too, without their secrets
+    #[arg(long, conflicts_with = "revoke")]
+    pub(crate) list: bool,
+    /// End the token of this id
+    #[arg(long, value_name = "ID")]
+    pub(crate) revoke: Option<String>,
 }
 
 #[derive(Args)]

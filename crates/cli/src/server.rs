@@ -19,7 +19,8 @@ const ORPHAN_STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Runs one node until it is told to stop, or fails.
 pub(crate) async fn run(args: &Server) -> Result<(), Fault> {
-    let config = node::Config::load(&args.config).map_err(|errors| Fault::local(format!("the configuration is wrong\n{errors}")))?;
+    let mut config = node::Config::load(&args.config).map_err(|errors| Fault::local(format!("the configuration is wrong\n{errors}")))?;
+    config.add_join_places(&args.join, args.join_token_file.as_deref()).map_err(|text| Fault::local(format!("-join: {text}")))?;
     if args.check {
         config.warnings.iter().for_each(|warning| eprintln!("Warning: {warning}"));
         if let Some(obstacle) = config.lock_memory.then(node::lock_obstacle).flatten() {

@@ -28,7 +28,7 @@ use crate::facts::{self, Facts};
 use crate::http::Edge;
 use crate::lifecycle::{Follow, Serving, follow};
 use crate::listener::ListenerTls;
-use crate::peers::{self, IdentityChanges, PeerSide};
+use crate::peers::{OwnError, PeerSide, Peering};
 use crate::recovery;
 use crate::supervisor::Supervisor;
 use crate::telemetry::{Monitor, Traces};
@@ -73,6 +73,9 @@ pub enum RunError {
     /// The peers' certificate cannot be used.
     #[error("cluster.tls_cert_file")]
     PeerTls(#[from] PeerTlsError),
+    /// The node's own key or certificate cannot be used.
+    #[error("peer identity")]
+    Own(#[from] OwnError),
     /// The clients' certificate cannot be used.
     #[error("listener.tls_cert_file, listener.tls_key_file: {0}")]
     ListenerTls(String),
@@ -176,11 +179,12 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     };
     let feature_levels = feature_levels();
     let data_dir = Arc::new(recovery::open_folder(&config, &disk, folder, feature_levels)?);
+    let peering = peer_side.peering(&config, &data_dir, &clock)?;
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let journal = FileJournal::open(Arc::clone(&disk), &data_dir.journal(), data_dir.node(), data_dir.cluster(), Arc::clone(&clock))?;
     let journal: Arc<dyn Journal> = Arc::new(journal);
     let changes = Changes::new();
-    let raft = recovery::start(&config, &data_dir, |state| {
+    let raft = recovery::start(&config, &data_dir, &peering, |state| {
         Raft::start(Parts {
             node_id: config.storage.node_id.clone(),
             timing: Timing::default(),
@@ -220,27 +224,27 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     }
 
     // Before anyone can be answered: a node that has lost its folder must not vote.
-    let beginning = raft.begin(peers::first_members(&config));
+    let beginning = peering.first_members(&config).map(|members| raft.begin(members));
     let tasks = TaskTracker::new();
     let (levelled, folder) = (raft.clone(), Arc::clone(&data_dir));
     tasks.spawn(async move { levelled.keep_level_in(&folder).await });
     // Listeners end first, and with them the requests; peers are served until Raft has stopped.
     let stop_peers = CancellationToken::new();
-    let peers = peer_side.serve(&config, &raft, &barrier, stop_peers.clone()).map(|(serving, identity)| {
-        tasks.spawn(serving);
-        identity
-    });
-    if raft.takes_part() {
-        beginning.await?;
-    } else {
+    if let Some(peers) = peer_side.serve(&config, &peering, (&raft, &barrier), stop_peers.clone(), stop.clone()) {
+        tasks.spawn(peers);
+    }
+    match beginning {
+        // It founds a cluster at its init, or joins one.
+        None => {}
+        Some(beginning) if raft.takes_part() => beginning.await?,
         // The others are asked first, and they may not have been started yet: meanwhile this node answers clients already.
-        tasks.spawn(begin(beginning, stop.clone()));
+        Some(beginning) => drop(tasks.spawn(begin(beginning, stop.clone()))),
     }
 
     let serving = Serving::default();
     let (health, health_service) = tonic_health::server::health_reporter();
     let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)).with_monitor(traces.monitor()));
-    note_certificates(&config, facts.certificates()).await;
+    note_listener_certificate(&config, facts.certificates()).await;
     let following = Follow {
         barrier: barrier.clone(),
         serving: serving.clone(),
@@ -256,9 +260,11 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     tasks.spawn(follow(following));
 
     let (measured, serving_measured, traces_lost) = (raft.clone(), serving.clone(), traces.lost());
+    let (certificate_noted, peering_shown) = (facts.certificates().clone(), peering.clone());
     facts.metrics().add_source(move |scrape| {
         let service = serving_measured.service();
         facts::measure_journal(scrape, &*journal, service.as_ref().map(|service| service.journal_joined()));
+        certificate_noted.note_end("peers", peering_shown.certificate_ends());
         facts::measure_node(scrape, &measured, service.is_some(), is_locked, traces_lost());
         facts::measure_space(scrape, &measured);
         if let Some(service) = service {
@@ -283,6 +289,8 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         cluster_name: config.cluster_name.clone(),
         node_id: config.storage.node_id.clone(),
         refused_shares: Arc::default(),
+        peering: peering.clone(),
+        joining: Arc::default(),
         stopping: stop.clone(),
     };
     let stop_clients = CancellationToken::new();
@@ -297,7 +305,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let (living, stop_living) = (Arc::clone(&supervisor), stop.clone());
     tasks.spawn(async move { living.live(stop_living).await });
 
-    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peers, serving: serving.clone(), certificates };
+    let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peering, serving: serving.clone(), certificates };
     let failure = {
         let failed = raft.failed();
         tokio::pin!(failed);
@@ -347,7 +355,7 @@ struct Reloadable<'a> {
     config: Config,
     traces: &'a Traces,
     client_tls: Option<ListenerTls>,
-    peers: Option<IdentityChanges>,
+    peering: Peering,
     serving: Serving,
     certificates: facts::Certificates,
 }
@@ -376,13 +384,8 @@ impl Reloadable<'_> {
                 Err(error) => tracing::error!(%error, "the clients' certificate stays as it was"),
             }
         }
-        if let Some(peers) = &self.peers {
-            match peers.reload(&renewed).await {
-                Ok(()) => note_peer_certificate(&renewed, &self.certificates).await,
-                Err(error) => {
-                    tracing::error!(%error, cause = error.source().map(|cause| cause.to_string()), "the peers' certificate stays as it was");
-                }
-            }
+        if let Err(error) = self.peering.reload(&renewed).await {
+            tracing::error!(%error, cause = error.source().map(|cause| cause.to_string()), "the peers' certificate stays as it was");
         }
         for name in self.config.restart_needed(&renewed) {
             tracing::warn!("{name} has changed: that takes a restart");
@@ -406,20 +409,7 @@ async fn end_following(barrier: Barrier, monitor: Monitor, stop: CancellationTok
     monitor.close();
 }
 
-/// Until when the certificates are valid, for the metrics. Files that cannot be read were told of when they were loaded.
-async fn note_certificates(config: &Config, certificates: &facts::Certificates) {
-    note_peer_certificate(config, certificates).await;
-    note_listener_certificate(config, certificates).await;
-}
-
-async fn note_peer_certificate(config: &Config, certificates: &facts::Certificates) {
-    if let Some(cluster) = &config.cluster
-        && let Ok(pem) = tokio::fs::read(&cluster.tls.cert).await
-    {
-        certificates.note("peers", &pem);
-    }
-}
-
+/// Until when the listener's certificate is valid, for the metrics. A file that cannot be read was told of when it was loaded.
 async fn note_listener_certificate(config: &Config, certificates: &facts::Certificates) {
     if let Some(files) = &config.listener.tls
         && let Ok(pem) = tokio::fs::read(&files.cert).await

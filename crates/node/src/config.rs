@@ -8,6 +8,7 @@
 mod address;
 mod files;
 mod foreign;
+mod join;
 mod life;
 mod listener;
 mod load;
@@ -27,6 +28,7 @@ use raft::ReadConsistency;
 use types::NodeId;
 
 pub use address::{Scheme, Url};
+pub use join::{JOIN_TOKEN_VARIABLE, JoinConfig, JoinPlace};
 pub use life::{FEATURE_LEVEL_RAISE_AFTER_DEFAULT, STALE_READS_MAX_DEFAULT};
 pub use mistake::{ConfigErrors, MISTAKES_MAX, Mistake};
 pub use seal::{KeyError, KeyPlace, SealConfig, StaticKeyConfig};
@@ -59,6 +61,10 @@ pub const HEADER_READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// `http_idle_timeout` where none is given: Vault's, 5 min.
 pub const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(300);
 
+/// `certificate_ttl` where none is given: 30 days.
+pub const CERTIFICATE_TTL_DEFAULT: Duration = barrier::identity::CERTIFICATE_LIFE;
+/// What `certificate_ttl` may be.
+pub const CERTIFICATE_TTL_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(366 * 24 * 3600);
 /// `rejoin_within` where none is given: 15 min.
 pub const REJOIN_WITHIN_DEFAULT: Duration = Duration::from_secs(900);
 /// `rejoin_count` where none is given.
@@ -253,6 +259,8 @@ pub struct StorageConfig {
     pub node_id: NodeId,
     /// Where log and table are kept.
     pub place: StoragePlace,
+    /// Where it asks to be taken in while it belongs to no cluster.
+    pub join: JoinConfig,
     /// When snapshots are made, and what is kept of the log.
     pub compaction: raft::Compaction,
 }
@@ -285,10 +293,25 @@ pub enum TableKind {
 pub struct ClusterConfig {
     /// Where the peer listener listens. Default: host and port of `cluster_addr`.
     pub listen: SocketAddr,
-    /// The mutual TLS between nodes.
-    pub tls: PeerTlsFiles,
-    /// Every member, this node too. The same list on each node of a new cluster.
-    pub members: BTreeMap<NodeId, Member>,
+    /// By what the nodes know each other.
+    pub identity: ClusterIdentity,
+}
+
+/// By what the nodes of a cluster know each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterIdentity {
+    /// The nodes make and renew their certificates themselves, by the cluster's own authority; nodes join by tokens or shares.
+    Managed {
+        /// How long a certificate is valid that this node signs.
+        certificate_ttl: Duration,
+    },
+    /// Operators bring certificates and the list of members.
+    Brought {
+        /// The mutual TLS between nodes.
+        tls: PeerTlsFiles,
+        /// Every member, this node too. The same list on each node of a new cluster.
+        members: BTreeMap<NodeId, Member>,
+    },
 }
 
 /// The files for mutual TLS between nodes, all PEM.
@@ -335,7 +358,17 @@ impl Config {
     pub(crate) fn restart_needed(&self, other: &Config) -> Vec<&'static str> {
         let tls_on = |config: &Config| config.listener.tls.is_some();
         let listener = |config: &Config| ListenerConfig { tls: None, ..config.listener.clone() };
-        let cluster = |config: &Config| config.cluster.as_ref().map(|cluster| (cluster.listen, cluster.members.clone()));
+        let cluster = |config: &Config| {
+            config.cluster.as_ref().map(|cluster| match &cluster.identity {
+                ClusterIdentity::Managed { .. } => (cluster.listen, cluster.identity.clone()),
+                ClusterIdentity::Brought { members, .. } => {
+                    let tls = PeerTlsFiles { ca: PathBuf::new(), cert: PathBuf::new(), key: PathBuf::new() };
+                    (cluster.listen, ClusterIdentity::Brought { tls, members: members.clone() })
+                }
+            })
+        };
+        // A node that has joined asks nobody any more.
+        let storage = |config: &Config| StorageConfig { join: JoinConfig::default(), ..config.storage.clone() };
         let differs = [
             ("cluster_name", self.cluster_name != other.cluster_name),
             ("api_addr", self.api_addr != other.api_addr),
@@ -353,7 +386,7 @@ impl Config {
             ("log_format", self.log.format != other.log.format),
             ("telemetry", self.telemetry != other.telemetry),
             ("listener", listener(self) != listener(other) || tls_on(self) != tls_on(other)),
-            ("storage", self.storage != other.storage),
+            ("storage", storage(self) != storage(other)),
             ("cluster", cluster(self) != cluster(other)),
             ("seal", self.seal != other.seal),
         ];

@@ -19,6 +19,7 @@ pub use boot::{RunError, Signals, run};
 pub use config::Config;
 pub use facts::Facts;
 pub use harden::{LockObstacle, lock_obstacle};
+pub use peers::OwnError;
 
 /// The software's version, in the form on which Vault's clients gate features.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

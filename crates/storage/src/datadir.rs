@@ -261,6 +261,11 @@ impl DataDir {
         self.path.join("table.redb")
     }
 
+    /// The folder of what the node shows to its peers: its key and its certificate, where it makes them itself.
+    pub fn peer(&self) -> PathBuf {
+        self.path.join("peer")
+    }
+
     /// The folder of snapshots.
     pub fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")

@@ -176,11 +176,12 @@ impl Barrier {
         Ok(challenge.map(|challenge| (challenge, records.seals.encode())))
     }
 
-    /// Takes a node in that knows the secret of a join token, or the cluster's shares: makes it a member, and signs its certificate.
+    /// Takes a node in that knows the secret of a join token, or the cluster's shares: makes it a member, and signs its certificate,
+    /// valid for `life`.
     ///
     /// The same node may ask again, should it not have got the answer. When the call is dropped half-way, the node may be a member; it is
     /// answered when it asks again.
-    pub async fn answer_join(&self, sealed: &SealedRequest) -> Result<SealedRequest, JoinRefusal> {
+    pub async fn answer_join(&self, sealed: &SealedRequest, life: Duration) -> Result<SealedRequest, JoinRefusal> {
         let received = Received::decode(sealed).ok_or(JoinRefusal::Malformed)?;
         let now = self.inner.clock.now();
         let fresh = self.keys().with_all(|held| wire::is_fresh(held.keyring_key, &received.request.challenge, now));
@@ -194,7 +195,7 @@ impl Barrier {
             }
             let candidate = self.candidate(&received).await?;
             self.take_in(&candidate).await?;
-            return self.welcome(&received, &secret, &candidate).await;
+            return self.welcome(&received, &secret, &candidate, life).await;
         }
         let id = hex::encode(&received.request.token_id);
         let view = self.view().await?;
@@ -208,7 +209,7 @@ impl Barrier {
         self.use_token(&id, &candidate, now, false).await?;
         self.take_in(&candidate).await?;
         self.use_token(&id, &candidate, now, true).await?;
-        self.welcome(&received, &secret, &candidate).await
+        self.welcome(&received, &secret, &candidate, life).await
     }
 
     /// What the sender would be, if that can be.
@@ -329,23 +330,35 @@ impl Barrier {
     }
 
     /// The answer to a node that is a member now.
-    async fn welcome(&self, received: &Received, secret: &JoinSecret, candidate: &Candidate) -> Result<SealedRequest, JoinRefusal> {
+    async fn welcome(
+        &self,
+        received: &Received,
+        secret: &JoinSecret,
+        candidate: &Candidate,
+        life: Duration,
+    ) -> Result<SealedRequest, JoinRefusal> {
         let cluster_name = self.cluster_name()?;
         let authority = self.authority().await?;
         let rng = &*self.inner.rng;
-        let certificate = authority.sign(&cluster_name, &candidate.id, &candidate.key, self.inner.clock.now(), rng)?;
+        let certificate = authority.sign(&cluster_name, &candidate.id, &candidate.key, life, self.inner.clock.now(), rng)?;
         let records = self.records_here()?.ok_or(JoinRefusal::Sealed)?;
         let mut members: Vec<_> = self.inner.raft.status().members.into_iter().map(|info| (info.id, info.member)).collect();
         if !members.iter().any(|(id, _)| *id == candidate.id) {
             // This replica has not applied it yet.
             members.push((candidate.id.clone(), candidate.member.clone()));
         }
-        let joined = Joined { cluster_id: records.seals.cluster_id, authority: authority.certificate().to_vec(), certificate, members };
+        let joined = Joined {
+            cluster_id: records.seals.cluster_id,
+            authority: authority.certificate().to_vec(),
+            certificate,
+            seal_epoch: records.epoch,
+            members,
+        };
         Ok(received.answer(secret, &joined, &cluster_name))
     }
 
-    /// A certificate for a member on its pinned key: whoever asks has shown by the request itself that it holds that key. DER.
-    pub async fn renew_certificate(&self, node_id: &NodeId, certificate_request: &[u8]) -> Result<Vec<u8>, RenewRefusal> {
+    /// A certificate for a member on its pinned key, valid for `life`: whoever asks has shown by the request itself that it holds that key. DER.
+    pub async fn renew_certificate(&self, node_id: &NodeId, certificate_request: &[u8], life: Duration) -> Result<Vec<u8>, RenewRefusal> {
         let key = NodeKey::parse(certificate_request).map_err(|_| RenewRefusal::Malformed)?;
         // As of now: a node that was removed a moment ago is none of ours.
         self.view().await.map_err(JoinRefusal::from)?;
@@ -354,7 +367,7 @@ impl Barrier {
         }
         let authority = self.authority().await?;
         let cluster_name = self.cluster_name()?;
-        let signed = authority.sign(&cluster_name, node_id, &key, self.inner.clock.now(), &*self.inner.rng);
+        let signed = authority.sign(&cluster_name, node_id, &key, life, self.inner.clock.now(), &*self.inner.rng);
         signed.map_err(|error| RenewRefusal::Failed(error.to_string()))
     }
 

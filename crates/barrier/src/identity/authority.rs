@@ -17,7 +17,7 @@ use types::{NodeId, Timestamp};
 
 use crate::name::Name;
 
-/// How long a node's certificate is valid. Nodes renew it when two thirds of that are over.
+/// How long a node's certificate is valid where nobody says otherwise. Nodes renew it when two thirds of that are over.
 pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Clocks may differ by this much.
 const BACKDATING: Duration = Duration::from_secs(3600);
@@ -91,6 +91,7 @@ impl Authority {
         cluster_name: &str,
         node: &NodeId,
         key: &NodeKey,
+        life: Duration,
         now: Timestamp,
         rng: &dyn Rng,
     ) -> Result<Vec<u8>, AuthorityError> {
@@ -101,7 +102,7 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.distinguished_name = named(node.as_str());
         params.not_before = date_time_ymd(1970, 1, 1) + seconds(now).saturating_sub(BACKDATING);
-        params.not_after = date_time_ymd(1970, 1, 1) + seconds(now) + CERTIFICATE_LIFE;
+        params.not_after = date_time_ymd(1970, 1, 1) + seconds(now) + life;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
@@ -160,10 +161,14 @@ mod tests {
         // Whatever the request itself would like to be called.
         let wish = CertificateParams::new(["n9.blue.conclave.internal".to_owned()]).unwrap().serialize_request(&key).unwrap();
         let parsed = NodeKey::parse(wish.der()).unwrap();
-        let certificate = authority.sign("blue", &node, &parsed, now, &rng).unwrap();
+        let certificate = authority.sign("blue", &node, &parsed, CERTIFICATE_LIFE, now, &rng).unwrap();
         assert_eq!(raft::grpc::certificate_names(&certificate).unwrap(), ["n1.blue.conclave.internal"]);
         assert_eq!(raft::grpc::certificate_key(&certificate).unwrap(), parsed.pin());
-        assert_ne!(certificate, authority.sign("blue", &node, &parsed, now, &rng).unwrap(), "each has its own serial number");
+        assert_ne!(
+            certificate,
+            authority.sign("blue", &node, &parsed, CERTIFICATE_LIFE, now, &rng).unwrap(),
+            "each has its own serial number"
+        );
 
         let tls = raft::grpc::PeerTls::from_der(&node, "blue", authority.certificate(), &certificate, &key.serialize_der());
         let tls = tls.unwrap_or_else(|error| panic!("{error}"));

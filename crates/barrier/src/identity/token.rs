@@ -241,6 +241,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn golden_token_of_version_1() {
+        let text = include_str!("../../../../tests/golden/barrier/join-token-v1.txt").trim();
+        let token = JoinToken::parse(text).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((token.id().as_str(), *token.secret), ("0102030405060708", [9; 32]));
+        assert_eq!(token.text().as_str(), text);
+
+        let golden: &[u8] = include_bytes!("../../../../tests/golden/barrier/join-token-v1.bin");
+        let used = stored::JoinTokenUse { node_id: "n2".into(), key_sha256: vec![5; 32], used_ms: 3, joined: true };
+        let record = stored::JoinToken {
+            secret: vec![9; 32],
+            created_ms: 1,
+            expires_ms: 2,
+            created_by: "token-ops".into(),
+            node_id: "n2".into(),
+            non_voter: true,
+            r#use: Some(used),
+        };
+        assert_eq!(hex::encode(record.encode_to_vec()), hex::encode(golden));
+    }
+
+    #[test]
     fn a_token_is_read_as_it_was_written_and_no_other_text_is() {
         let token = JoinToken::generate(&SeededRng::dangerous_from_seed(1));
         let text = token.text();

@@ -107,6 +107,8 @@ pub struct Joined {
     pub authority: Vec<u8>,
     /// The node's certificate; DER.
     pub certificate: Vec<u8>,
+    /// How often it had been sealed on purpose then.
+    pub seal_epoch: u64,
     /// Its members now, this one too.
     pub members: Vec<(NodeId, Member)>,
 }
@@ -169,6 +171,7 @@ impl SentRequest {
             cluster_id: ClusterId(cluster_id),
             authority: answer.authority.to_vec(),
             certificate: answer.certificate.to_vec(),
+            seal_epoch: answer.seal_epoch,
             members: members.ok_or(AnswerError::Malformed("members"))?,
         })
     }
@@ -222,6 +225,7 @@ impl Received {
             cluster_name: cluster_name.to_owned(),
             authority: joined.authority.clone().into(),
             certificate: joined.certificate.clone().into(),
+            seal_epoch: joined.seal_epoch,
             members: joined.members.iter().map(|(id, member)| member_to_peer(id, member)).collect(),
         };
         let message = Bytes::from(message.encode_to_vec());
@@ -251,6 +255,28 @@ mod tests {
         }
     }
 
+    /// Golden bytes: what releases that can join each other say.
+    #[test]
+    fn golden_messages_of_version_1() {
+        let request: &[u8] = include_bytes!("../../../../tests/golden/barrier/join-request-v1.bin");
+        let sent = facts().request(JoinSecret::of_token([7; 8], &Zeroizing::new([9; 32])), b"challenge");
+        let SealedRequest { message, mac } = sent.request();
+        assert_eq!(hex::encode([&mac[..], message].concat()), hex::encode(request));
+        let joined = Joined {
+            cluster_id: ClusterId(Uuid::max()),
+            authority: vec![1],
+            certificate: vec![2],
+            seal_epoch: 3,
+            members: vec![(NodeId::parse("n1").unwrap(), Member { key: Some(KeyPin([3; 32])), ..Member::default() })],
+        };
+        let answer: &[u8] = include_bytes!("../../../../tests/golden/barrier/join-answer-v1.bin");
+        let secret = JoinSecret::of_token([7; 8], &Zeroizing::new([9; 32]));
+        let SealedRequest { message, mac } = Received::decode(sent.request()).unwrap().answer(&secret, &joined, "blue");
+        assert_eq!(hex::encode([&mac[..], &message].concat()), hex::encode(answer));
+        let read = SealedRequest { mac: Bytes::from_static(&answer[..32]), message: Bytes::from_static(&answer[32..]) };
+        assert_eq!(sent.accept(&read), Ok(joined));
+    }
+
     #[test]
     fn challenges_are_of_this_cluster_and_of_late() {
         let (now, rng) = (Timestamp(1_000_000_000), SeededRng::dangerous_from_seed(1));
@@ -272,6 +298,7 @@ mod tests {
             cluster_id: ClusterId(Uuid::max()),
             authority: vec![7],
             certificate: vec![8],
+            seal_epoch: 3,
             members: vec![(
                 NodeId::parse("n1").unwrap(),
                 Member { cluster_address: "https://a".into(), api_address: "https://b".into(), key: Some(KeyPin([3; 32])) },

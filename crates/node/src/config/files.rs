@@ -34,6 +34,16 @@ pub(super) fn named(section: &Section<'_>, key: &str, secrecy: Secrecy) -> Optio
     Some(path)
 }
 
+/// The file that `key` names, whether it is there or not. `None` if `key` holds no text.
+pub(super) fn path(section: &Section<'_>, key: &str) -> Option<PathBuf> {
+    let text = section.text(key)?;
+    if text.is_empty() {
+        section.mistake(key, "names no file");
+        return None;
+    }
+    Some(section.folder(key).join(text))
+}
+
 /// Whether the file at `path` can be used; reports it when it cannot.
 pub(super) fn usable(section: &Section<'_>, key: &str, path: &Path, secrecy: Secrecy) -> bool {
     match problem(path, secrecy) {

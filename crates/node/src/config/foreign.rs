@@ -63,8 +63,6 @@ pub(super) const LISTENER: &[(&str, Foreign)] = &[
 pub(super) const RAFT: &[(&str, Foreign)] = &[
     ("performance_multiplier", Idle("elections always take well under a second")),
     ("max_entry_size", Idle("the largest entry follows from max_request_size")),
-    ("retry_join", Refused("list every member in a cluster block (remove this block)")),
-    ("retry_join_as_non_voter", Refused("list every member in a cluster block (remove this line)")),
     ("autopilot_reconcile_interval", Refused("dead members are not removed by themselves (remove this line)")),
     ("autopilot_update_interval", Refused("dead members are not removed by themselves (remove this line)")),
 ];

@@ -251,6 +251,14 @@ impl<'a> Section<'a> {
         Some(Section::open(self.report, self.at(key), Some(entry.line), body, keys))
     }
 
+    /// The sections of the blocks `key`, in their order.
+    pub(super) fn all(&self, key: &str, keys: Keys) -> Vec<Section<'a>> {
+        let entries = self.entries.iter().filter(|entry| entry.name == key);
+        let bodies: Vec<_> =
+            entries.flat_map(|entry| self.bodies(entry, &entry.value).into_iter().map(|body| (entry.line, body))).collect();
+        bodies.into_iter().map(|(line, body)| Section::open(self.report, self.at(key), Some(line), body, keys)).collect()
+    }
+
     /// The bodies of the blocks `key "LABEL"`, in their order, with the lines of their labels.
     pub(super) fn labels(&self, key: &str) -> Vec<(&'a str, usize, &'a Body)> {
         let mut found = Vec::new();

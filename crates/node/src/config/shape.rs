@@ -17,9 +17,9 @@ use super::listener::{self, LISTENER_KEYS};
 use super::mistake::{Report, nearest, shown};
 use super::section::{Keys, Section};
 use super::{
-    CLUSTER_NAME_DEFAULT, ClusterConfig, Config, LEASE_TTL_DEFAULT, LEASE_TTL_MAX, LOG_FILTER_DEFAULT, ListenerConfig, LogConfig,
-    LogFormat, MEMBERS_MAX, MEMORY_NODE_ID_DEFAULT, Member, NodeHeaders, PeerTlsFiles, StorageConfig, StoragePlace, TableKind,
-    TelemetryConfig, foreign, life, seal,
+    CERTIFICATE_TTL_DEFAULT, CERTIFICATE_TTL_RANGE, CLUSTER_NAME_DEFAULT, ClusterConfig, ClusterIdentity, Config, JoinConfig,
+    LEASE_TTL_DEFAULT, LEASE_TTL_MAX, LOG_FILTER_DEFAULT, ListenerConfig, LogConfig, LogFormat, MEMBERS_MAX, MEMORY_NODE_ID_DEFAULT,
+    Member, NodeHeaders, PeerTlsFiles, StorageConfig, StoragePlace, TableKind, TelemetryConfig, foreign, join, life, seal,
 };
 use crate::API_VERSION;
 
@@ -56,13 +56,13 @@ pub(super) const ROOT_KEYS: Keys = Keys {
     foreign: foreign::ROOT,
 };
 pub(super) const RAFT_KEYS: Keys = Keys {
-    own: &["path", "node_id", "table", "snapshot_interval", "snapshot_threshold", "trailing_logs"],
-    repeatable: &[],
+    own: &["path", "node_id", "table", "snapshot_interval", "snapshot_threshold", "trailing_logs", "retry_join_as_non_voter"],
+    repeatable: &["retry_join"],
     foreign: foreign::RAFT,
 };
 pub(super) const MEMORY_KEYS: Keys = Keys { own: &["node_id"], repeatable: &[], foreign: &[] };
 pub(super) const CLUSTER_KEYS: Keys =
-    Keys { own: &["listen", "tls_ca_file", "tls_cert_file", "tls_key_file"], repeatable: &["member"], foreign: &[] };
+    Keys { own: &["listen", "certificate_ttl", "tls_ca_file", "tls_cert_file", "tls_key_file"], repeatable: &["member"], foreign: &[] };
 pub(super) const MEMBER_KEYS: Keys = Keys { own: &["cluster_addr", "api_addr"], repeatable: &[], foreign: &[] };
 pub(super) const TELEMETRY_KEYS: Keys =
     Keys { own: &["prometheus_retention_time", "disable_hostname"], repeatable: &[], foreign: foreign::TELEMETRY };
@@ -88,11 +88,20 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
     let storage = storage(&root);
     let cluster_section = root.block("cluster", CLUSTER_KEYS);
     let node_id = storage.as_ref().map(|storage| &storage.node_id);
-    let members = cluster_section.as_ref().and_then(|section| members(section, node_id));
+    let is_managed = cluster_section.as_ref().is_some_and(is_managed);
+    let members = cluster_section.as_ref().filter(|_| !is_managed).and_then(|section| members(section, node_id));
     let own = members.as_ref().zip(node_id).and_then(|(members, id)| members.get(id));
 
     let mut api_addr = own_address(&root, "api_addr", api_addr, own.map(|own| &own.api_addr));
-    let cluster_addr = if root.has("cluster") {
+    if (is_managed || !root.has("cluster")) && !root.has("api_addr") {
+        api_addr = listener.as_ref().and_then(|listener| own_api_addr(&root, listener));
+    }
+    let cluster_addr = if is_managed {
+        match &cluster_section {
+            Some(_) if root.has("cluster_addr") => cluster_addr,
+            section => section.as_ref().and_then(own_cluster_addr),
+        }
+    } else if root.has("cluster") {
         own_address(&root, "cluster_addr", cluster_addr, own.map(|own| &own.cluster_addr))
     } else {
         let idle = "does nothing here: there is no cluster block, so this node has no peers";
@@ -102,9 +111,6 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
         if let Some(section) = listener_section.as_ref().filter(|section| section.has("cluster_address")) {
             section.warning("cluster_address", idle);
         }
-        if !root.has("api_addr") {
-            api_addr = listener.as_ref().and_then(|listener| own_api_addr(&root, listener));
-        }
         None
     };
     if let (Some(section), Some(listener), Some(api_addr)) = (&listener_section, &listener, &api_addr) {
@@ -112,7 +118,10 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
     }
     let cluster = match &cluster_section {
         None => (!root.has("cluster")).then_some(None),
-        Some(section) => cluster(section, cluster_addr.as_ref(), listener_section.as_ref().zip(listener.as_ref()), members).map(Some),
+        Some(section) => {
+            let identity = if is_managed { managed(section) } else { brought(section, members) };
+            cluster(section, cluster_addr.as_ref(), listener_section.as_ref().zip(listener.as_ref()), identity).map(Some)
+        }
     };
     let seal = seal::seals(&root);
     if let Some(seal) = &seal {
@@ -120,6 +129,14 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
     }
     if let (Some(StorageConfig { place: StoragePlace::Memory, .. }), Some(section)) = (&storage, &cluster_section) {
         section.wrong("a node in memory forgets its votes, so it cannot have peers (write storage \"raft\", or remove this block)");
+    }
+
+    if !is_managed
+        && let Some(StorageConfig { join: JoinConfig { places, .. }, .. }) = &storage
+        && !places.is_empty()
+    {
+        let text = "needs a cluster block without certificates and members: a node that joins is given its certificate (write cluster { listen = \"0.0.0.0:8201\" })";
+        root.mistake("storage.retry_join", text);
     }
 
     let (lease_ttl_default, lease_ttl_max) = lease_ttls?;
@@ -374,7 +391,13 @@ fn raft_storage(section: &Section<'_>) -> Option<StorageConfig> {
         section.mistake("table", "\"sled\" is not in this build (write \"redb\", or build with --features sled)");
     }
     let compaction = compaction(section);
-    Some(StorageConfig { node_id: node_id?, place: StoragePlace::Folder { path: path?, table: table? }, compaction: compaction? })
+    let join = join::join(section);
+    Some(StorageConfig {
+        node_id: node_id?,
+        place: StoragePlace::Folder { path: path?, table: table? },
+        compaction: compaction?,
+        join: join?,
+    })
 }
 
 fn compaction(section: &Section<'_>) -> Option<Compaction> {
@@ -392,7 +415,12 @@ fn memory_storage(section: &Section<'_>) -> Option<StorageConfig> {
         None if section.has("node_id") => return None,
         text => text.unwrap_or(MEMORY_NODE_ID_DEFAULT),
     };
-    Some(StorageConfig { node_id: node_id(section, id)?, place: StoragePlace::Memory, compaction: Compaction::default() })
+    Some(StorageConfig {
+        node_id: node_id(section, id)?,
+        place: StoragePlace::Memory,
+        compaction: Compaction::default(),
+        join: JoinConfig::default(),
+    })
 }
 
 pub(super) fn socket_address(section: &Section<'_>, key: &str, text: &str, port: u16) -> Option<SocketAddr> {
@@ -448,11 +476,8 @@ fn cluster(
     section: &Section<'_>,
     cluster_addr: Option<&Url>,
     listener: Option<(&Section<'_>, &ListenerConfig)>,
-    members: Option<BTreeMap<NodeId, Member>>,
+    identity: Option<ClusterIdentity>,
 ) -> Option<ClusterConfig> {
-    let ca = required_file(section, "tls_ca_file", Secrecy::Public);
-    let cert = required_file(section, "tls_cert_file", Secrecy::Public);
-    let key = required_file(section, "tls_key_file", Secrecy::Private);
     // Vault's place for it is the listener block.
     let in_listener = listener.and_then(|(section, _)| {
         let text = section.text("cluster_address")?;
@@ -482,5 +507,43 @@ fn cluster(
     {
         section.mistake("listen", format!("{listen} is the clients' listener's address too (give peers a port of their own)"));
     }
-    Some(ClusterConfig { listen: listen?, tls: PeerTlsFiles { ca: ca?, cert: cert?, key: key? }, members: members? })
+    Some(ClusterConfig { listen: listen?, identity: identity? })
+}
+
+/// Whether the nodes make and renew their certificates themselves: nobody has brought any.
+fn is_managed(section: &Section<'_>) -> bool {
+    !["tls_ca_file", "tls_cert_file", "tls_key_file", "member"].iter().any(|key| section.has(key))
+}
+
+fn managed(section: &Section<'_>) -> Option<ClusterIdentity> {
+    let certificate_ttl = section.duration("certificate_ttl", CERTIFICATE_TTL_DEFAULT, CERTIFICATE_TTL_RANGE)?;
+    Some(ClusterIdentity::Managed { certificate_ttl })
+}
+
+fn brought(section: &Section<'_>, members: Option<BTreeMap<NodeId, Member>>) -> Option<ClusterIdentity> {
+    if section.has("certificate_ttl") {
+        section.mistake(
+            "certificate_ttl",
+            "is for certificates that the nodes make themselves (remove it, or tls_ca_file, tls_cert_file, tls_key_file and the members)",
+        );
+    }
+    let ca = required_file(section, "tls_ca_file", Secrecy::Public);
+    let cert = required_file(section, "tls_cert_file", Secrecy::Public);
+    let key = required_file(section, "tls_key_file", Secrecy::Private);
+    Some(ClusterIdentity::Brought { tls: PeerTlsFiles { ca: ca?, cert: cert?, key: key? }, members: members? })
+}
+
+/// What peers are told where the configuration does not say it: where this node listens to them.
+fn own_cluster_addr(section: &Section<'_>) -> Option<Url> {
+    let listen = section.text("listen").and_then(|text| parse_socket_address(text, CLUSTER_PORT).ok());
+    match listen {
+        Some(listen) if !listen.ip().is_unspecified() && listen.port() != 0 => Some(Url::of(Scheme::Https, listen)),
+        _ => {
+            section.missing(
+                "cluster_addr",
+                &format!("cluster_addr = \"https://10.0.0.1:{CLUSTER_PORT}\" at the top, or an address as listen,"),
+            );
+            None
+        }
+    }
 }

@@ -113,6 +113,7 @@ fn a_single_node_has_vaults_defaults() {
             storage: StorageConfig {
                 node_id: NodeId::parse("n1").unwrap(),
                 place: StoragePlace::Folder { path: folder.path().join("data"), table: TableKind::Redb },
+                join: JoinConfig::default(),
                 compaction: raft::Compaction::default(),
             },
             cluster: None,
@@ -190,7 +191,8 @@ fn every_key_is_heard() {
     assert_eq!(config.listener.header_read_timeout, Duration::from_secs(5));
     assert_eq!(config.storage.place, StoragePlace::Folder { path: "/data".into(), table: TableKind::Redb });
     assert_eq!(cluster.listen, "0.0.0.0:8201".parse().unwrap());
-    assert_eq!(cluster.tls, PeerTlsFiles { ca: at("ca.pem"), cert: at("n1.pem"), key: at("n1-key.pem") });
+    let ClusterIdentity::Brought { tls, .. } = cluster.identity else { panic!("certificates were brought") };
+    assert_eq!(tls, PeerTlsFiles { ca: at("ca.pem"), cert: at("n1.pem"), key: at("n1-key.pem") });
     assert_eq!(config.warnings, []);
 }
 
@@ -201,8 +203,9 @@ fn a_member_block_gives_this_nodes_addresses() {
     assert_eq!(config.api_addr, url("http://127.0.0.1:8200"));
     assert_eq!(config.cluster_addr, Some(url("https://127.0.0.1:8201")));
     assert_eq!(cluster.listen, "127.0.0.1:8201".parse().unwrap());
-    assert_eq!(cluster.members.len(), 3);
-    assert_eq!(cluster.members[&NodeId::parse("n3").unwrap()].api_addr, url("http://127.0.0.1:8204"));
+    let ClusterIdentity::Brought { members, .. } = cluster.identity else { panic!("certificates were brought") };
+    assert_eq!(members.len(), 3);
+    assert_eq!(members[&NodeId::parse("n3").unwrap()].api_addr, url("http://127.0.0.1:8204"));
 }
 
 #[test]
@@ -404,8 +407,9 @@ fn each_mistake_in_a_block_names_its_place_and_cure() {
         (
             NODE,
             "node_id = \"n1\"",
-            "node_id = \"n1\"\n  retry_join { leader_api_addr = \"http://a:1\" }",
-            "node1.hcl:10: storage.retry_join: is not supported: list every member in a cluster block (remove this block)",
+            "node_id = \"n1\"\n  retry_join { auto_join = \"provider=aws\" }",
+            "node1.hcl:10: storage.retry_join.auto_join: is not supported: clouds are not searched for nodes (write a leader_api_addr, which may be a name with several addresses)\n\
+             node1.hcl:10: storage.retry_join: leader_api_addr is missing (add leader_api_addr = \"https://10.0.0.1:8200\" to this block)",
         ),
         (
             CLUSTER,
@@ -497,6 +501,61 @@ fn a_node_id_may_come_from_the_environment() {
     );
     let unfit = mistakes(&text("CARGO_PKG_VERSION"));
     assert!(unfit.starts_with("node1.hcl:6: storage.node_id: the environment variable CARGO_PKG_VERSION: \"0."), "{unfit}");
+}
+
+const MANAGED: &str = r#"
+cluster_addr = "https://n2.example.com:8201"
+listener "tcp" {
+  address     = "127.0.0.1:8200"
+  tls_disable = true
+}
+storage "raft" {
+  path    = "data"
+  node_id = "n2"
+  retry_join {
+    leader_api_addr       = "https://n1.example.com:8200"
+    leader_ca_cert_file   = "ca.pem"
+    leader_tls_servername = "n1"
+    join_token_file       = "not-there-yet"
+  }
+  retry_join { leader_api_addr = "http://10.0.0.3:8200" }
+  retry_join_as_non_voter = true
+}
+cluster {
+  listen = "0.0.0.0:8201"
+}
+"#;
+
+#[test]
+fn without_certificates_a_node_makes_its_own_and_joins() {
+    let folder = folder();
+    let config = Config::parse(MANAGED, "node1.hcl", folder.path()).unwrap();
+    assert_eq!(config.cluster.unwrap().identity, ClusterIdentity::Managed { certificate_ttl: Duration::from_secs(30 * 24 * 3600) });
+    assert_eq!(config.api_addr, url("http://127.0.0.1:8200"));
+    let JoinConfig { places, non_voter } = config.storage.join;
+    assert!(non_voter);
+    let first = JoinPlace {
+        address: url("https://n1.example.com:8200"),
+        ca: Some(folder.path().join("ca.pem")),
+        client: None,
+        server_name: Some("n1".to_owned()),
+        token: Some(folder.path().join("not-there-yet")),
+    };
+    assert_eq!(places, [first, JoinPlace::named("http://10.0.0.3:8200", None).unwrap()]);
+    for (this, that, want) in [
+        ("https://n1.example.com:8200", "n1", "storage.retry_join.leader_api_addr"),
+        ("leader_tls_servername = \"n1\"", "leader_tls_servername = \"a b\"", "is neither a host's name nor an address"),
+        ("leader_ca_cert_file   = \"ca.pem\"", "leader_client_cert_file = \"ca.pem\"", "leader_client_key_file is missing"),
+        ("listen = \"0.0.0.0:8201\"", "listen = \"0.0.0.0:8201\" certificate_ttl = \"1s\"", "cluster.certificate_ttl"),
+        ("listen = \"0.0.0.0:8201\"", "listen = \"0.0.0.0:8201\" tls_ca_file = \"ca.pem\"", "cluster: tls_cert_file is missing"),
+        ("cluster {\n  listen = \"0.0.0.0:8201\"\n}", "", "storage.retry_join: needs a cluster block"),
+        ("cluster_addr = \"https://n2.example.com:8201\"", "", "cluster: cluster_addr is missing"),
+    ] {
+        assert!(MANAGED.contains(this), "{this}");
+        let text = MANAGED.replacen(this, that, 1);
+        let said = Config::parse(&text, "node1.hcl", folder.path()).unwrap_err().to_string();
+        assert!(said.contains(want), "{want}: {said}");
+    }
 }
 
 #[test]
@@ -707,11 +766,13 @@ fn the_manuals_examples_load() {
 fn the_manual_describes_each_key_where_it_belongs_and_no_other() {
     let root = [shape::ROOT_KEYS.own, shape::ROOT_KEYS.repeatable].concat();
     let cluster = [shape::CLUSTER_KEYS.own, shape::CLUSTER_KEYS.repeatable].concat();
+    let raft = [shape::RAFT_KEYS.own, shape::RAFT_KEYS.repeatable].concat();
     for (heading, keys) in [
         ("At the top", &root[..]),
         ("`listener \"tcp\"`", listener::LISTENER_KEYS.own),
         ("`telemetry` of a listener", listener::LISTENER_TELEMETRY_KEYS.own),
-        ("`storage \"raft\"`", shape::RAFT_KEYS.own),
+        ("`storage \"raft\"`", &raft[..]),
+        ("`retry_join` of a storage", join::KEYS.own),
         ("`storage \"inmem\"`", shape::MEMORY_KEYS.own),
         ("`cluster`", &cluster[..]),
         ("`seal \"static\"`", seal::STATIC_KEYS.own),
@@ -768,7 +829,12 @@ fn vaults_own_files_are_understood() {
     let config = parse(HVAC).unwrap();
     assert_eq!(
         config.storage,
-        StorageConfig { node_id: NodeId::parse("n1").unwrap(), place: StoragePlace::Memory, compaction: raft::Compaction::default() }
+        StorageConfig {
+            node_id: NodeId::parse("n1").unwrap(),
+            place: StoragePlace::Memory,
+            compaction: raft::Compaction::default(),
+            join: JoinConfig::default()
+        }
     );
     assert_eq!(config.api_addr, url("https://127.0.0.1:8210"), "of the listener, where nothing else says it");
     assert_eq!(config.listener.tls.unwrap().client_certificate, ClientCertificate::Requested);

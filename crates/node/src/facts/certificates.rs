@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use types::Timestamp;
 use x509_parser::pem::Pem;
 
 use super::metrics::Scrape;
@@ -16,7 +17,15 @@ impl Certificates {
     /// is not told of: who loads it has said so.
     pub(crate) fn note(&self, purpose: &'static str, pem: &[u8]) {
         let first = Pem::iter_from_buffer(pem).flatten().find(|block| block.label == "CERTIFICATE");
-        let ends = first.and_then(|block| block.parse_x509().ok().map(|certificate| certificate.validity().not_after.timestamp()));
+        self.set(purpose, first.and_then(|block| block.parse_x509().ok().map(|certificate| certificate.validity().not_after.timestamp())));
+    }
+
+    /// Notes when the certificate ends that is shown for `purpose`; `None`: there is none.
+    pub(crate) fn note_end(&self, purpose: &'static str, ends: Option<Timestamp>) {
+        self.set(purpose, ends.map(|ends| i64::try_from(ends.seconds()).unwrap_or(i64::MAX)));
+    }
+
+    fn set(&self, purpose: &'static str, ends: Option<i64>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match ends {
             Some(ends) => known.insert(purpose, ends),

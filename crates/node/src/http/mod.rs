@@ -1,6 +1,7 @@
 //! HTTP: reads a request into what the service understands, and writes its answer as Vault's clients expect it.
 
 mod error;
+mod joining;
 mod read;
 mod reading;
 mod render;
@@ -65,6 +66,8 @@ pub(crate) struct Edge {
     pub(crate) facts: Arc<crate::facts::Facts>,
     /// Who has entered wrong shares.
     pub(crate) refused_shares: Arc<RefusedShares>,
+    pub(crate) peering: crate::peers::Peering,
+    pub(crate) joining: Arc<joining::Joining>,
     /// Cancelled when the node begins to stop: it answers on for a while, and asks to be left alone.
     pub(crate) stopping: CancellationToken,
 }

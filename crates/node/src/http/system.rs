@@ -17,9 +17,10 @@ use service::ShareRequest;
 use types::Path;
 use types::capability::Verb;
 
-use super::{Edge, Failure, read, render};
+use super::{Edge, Failure, joining, read, render};
 use crate::VERSION;
 use crate::facts::{WithoutService, rfc3339, source_date};
+use crate::peers::{FoundError, JoinFailure};
 
 /// What a method of this page does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub(crate) enum Act {
     SealStatus,
     Health,
     Leader,
+    RaftJoin,
+    JoinChallenge,
+    JoinAnswer,
+    JoinRenew,
 }
 
 const fn read(summary: &'static str, query: &'static [Field], handler: Act) -> Method<Act> {
@@ -106,6 +111,10 @@ pub(crate) static ROUTES: &[Route<Act>] = &[
         methods: &[read("Shows the seal.", &[], Act::SealStatus)],
         access: Access::Anyone,
     },
+    joining::ANSWER,
+    joining::CHALLENGE,
+    joining::RENEW,
+    joining::JOIN,
     Route {
         pattern: "sys/unseal",
         about: "The ceremony that opens the cluster.",
@@ -182,7 +191,7 @@ pub(super) async fn handle(
 async fn answer(edge: &Edge, act: Act, head: &Parts, body: &SecretBytes, remote: SocketAddr) -> Result<Response, Failure> {
     match act {
         Act::IsInitialized => {
-            let initialized = edge.barrier.is_initialized().await.map_err(|error| internal(&error))?;
+            let initialized = waits_for_shares(edge) || edge.barrier.is_initialized().await.map_err(|error| internal(&error))?;
             Ok(render::json(StatusCode::OK, &body::Initialized { initialized }))
         }
         Act::Init => init(edge, body).await,
@@ -191,6 +200,10 @@ async fn answer(edge: &Edge, act: Act, head: &Parts, body: &SecretBytes, remote:
         Act::SealStatus => Ok(render::json(StatusCode::OK, &seal_status(edge, &status(edge).await?))),
         Act::Health => health(edge, head).await,
         Act::Leader => Ok(render::json(StatusCode::OK, &leader(edge))),
+        Act::RaftJoin => joining::join(edge, body).await,
+        Act::JoinChallenge => joining::challenge(edge, body),
+        Act::JoinAnswer => joining::answer(edge, body, remote).await,
+        Act::JoinRenew => joining::renew(edge, body, remote).await,
     }
 }
 
@@ -199,8 +212,21 @@ fn internal(error: &dyn std::error::Error) -> Failure {
     Failure::Internal
 }
 
+/// The seals of the cluster that this node joins by its shares are as good as its own.
+fn waits_for_shares(edge: &Edge) -> bool {
+    edge.peering.managed().is_some_and(|managed| managed.waiting_status().is_some())
+}
+
 async fn status(edge: &Edge) -> Result<SealStatus, Failure> {
-    edge.barrier.status().await.map_err(|error| internal(&error))
+    let mut status = edge.barrier.status().await.map_err(|error| internal(&error))?;
+    if let Some(waiting) = edge.peering.managed().and_then(|managed| managed.waiting_status()) {
+        status.initialized = true;
+        status.quorum = Some(waiting.quorum);
+        status.progress = u8::try_from(waiting.entered.len()).unwrap_or(u8::MAX);
+        status.entered = waiting.entered;
+        status.cluster = Some(waiting.cluster);
+    }
+    Ok(status)
 }
 
 fn seal_status(edge: &Edge, status: &SealStatus) -> body::SealStatus {
@@ -293,6 +319,12 @@ fn parse_init(bytes: &[u8], now: types::Timestamp) -> Result<InitOrder, Failure>
 async fn init(edge: &Edge, bytes: &SecretBytes) -> Result<Response, Failure> {
     // EXPOSE: the request holds numbers, names and public keys only.
     let order = parse_init(bytes.expose(), edge.clock.now())?;
+    if let Some(managed) = edge.peering.managed() {
+        managed.found().await.map_err(|error| match error {
+            FoundError::Joined => Failure::Ceremony(error.to_string()),
+            FoundError::Bootstrap(_) => internal(&error),
+        })?;
+    }
     let mut root_token = None;
     let found = |keyring: &barrier::Keyring| {
         let (plan, token) = service::found(keyring, edge.clock.now(), &*edge.rng);
@@ -355,6 +387,19 @@ async fn unseal(edge: &Edge, bytes: &SecretBytes, remote: SocketAddr) -> Result<
     if request.reset {
         let status = counted(edge, remote, edge.barrier.reset_ceremony(&share).await)?;
         return Ok(render::json(StatusCode::OK, &seal_status(edge, &status)));
+    }
+    if let Some(managed) = edge.peering.managed()
+        && managed.waiting_status().is_some()
+    {
+        if let Some(Err(error)) = managed.enter_share(share).await {
+            return Err(match error {
+                JoinFailure::Share(error) => {
+                    counted(edge, remote, Err::<(), _>(error)).map_or_else(|failure| failure, |()| Failure::Internal)
+                }
+                error => joining::failure(&error),
+            });
+        }
+        return Ok(render::json(StatusCode::OK, &seal_status(edge, &status(edge).await?)));
     }
     let number = share.number();
     let status = counted(edge, remote, edge.barrier.enter_share(share, request.migrate).await)?;
@@ -527,7 +572,21 @@ mod tests {
     fn the_routes_without_a_token_are_these() {
         assert_eq!(engine::route::check(ROUTES), Vec::<String>::new());
         let routes: Vec<&str> = ROUTES.iter().map(|route| route.pattern).collect();
-        assert_eq!(routes, ["sys/health", "sys/init", "sys/leader", "sys/seal-status", "sys/unseal", "sys/verify-share"]);
+        assert_eq!(
+            routes,
+            [
+                "sys/health",
+                "sys/init",
+                "sys/leader",
+                "sys/seal-status",
+                "sys/storage/raft/bootstrap/answer",
+                "sys/storage/raft/bootstrap/challenge",
+                "sys/storage/raft/bootstrap/renew",
+                "sys/storage/raft/join",
+                "sys/unseal",
+                "sys/verify-share"
+            ]
+        );
     }
 
     #[test]

@@ -88,6 +88,8 @@ struct Shown {
     client: ClientTlsConfig,
     server: Arc<ServerConfig>,
     verifier: Arc<WebPkiServerVerifier>,
+    certificate: CertificateDer<'static>,
+    valid_from: Timestamp,
     valid_until: Timestamp,
     key: KeyPin,
 }
@@ -122,14 +124,17 @@ impl PeerTls {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build();
         let parsed = parse(&first)?;
-        let valid_until = parsed.validity().not_after.timestamp();
+        let time = |seconds: i64| Timestamp(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000));
+        let (valid_from, valid_until) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
         Ok(PeerTls(Arc::new(Shown {
             cluster_name: cluster_name.to_owned(),
             client: ClientTlsConfig::new().identity(Identity::from_pem(certificate_pem, key_pem)),
             server: Arc::new(server_config(chain, key, roots, provider)?),
             verifier: verifier.map_err(|error| certificate(&error))?,
-            valid_until: Timestamp(u64::try_from(valid_until).unwrap_or(0).saturating_mul(1000)),
+            valid_from: time(valid_from),
+            valid_until: time(valid_until),
             key: pin(parsed.public_key().raw),
+            certificate: first.clone(),
         })))
     }
 
@@ -143,6 +148,23 @@ impl PeerTls {
     ) -> Result<PeerTls, PeerTlsError> {
         let [authority, certificate] = [authority, certificate].map(|der| pem("CERTIFICATE", der));
         PeerTls::new(node_id, cluster_name, authority.as_bytes(), certificate.as_bytes(), pem("PRIVATE KEY", key).as_bytes())
+    }
+
+    /// From when on the certificate is valid.
+    pub fn valid_from(&self) -> Timestamp {
+        self.0.valid_from
+    }
+
+    /// Whether peers believe the certificate at `now`: that the authority has signed it for `node_id`, and that it is not over.
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub fn check(&self, node_id: &NodeId, now: Timestamp) -> Result<(), PeerTlsError> {
+        let refuse = |error: &dyn fmt::Display| PeerTlsError::Certificate(error.to_string());
+        let name = ServerName::try_from(peer_name(node_id, &self.0.cluster_name)).map_err(|error| refuse(&error))?;
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.seconds()));
+        let verified = self.0.verifier.verify_server_cert(&self.0.certificate, &[], &name, &[], now);
+        verified.map(drop).map_err(|error| refuse(&error))
     }
 
     /// When the certificate ends.

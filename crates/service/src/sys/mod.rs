@@ -5,6 +5,7 @@ mod capabilities;
 mod check;
 mod cors;
 mod explain;
+mod join;
 pub(crate) mod keys;
 mod leases;
 mod mounts;
@@ -53,6 +54,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     capabilities::ROUTES,
     cors::ROUTES,
     explain::ROUTES,
+    join::ROUTES,
     leases::ROUTES,
     locked_users::ROUTES,
     node::ROUTES,

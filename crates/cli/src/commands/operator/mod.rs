@@ -3,6 +3,7 @@
 pub(super) mod debug;
 mod generate_root;
 mod init;
+mod join_token;
 mod members;
 pub(super) mod people;
 mod rekey;
@@ -31,6 +32,7 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
         Operator::Shares(args) => shares::run(client, printer, &args).await,
         Operator::VerifyShare(args) => shares::verify(client, printer, args).await,
         Operator::ShareSheet(args) => ceremony::run(client, printer, &args).await,
+        Operator::JoinToken(args) => join_token::run(client, printer, &args).await,
         Operator::Members(args) => members::run(client, printer, args.verb).await,
         Operator::StepDown => members::step_down(client, printer).await,
         Operator::Raft(verb) => members::raft(client, printer, verb).await,
