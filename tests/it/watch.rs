@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tests::{Cluster, Command, eventually};
+use tests::{Cluster, Command, eventually, raw};
 
 const TOLD_MAX: Duration = Duration::from_secs(20);
 const LIST_BEGIN: &str = "<!-- Written by the tests: CONCLAVE_WRITE_EXPECTED=1 cargo test -p tests --test it watch -->\n";
@@ -159,4 +160,95 @@ async fn top_shows_each_node_as_it_is() {
     assert_eq!(none.code, Some(2), "{none:?}");
     let refused = Command::new("operator top -interval=1ms").run().expect_code(1);
     assert!(refused.stderr.contains("500ms"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_holds_what_every_node_tells_and_no_secret() {
+    let mut cluster = Cluster::builder().open().await;
+    // Where secrets could come from: values, names, passwords, tokens, shares, and requests that are refused.
+    with_token(&cluster, 0, "kv put secret/CANARY-NAME-5c1 value=CANARY-VALUE-5c1").run().expect_code(0);
+    with_token(&cluster, 1, "write sys/auth/userpass type=userpass").run().expect_code(0);
+    with_token(&cluster, 1, "write auth/userpass/users/CANARY-USER-5c1 password=CANARY-PASSWORD-5c1").run().expect_code(0);
+    let child = with_token(&cluster, 2, "token create -field=client_token").run().expect_code(0).stdout.trim().to_owned();
+    Command::new("kv get secret/CANARY-NAME-5c1")
+        .to(&cluster.nodes[1].api_address(), "hvs.CANARYTOKEN5c1aaaaaaaaaaaa")
+        .run()
+        .expect_code(2);
+    let leader = cluster.leader().await;
+    cluster.nodes[(leader + 1) % 3].kill();
+
+    let folder = cluster.folder().join("bundle");
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("b.tar.gz");
+    let args = "operator debug -duration=3s -interval=1s -metrics-interval=1s";
+    let output = with_token(&cluster, leader, args).arg(format!("-output={}", file.display())).run().expect_code(0);
+    assert!(output.stdout.contains("b.tar.gz"), "{output:?}");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&file).unwrap()) & 0o777;
+    assert_eq!(mode, 0o600);
+    let again = with_token(&cluster, leader, args).arg(format!("-output={}", file.display())).run().expect_code(1);
+    assert!(again.stderr.contains("there already"), "{again:?}");
+
+    let opened = std::process::Command::new("tar").arg("-xzf").arg(&file).arg("-C").arg(&folder).output().unwrap();
+    assert!(opened.status.success() && opened.stderr.is_empty(), "{opened:?}");
+    let top = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path()).find(|path| path.is_dir()).unwrap();
+    let read = |path: &str| std::fs::read_to_string(top.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let index: Value = serde_json::from_str(&read("index.json")).unwrap();
+    let (alive, dead) = (cluster.nodes[leader].id.clone(), cluster.nodes[(leader + 1) % 3].id.clone());
+    assert!(read(&format!("{alive}/metrics.prom")).matches("# TIME ").count() >= 2, "{index}");
+    assert!(read(&format!("{alive}/health.jsonl")).lines().count() >= 2, "{index}");
+    for file in ["config.json", "host-info.jsonl", "in-flight.jsonl", "leader.jsonl", "seal-status.jsonl"] {
+        assert!(read(&format!("{alive}/{file}")).contains("\"data\""), "{file}");
+    }
+    assert!(read("cluster/members.jsonl").contains(&dead), "{index}");
+    let errors = index["errors"].as_array().unwrap();
+    assert!(errors.iter().any(|error| error["node"] == dead && error["target"] == "metrics"), "a dead node is noted: {index}");
+    assert!(!errors.iter().any(|error| error["node"] == alive), "{index}");
+    assert!(top.join(&alive).join("trace.log").exists(), "{index}");
+
+    let mut secrets = cluster.keys().shares.clone();
+    secrets.extend([cluster.keys().root_token.clone(), child]);
+    secrets.extend(["CANARY-NAME-5c1", "CANARY-VALUE-5c1", "CANARY-USER-5c1", "CANARY-PASSWORD-5c1", "CANARYTOKEN5c1"].map(str::to_owned));
+    for path in index["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).chain(["index.json"]) {
+        let text = read(path);
+        for secret in &secrets {
+            assert!(!text.contains(secret.as_str()), "a secret is in {path}");
+        }
+    }
+    let refused = Command::new("operator debug -interval=1ms").run().expect_code(1);
+    assert!(refused.stderr.contains("500ms"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_can_be_followed_until_the_node_is_sealed() {
+    let mut cluster = Cluster::builder().nodes(1).open().await;
+    let (port, token) = (cluster.nodes[0].api_port, format!("X-Vault-Token: {}", cluster.keys().root_token));
+    let get = |query: &str, headers: &[&str]| raw::request(port, &format!("GET /v1/sys/monitor{query}"), headers, "");
+    assert_eq!(get("", &[]).status, 403, "not without a token");
+    for (query, says) in
+        [("?log_level=loud", "unknown log level"), ("?log_format=xml", "unknown log format"), ("?duration=soon", "duration")]
+    {
+        let refused = get(query, &[&token]);
+        assert!(refused.status == 400 && refused.error().contains(says), "{query}: {refused:?}");
+    }
+    let some = get("?duration=1s&log_level=trace", &[&token]);
+    assert_eq!((some.status, some.header("content-type")), (200, Some("text/plain; charset=utf-8")), "{some:?}");
+
+    let following = {
+        let token = token.clone();
+        tokio::task::spawn_blocking(move || raw::request(port, "GET /v1/sys/monitor?log_format=json", &[&token], ""))
+    };
+    // Until it follows, nothing that happens is for it: so it happens several times.
+    let pid = Pid::from_raw(i32::try_from(cluster.nodes[0].pid()).unwrap()).unwrap();
+    for _ in 0..5 {
+        kill_process(pid, Signal::HUP).unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(!following.is_finished(), "it goes on until it is ended");
+    with_token(&cluster, 0, "operator seal").run().expect_code(0);
+    let told = tests::within("the stream ends with the seal", TOLD_MAX, following).await.unwrap();
+    let lines: Vec<Value> =
+        told.body.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    assert!(lines.iter().any(|line| line["@message"].as_str().is_some_and(|text| text.contains("read again"))), "{told:?}");
+    assert!(lines.iter().all(|line| line["@level"] != "debug"), "info when nothing is said: {told:?}");
+    cluster.assert_sound();
 }

@@ -37,7 +37,7 @@ pub use backup::{Backup, BackupError};
 pub use barrier::{AccessError, Barrier, CommitError, InitError, Initialized, NodeFacts, Opening, Parts, SealStatus};
 pub use cache::{Cache, Cached};
 pub use changes::Changes;
-pub use drill::{DrillError, Drilled};
+pub use drill::{DrillError, Drilled, Past};
 pub use journal::{FileJournal, Journal, JournalError, JournalLine, MemoryJournal};
 pub use key::{AREA_CLEAR, AREA_SEALED};
 pub use keyring::{
@@ -48,6 +48,7 @@ pub use name::Name;
 pub use opening::{HandOverError, KeyRefusal, SealError, SealedNode, ShareError};
 pub use peers::{CeremonyPeers, CeremonyService, GrpcCeremonyPeers, PeerCallError};
 pub use plan::{Plan, SealedKey};
+pub use raft::Check as ReplicaCheck;
 pub use records::RecordError;
 pub use rejoin::{REJOIN_COUNT_MAX, REJOIN_COUNT_PERIOD, REJOIN_WITHIN_MAX, REJOIN_WITHIN_MIN, Rejoin};
 pub use restore::{Fork, RestoreError, RestoreProgress, Restored};

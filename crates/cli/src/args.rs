@@ -46,12 +46,27 @@ pub(crate) struct Global {
     /// Wrap the answer for so long: a token that gives it once is shown instead [env: …_WRAP_TTL]
     #[arg(long, global = true, value_name = "TTL")]
     pub(crate) wrap_ttl: Option<String>,
+    /// Let reads lack what was acknowledged within this time (500ms): they need no other node then [env: CONCLAVE_MAX_STALENESS]
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub(crate) max_staleness: Option<String>,
+    /// How reads are made certain, where that is to be stricter than the node's configuration [env: CONCLAVE_READ_CONSISTENCY]
+    #[arg(long, global = true, value_name = "HOW", conflicts_with = "max_staleness")]
+    pub(crate) read_consistency: Option<Consistency>,
     /// How answers are shown [env: CONCLAVE_FORMAT, BAO_FORMAT, VAULT_FORMAT]
     #[arg(long, global = true, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
     /// Show only this field of the answer
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) field: Option<String>,
+}
+
+/// How a read is made certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Consistency {
+    /// As the node's configuration says.
+    Lease,
+    /// The leader asks a quorum.
+    Quorum,
 }
 
 /// How answers are shown.
@@ -300,6 +315,8 @@ pub(crate) enum Snapshot {
     Verify(SnapshotVerify),
     /// Put a snapshot in the place of every record of the cluster
     Restore(SnapshotRestore),
+    /// Take one secret, folder or KV mount out of a snapshot of this cluster, and leave all else as it is
+    Extract(SnapshotExtract),
     /// Show how far the restore has come that is under way
     Progress,
     /// End the restore that is under way, as long as nothing is replaced
@@ -313,6 +330,27 @@ pub(crate) struct SnapshotFile {
     /// The file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct SnapshotExtract {
+    #[command(flatten)]
+    pub(crate) file: SnapshotFile,
+    /// A secret, as mount/path; or a folder or a whole mount, with a slash at the end
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: String,
+    /// Where it comes to [default: where it was]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) to: Option<String>,
+    /// Only show what would come back: names, versions and times, no values
+    #[arg(long)]
+    pub(crate) preview: bool,
+    /// Replace secrets that are there, with their history; otherwise nothing is done if one is
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Of one secret of KV version 2: only this version, written as a new version of the secret
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u64>,
 }
 
 #[derive(Args)]

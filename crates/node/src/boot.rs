@@ -15,8 +15,8 @@ use raft::{ChangeError, Flushing, Parts, Raft, Refusal, RefusalKind, Timing};
 use service::Settings;
 use storage::datadir::DataDir;
 use storage::feature_level::FEATURE_LEVELS;
-use storage::table::{OpenError as TableOpenError, RedbTableOptions};
-use storage::{Disk, FsDisk, Log, LogOptions, MemoryTable, RamDisk, RedbTable, SnapshotStore, Table};
+use storage::table::RedbTableOptions;
+use storage::{Disk, FsDisk, MemoryTable, RamDisk, RedbTable, Table};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -29,11 +29,11 @@ use crate::http::Edge;
 use crate::lifecycle::{Follow, Serving, follow};
 use crate::listener::ListenerTls;
 use crate::peers::{self, IdentityChanges, PeerSide};
-use crate::telemetry::Traces;
+use crate::recovery;
+use crate::supervisor::Supervisor;
+use crate::telemetry::{Monitor, Traces};
 use crate::{VERSION, harden, listener};
 
-/// A log shrinks by whole segments.
-const SEGMENT_BYTES: u64 = 4 << 20;
 /// How long a leader that stops waits for another to take over: it asks who is open, and then two of them if need be.
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 /// For how long at least a node that stops goes on as before, but for its health and for HTTP/1.1 connections, which end with their next
@@ -116,6 +116,15 @@ pub enum RunError {
     /// Raft does not start.
     #[error("raft")]
     Raft(#[from] raft::StartError),
+    /// What is on disk is not as it was written, and no other node has it.
+    #[error(
+        "the data folder is damaged, and there is no peer to rebuild it from; nothing was changed (put the folder back from a copy, or begin a new one \
+         and restore a snapshot into it: docs/operate/repair.md)"
+    )]
+    Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is damaged could not be moved aside.
+    #[error("move what is damaged aside")]
+    Quarantine(#[source] io::Error),
     /// The first membership cannot be written.
     #[error("cluster.member")]
     Begin(#[from] raft::BeginError),
@@ -166,27 +175,27 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         }
     };
     let feature_levels = feature_levels();
-    let data_dir = Arc::new(DataDir::open_at(Arc::clone(&disk), folder, &config.storage.node_id, None, feature_levels)?);
+    let data_dir = Arc::new(recovery::open_folder(&config, &disk, folder, feature_levels)?);
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let journal = FileJournal::open(Arc::clone(&disk), &data_dir.journal(), data_dir.node(), data_dir.cluster(), Arc::clone(&clock))?;
     let journal: Arc<dyn Journal> = Arc::new(journal);
-    let log = Log::open(Arc::clone(&disk), &data_dir.log(), LogOptions { segment_bytes: SEGMENT_BYTES, ..LogOptions::default() })?;
-    let log_watched = log.0.clone();
     let changes = Changes::new();
-    let raft = Raft::start(Parts {
-        node_id: config.storage.node_id.clone(),
-        timing: Timing::default(),
-        compaction: config.storage.compaction,
-        log,
-        flushing: Flushing::Thread,
-        table: open_table(&config, &data_dir)?,
-        disk: (Arc::clone(&disk), data_dir.path().to_owned()),
-        snapshots: SnapshotStore::open(Arc::clone(&disk), &data_dir.snapshots())?,
-        transport: Arc::clone(&peer_side.transport),
-        clock: Arc::clone(&clock),
-        observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
-        feature_levels,
-        read_consistency: config.read_consistency,
+    let raft = recovery::start(&config, &data_dir, |state| {
+        Raft::start(Parts {
+            node_id: config.storage.node_id.clone(),
+            timing: Timing::default(),
+            compaction: config.storage.compaction,
+            log: state.log,
+            flushing: Flushing::Thread,
+            table: state.table,
+            disk: (Arc::clone(&disk), data_dir.path().to_owned()),
+            snapshots: state.snapshots,
+            transport: Arc::clone(&peer_side.transport),
+            clock: Arc::clone(&clock),
+            observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
+            feature_levels,
+            read_consistency: config.read_consistency,
+        })
     })
     .await?;
     let own = NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
@@ -230,7 +239,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
 
     let serving = Serving::default();
     let (health, health_service) = tonic_health::server::health_reporter();
-    let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)));
+    let facts = Arc::new(Facts::new(&config, Arc::clone(&clock)).with_monitor(traces.monitor()));
     note_certificates(&config, facts.certificates()).await;
     let following = Follow {
         barrier: barrier.clone(),
@@ -250,7 +259,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     facts.metrics().add_source(move |scrape| {
         let service = serving_measured.service();
         facts::measure_journal(scrape, &*journal, service.as_ref().map(|service| service.journal_joined()));
-        facts::measure_node(scrape, &measured, &log_watched, service.is_some(), is_locked, traces_lost());
+        facts::measure_node(scrape, &measured, service.is_some(), is_locked, traces_lost());
         facts::measure_space(scrape, &measured);
         if let Some(service) = service {
             facts::measure_service(scrape, &service.audit_failures(), service.chore_counts());
@@ -261,6 +270,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let leading = (facts.leading().clone(), facts::Elections::of(facts.metrics()));
     tasks.spawn(facts::follow(leading, raft.clone(), node_id, Arc::clone(&clock), stop.clone()));
 
+    tasks.spawn(end_following(barrier.clone(), traces.monitor(), stop.clone()));
     let certificates = facts.certificates().clone();
     let edge = Edge {
         facts,
@@ -269,7 +279,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         serving: serving.clone(),
         clock,
         rng,
-        limits: listener::limits(&config.listener),
+        limits: listener::limits(&config.listener, config.stale_reads_max),
         cluster_name: config.cluster_name.clone(),
         node_id: config.storage.node_id.clone(),
         refused_shares: Arc::default(),
@@ -281,6 +291,12 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let clients = listener::serve(client_listener, client_tls.clone(), edge, health_service, &config.listener, stop_clients.clone());
     let clients = tasks.spawn(clients);
 
+    let supervisor = Arc::new(Supervisor::of_environment());
+    supervisor.ready();
+    supervisor.status("serves; whether it is open, `conclave status` tells");
+    let (living, stop_living) = (Arc::clone(&supervisor), stop.clone());
+    tasks.spawn(async move { living.live(stop_living).await });
+
     let reloadable = Reloadable { config: config.clone(), traces: &traces, client_tls, peers, serving: serving.clone(), certificates };
     let failure = {
         let failed = raft.failed();
@@ -289,7 +305,11 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
             tokio::select! {
                 () = stop.cancelled() => break None,
                 why = &mut failed => break Some(why),
-                () = reload.notified() => reloadable.reload().await,
+                () = reload.notified() => {
+                    supervisor.reloading();
+                    reloadable.reload().await;
+                    supervisor.ready();
+                }
             }
         }
     };
@@ -300,6 +320,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         return Err(RunError::Failed(why));
     }
     tracing::info!("stopping");
+    supervisor.stopping();
     // Health says so from now on. Leadership goes while clients are still served, so that no election has to find out.
     let farewell = tokio::time::sleep(config.shutdown_delay.max(FAREWELL_MIN));
     tokio::join!(hand_leadership_over(&barrier), farewell);
@@ -370,6 +391,21 @@ impl Reloadable<'_> {
     }
 }
 
+/// Who follows the traces was let in by an open node: that ends with the seal, and when the node stops.
+async fn end_following(barrier: Barrier, monitor: Monitor, stop: CancellationToken) {
+    let mut open = barrier.watch_open();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = open.changed() => if changed.is_err() { break },
+        }
+        if !*open.borrow_and_update() {
+            monitor.close();
+        }
+    }
+    monitor.close();
+}
+
 /// Until when the certificates are valid, for the metrics. Files that cannot be read were told of when they were loaded.
 async fn note_certificates(config: &Config, certificates: &facts::Certificates) {
     note_peer_certificate(config, certificates).await;
@@ -415,23 +451,14 @@ pub(crate) fn listen(role: &'static str, address: SocketAddr) -> Result<TcpListe
     listener::bind(address).map_err(|source| RunError::Listen { role, address, source })
 }
 
-fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, RunError> {
+pub(crate) fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, RunError> {
     let kind = match config.storage.place {
         StoragePlace::Memory => return Ok(Arc::new(MemoryTable::new())),
         StoragePlace::Folder { table, .. } => table,
     };
     match kind {
         TableKind::Redb => {
-            let open = || RedbTable::open(data_dir.disk(), &data_dir.table(), RedbTableOptions::default());
-            let table = match open() {
-                // The log and the kept snapshot hold everything that is in the table.
-                Err(error @ TableOpenError::Corrupt { .. }) => {
-                    tracing::error!(%error, "the table is thrown away and rebuilt from snapshot and log");
-                    RedbTable::remove(&*data_dir.disk(), &data_dir.table()).map_err(|error| RunError::Table(Box::new(error)))?;
-                    open()
-                }
-                table => table,
-            };
+            let table = RedbTable::open(data_dir.disk(), &data_dir.table(), RedbTableOptions::default());
             Ok(Arc::new(table.map_err(|error| RunError::Table(Box::new(error)))?))
         }
         #[cfg(feature = "sled")]

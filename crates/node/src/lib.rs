@@ -9,7 +9,9 @@ mod http;
 mod lifecycle;
 mod listener;
 mod peers;
+mod recovery;
 mod room;
+mod supervisor;
 mod telemetry;
 pub mod testing;
 

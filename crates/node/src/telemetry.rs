@@ -3,42 +3,52 @@
 //! Always: a trace never waits for whoever reads standard error; the filter can be changed while the node runs.
 
 mod lossy;
+mod monitor;
 
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{LogConfig, LogFormat};
 
 use lossy::Lossy;
+pub(crate) use monitor::Monitor;
 
 /// The traces of this process. Dropped, it waits a moment for what was traced to be written.
 pub(crate) struct Traces {
     /// `None` when something else receives the traces.
     change: Option<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>>,
     writer: Lossy,
+    monitor: Monitor,
 }
 
 impl Traces {
     /// Sends traces to standard error from now on. Does nothing when something already receives them (a test, say).
     pub(crate) fn start(config: &LogConfig) -> Traces {
         let writer = Lossy::to_standard_error();
-        let builder = tracing_subscriber::fmt().with_writer(writer.clone()).with_ansi(false);
-        let filter = filter(&config.filter);
-        let change: Option<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>> = match config.format {
-            LogFormat::Text => {
-                let builder = builder.with_env_filter(filter).with_filter_reloading();
-                let handle = builder.reload_handle();
-                builder.try_init().is_ok().then(|| Box::new(move |filter| handle.reload(filter).is_ok()) as _)
-            }
-            LogFormat::Json => {
-                let builder = builder.json().with_env_filter(filter).with_filter_reloading();
-                let handle = builder.reload_handle();
-                builder.try_init().is_ok().then(|| Box::new(move |filter| handle.reload(filter).is_ok()) as _)
-            }
+        let monitor = Monitor::default();
+        let (written, change_written) = reload::Layer::new(filter(&config.filter));
+        let (followed, change_followed) = reload::Layer::new(monitor::sources(LevelFilter::OFF));
+        let layer = tracing_subscriber::fmt::layer().with_writer(writer.clone()).with_ansi(false);
+        let layer: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
+            LogFormat::Text => layer.boxed(),
+            LogFormat::Json => layer.json().boxed(),
         };
-        if change.is_none() {
+        let layers = tracing_subscriber::registry().with(layer.with_filter(written)).with(monitor.clone().with_filter(followed));
+        let change: Option<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>> = if layers.try_init().is_ok() {
+            monitor.wants_by(Box::new(move |wanted| drop(change_followed.reload(wanted))));
+            Some(Box::new(move |filter| change_written.reload(filter).is_ok()))
+        } else {
             tracing::debug!("traces are received by someone else already");
-        }
-        Traces { change, writer }
+            None
+        };
+        Traces { change, writer, monitor }
+    }
+
+    /// Where the traces can be followed.
+    pub(crate) fn monitor(&self) -> Monitor {
+        self.monitor.clone()
     }
 
     /// Changes which traces are written. The text was checked with the configuration.

@@ -167,6 +167,11 @@ impl Inbound {
         Ok(peer::TransferLeaderResponse { outcome: Some(outcome) })
     }
 
+    /// What this node's table holds at a check.
+    pub async fn check(&self, request: peer::CheckRequest) -> peer::CheckResponse {
+        self.core.answer_check(&request).await
+    }
+
     /// Tells a member that has lost its folder what this node remembers; the leader feeds it from the beginning.
     pub async fn rejoin(&self, request: peer::RejoinRequest) -> Result<peer::RejoinResponse, InboundError> {
         self.core.answer_rejoin(&request).await

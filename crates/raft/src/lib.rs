@@ -3,6 +3,7 @@
 //!
 //! Does not know what a batch contains.
 
+mod check;
 mod codec;
 pub mod compaction;
 mod config;
@@ -26,6 +27,7 @@ mod suite;
 mod transport;
 pub mod watch;
 
+pub use check::{Check, MemberCheck, Totals, disagreeing};
 pub use codec::CodecError;
 pub use compaction::{Compaction, Sizes};
 pub use config::{KeyPin, Member};

@@ -4,6 +4,7 @@
 //! (by snapshot if the log no longer reaches back), membership changes jointly, leadership is handed over.
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+#![expect(clippy::disallowed_methods, reason = "a task ends with its test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -101,6 +102,10 @@ impl Transport for Switchboard {
         request: peer::MembershipRequest,
     ) -> BoxFuture<'static, Result<peer::MembershipResponse, TransportError>> {
         self.call(&to, |inbound| async move { inbound.membership(request).await })
+    }
+
+    fn check(&self, to: Arc<Peer>, request: peer::CheckRequest) -> BoxFuture<'static, Result<peer::CheckResponse, TransportError>> {
+        self.call(&to, |inbound| async move { Ok(inbound.check(request).await) })
     }
 
     fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {

@@ -53,8 +53,6 @@ fn records_of_version_1() {
         children_are_orphans: true,
     };
     golden!("token-v1.bin", token);
-    let autopilot = crate::autopilot::Config { cleanup_dead_servers: true, min_quorum: 3, ..crate::autopilot::Config::default() };
-    golden!("autopilot-v1.bin", autopilot.stored());
     let schedule = stored::SnapshotSchedule {
         interval_s: 86_400,
         retain: 7,
@@ -81,6 +79,8 @@ fn records_of_version_1() {
         drill_state_hash: "ab".into(),
     };
     golden!("snapshot-schedule-status-v1.bin", status);
+    let autopilot = crate::autopilot::Config { cleanup_dead_servers: true, min_quorum: 3, ..crate::autopilot::Config::default() };
+    golden!("autopilot-v1.bin", autopilot.stored());
     golden!("journal-joined-v1.bin", stored::JournalJoined { sequence: 5, hash: vec![7; 32] });
     golden!("token-accessor-v1.bin", stored::TokenAccessor { tag: vec![7; 32] });
     let role = stored::TokenRole {

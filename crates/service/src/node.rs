@@ -1,6 +1,8 @@
 //! What the node around the service tells of itself. The service decides who may ask.
 
+use bytes::Bytes;
 use engine::route::Outline;
+use futures::stream::BoxStream;
 use serde_json::Value;
 use types::capability::Verb;
 
@@ -13,6 +15,30 @@ pub struct Software {
     pub version: String,
     /// When its sources are from, RFC 3339; empty when the build does not say.
     pub source_date: String,
+}
+
+/// How detailed traces are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceLevel {
+    /// Everything.
+    Trace,
+    /// What a developer wants to know.
+    Debug,
+    /// A state has changed.
+    Info,
+    /// To be looked at tomorrow.
+    Warn,
+    /// Wake someone.
+    Error,
+}
+
+/// How traces are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceFormat {
+    /// A line for people, as Vault writes it.
+    Standard,
+    /// An object a line.
+    Json,
 }
 
 /// A request that was answered, as it is counted. Holds no path and no name.
@@ -95,6 +121,11 @@ pub trait Node: Send + Sync + 'static {
 
     /// The configuration without what is secret in it.
     fn configuration(&self) -> Value;
+
+    /// The node's traces from now on, as they come; they end with the service. `None`: not to be had, or too many follow them already.
+    fn follow_traces(&self, _level: TraceLevel, _format: TraceFormat) -> Option<BoxStream<'static, std::io::Result<Bytes>>> {
+        None
+    }
 
     /// Counts a request that was answered. Must be quick: every request waits for it.
     fn count(&self, _counted: Counted<'_>) {}

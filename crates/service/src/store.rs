@@ -10,11 +10,18 @@ use types::{NodeId, Revision, Timestamp, duration};
 /// How long the leader may take to tell what it sees of the members.
 const LEADER_ANSWER_MAX: Duration = Duration::from_secs(1);
 
+use crate::request::Reading;
+
 /// The records, and the cluster that keeps them.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Every record, as of now.
     async fn view(&self) -> Result<View, AccessError>;
+
+    /// Every record, as fresh as `reading` asks for, and how old the state can be.
+    async fn view_by(&self, _reading: Reading) -> Result<(View, Duration), AccessError> {
+        self.view().await.map(|view| (view, Duration::ZERO))
+    }
 
     /// Carries a plan out, if everything that it expects still holds: the revision of what it wrote. Dropped half-way, it may still be
     /// carried out.
@@ -39,6 +46,14 @@ pub trait Store: Send + Sync + 'static {
 impl Store for Barrier {
     async fn view(&self) -> Result<View, AccessError> {
         Barrier::view(self).await
+    }
+
+    async fn view_by(&self, reading: Reading) -> Result<(View, Duration), AccessError> {
+        match reading {
+            Reading::Configured => Barrier::view(self).await.map(|view| (view, Duration::ZERO)),
+            Reading::Quorum => self.view_by_quorum().await.map(|view| (view, Duration::ZERO)),
+            Reading::Stale(staleness_max) => self.view_stale(staleness_max).await,
+        }
     }
 
     async fn commit(&self, view: &View, plan: &Plan) -> Result<Revision, CommitError> {

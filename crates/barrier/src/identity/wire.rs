@@ -275,6 +275,7 @@ mod tests {
             members: vec![(
                 NodeId::parse("n1").unwrap(),
                 Member { cluster_address: "https://a".into(), api_address: "https://b".into(), key: Some(KeyPin([3; 32])) },
+                non_voter: false,
             )],
         };
         let sent = facts().request(JoinSecret::of_shares(&key(1)), b"challenge");

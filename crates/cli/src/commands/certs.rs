@@ -161,6 +161,7 @@ fn parse_node(text: &str) -> Result<(NodeId, Vec<String>), Fault> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "test files need not be durable")]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
 

@@ -70,6 +70,10 @@ impl Transport for Alone {
         nobody(&to)
     }
 
+    fn check(&self, to: Arc<Peer>, _request: peer::CheckRequest) -> BoxFuture<'static, Result<peer::CheckResponse, TransportError>> {
+        nobody(&to)
+    }
+
     fn rejoin(&self, to: Arc<Peer>, _request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
         nobody(&to)
     }

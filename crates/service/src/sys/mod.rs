@@ -2,6 +2,7 @@
 
 mod audit;
 mod capabilities;
+mod check;
 mod cors;
 mod explain;
 pub(crate) mod keys;
@@ -14,7 +15,7 @@ mod raft;
 mod remount;
 mod tools;
 mod transaction;
-mod transfer;
+pub(crate) mod transfer;
 mod ui_headers;
 mod upgrade;
 pub(crate) mod versions;
@@ -60,6 +61,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     transfer::ROUTES,
     ui_headers::ROUTES,
     upgrade::ROUTES,
+    check::ROUTES,
     versions::ROUTES,
 ];
 

@@ -116,7 +116,7 @@ pub(crate) async fn run(global: &Global, printer: &Printer, args: &Debug) -> Res
         plan.output.display()
     ));
     let asked: Vec<String> = tokio::select! {
-        asked = capture(&client, &plan, &mut bundle) => asked?,
+        asked = capture(global, &client, &plan, &mut bundle) => asked?,
         _ = tokio::signal::ctrl_c() => Vec::new(),
     };
     let about = json!({
@@ -178,11 +178,11 @@ impl Plan {
 }
 
 /// Asks until the time is over; answers which nodes were asked.
-async fn capture(client: &Client, plan: &Plan, bundle: &mut Bundle) -> Result<Vec<String>, Fault> {
+async fn capture(global: &Global, client: &Client, plan: &Plan, bundle: &mut Bundle) -> Result<Vec<String>, Fault> {
     let (members, _) = Members::find(client).await;
     let nodes = members.clients(client)?;
     let names = nodes.iter().map(|(name, _)| name.clone()).collect();
-    let mut logs = logs(plan, &nodes);
+    let mut logs = logs(global, plan, &members)?;
     let began = Instant::now();
     let (mut next, mut next_metrics) = (began, began);
     let mut is_first = true;
@@ -217,20 +217,22 @@ async fn capture(client: &Client, plan: &Plan, bundle: &mut Bundle) -> Result<Ve
 }
 
 /// Follows the traces of every node for as long as it takes.
-fn logs(plan: &Plan, nodes: &[(String, Client)]) -> JoinSet<(String, Result<String, String>)> {
+fn logs(global: &Global, plan: &Plan, members: &Members) -> Result<JoinSet<(String, Result<String, String>)>, Fault> {
     let mut logs = JoinSet::new();
     if !plan.targets.contains(&DebugTarget::Log) {
-        return logs;
+        return Ok(logs);
     }
-    for (name, node) in nodes {
-        let (name, node, duration) = (name.clone(), node.clone(), plan.duration);
+    // One answer takes the whole time.
+    let patient = plan.duration + 2 * ASK_TIMEOUT;
+    let client = connect::client_with(global, |builder| builder.retries_max(0).timeout(patient).attempt_timeout(patient))?;
+    let seconds = plan.duration.as_secs().max(1);
+    for (name, node) in members.clients(&client)? {
         logs.spawn(async move {
-            let request = node.request(Method::Get, "sys/monitor").query("duration", format!("{}s", duration.as_secs().max(1)));
-            let told = request.within(Some(duration + ASK_TIMEOUT)).send().await;
+            let told = node.request(Method::Get, "sys/monitor").query("duration", format!("{seconds}s")).send().await;
             (name, told.map(|answer| String::from_utf8_lossy(answer.body()).into_owned()).map_err(|error| error.to_string()))
         });
     }
-    logs
+    Ok(logs)
 }
 
 /// Asks everything that is due, every node at once.
