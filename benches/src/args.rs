@@ -59,6 +59,25 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Whether time tells a secret: shares, tokens, tags, logins
     Timing(Timing),
+    /// What clients notice of a rolling restart and of a leader that is killed
+    Availability(Availability),
+}
+
+/// How the cluster is treated, for `availability`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Availability {
+    /// Clients at once: each writes a secret, reads it back, and rests a moment
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) clients: u16,
+    /// How long each client rests between two requests
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=1000))]
+    pub(crate) rest: u64,
+    /// Draw what happened as an SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Conclave's program [default: built first, and taken from beside this one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) conclave: Option<PathBuf>,
 }
 
 /// How much is measured, for `timing`.

@@ -2,10 +2,12 @@
 //!
 //! Always: both servers get the same work from the same load generator, cell by cell in turn, so that a machine whose speed
 //! drifts does not favour one; everything that was started is ended, and the data folder removed, also after Ctrl-C or an
-//! error. Nothing here is asserted: figures are for people (docs/performance.md). Beside that, `benches timing`.
+//! error. Nothing here is asserted: figures are for people (docs/performance.md). Beside that, `benches timing` and
+//! `benches availability`.
 #![expect(clippy::disallowed_methods, reason = "a tool beside the house: its few files need no durability, and its clock is the real one")]
 
 mod args;
+mod availability;
 mod ceiling;
 mod cluster;
 mod conclave;
@@ -83,6 +85,7 @@ async fn run(args: &Args) -> Result<()> {
 async fn chosen(args: &Args, folder: &Path, processes: &mut Processes) -> Result<()> {
     match &args.command {
         Some(Command::Timing(timing)) => timing::run(timing, folder, processes).await,
+        Some(Command::Availability(availability)) => availability::run(availability, folder, processes).await,
         None => session(args, folder, processes).await,
     }
 }

@@ -54,6 +54,16 @@ impl Processes {
         Ok(())
     }
 
+    /// Sends `signal` to the process of this id and waits until it has ended. From then on it is none of ours.
+    pub(crate) async fn end(&mut self, id: u32, signal: Signal) -> Result<()> {
+        let at = self.0.iter().position(|process| process.child.id() == Some(id)).context("the process was started here")?;
+        let mut process = self.0.remove(at);
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("a process id is above 0")?;
+        kill_process(pid, signal).with_context(|| format!("signal {}", process.name))?;
+        timeout(STOP_TIMEOUT, process.child.wait()).await.with_context(|| format!("{} does not end", process.name))??;
+        Ok(())
+    }
+
     /// Asks all to stop, waits for all within one deadline, and kills the rest.
     pub(crate) async fn stop(&mut self) {
         for process in &mut self.0 {

@@ -44,6 +44,13 @@ pub(crate) const MEANT: &[Meant] = &[
         seen: &[],
     },
     Meant {
+        title: "Members are changed at any node",
+        reason: "`sys/storage/raft/…` and `sys/step-down` are served by every node, where OpenBao's standbys redirect. An unknown `server_id` is an error\n\
+                 (400), where OpenBao answers 204 or 500; to promote a voter is no error. The leader hands over before it is removed or demoted, and\n\
+                 what would leave no majority is refused. Settings of autopilot must make sense together. After `sys/step-down` another node leads at once.",
+        seen: &[],
+    },
+    Meant {
         title: "One ceremony for the cluster",
         reason: "Shares may be given to different nodes, and together open all. `sys/seal` seals all. In OpenBao both are for one node.",
         seen: &[],

@@ -16,6 +16,7 @@ mod compare;
 mod dev;
 mod differences;
 mod hvac;
+mod members;
 mod needs;
 mod openapi;
 mod openbao;

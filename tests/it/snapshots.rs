@@ -359,3 +359,57 @@ async fn scheduled_snapshots_are_kept_pruned_and_tried() {
     .await;
     cluster.assert_sound();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_secret_or_folder_comes_out_of_a_snapshot_and_all_else_stays() {
+    let mut cluster = Cluster::builder().open().await;
+    let client = cluster.client();
+    for value in ["one", "two"] {
+        put(&client, "team/a", value).await;
+    }
+    put(&client, "team/b", "canary-value").await;
+    put(&client, "other", "before").await;
+    let snapshot = file(&cluster, "a.snap");
+    run(&cluster, 0, "operator snapshot save", &snapshot).expect_code(0);
+    client.request(Method::Delete, "secret/metadata/team/a").send().await.unwrap();
+    client.request(Method::Delete, "secret/metadata/team/b").send().await.unwrap();
+    put(&client, "other", "after").await;
+    put(&client, "later", "x").await;
+
+    let preview = run(&cluster, 1, "operator snapshot extract -path=secret/team/ -preview -format=json", &snapshot).expect_code(0);
+    assert!(!preview.stdout.contains("canary-value"), "values are shown");
+    let told = preview.json()["data"].clone();
+    assert_eq!((told["applied"].clone(), told["count"].clone()), (json!(false), json!(2)), "{told}");
+    assert_eq!(told["secrets"][0]["metadata"]["current_version"], 2, "{told}");
+    assert_eq!(get(&client, "team/a").await, None, "a preview writes nothing");
+
+    run(&cluster, 1, "operator snapshot extract -path=secret/team/", &snapshot).expect_code(0);
+    assert_everywhere(&cluster, "team/a", Some("two")).await;
+    assert_everywhere(&cluster, "team/b", Some("canary-value")).await;
+    assert_everywhere(&cluster, "other", Some("after")).await;
+    assert_everywhere(&cluster, "later", Some("x")).await;
+    let first = client.kv("secret").get_version("team/a", 1).await.unwrap();
+    assert_eq!(first.data.unwrap().expose()["value"], "one", "with its history");
+
+    let again = run(&cluster, 2, "operator snapshot extract -path=secret/team/", &snapshot).expect_code(2);
+    assert!(again.stderr.contains("at the target already"), "{again:?}");
+    run(&cluster, 2, "operator snapshot extract -path=secret/team/a -version=1", &snapshot).expect_code(0);
+    assert_everywhere(&cluster, "team/a", Some("one")).await;
+    assert_eq!(client.kv("secret").get("team/a").await.unwrap().version.number, 3, "as a new version");
+    run(&cluster, 0, "operator snapshot extract -path=secret/other -to=secret/elsewhere", &snapshot).expect_code(0);
+    assert_everywhere(&cluster, "elsewhere", Some("before")).await;
+    run(&cluster, 0, "operator snapshot extract -path=secret/none", &snapshot).expect_code(2);
+
+    // Sudo on the endpoint is not enough: the target needs the right to write, the source sudo.
+    let policy = json!({ "policy": "path \"sys/storage/raft/snapshot-extract\" { capabilities = [\"update\", \"sudo\"] }" });
+    client.request(Method::Post, "sys/policies/acl/extractor").body(&policy).send().await.unwrap();
+    let body = json!({ "policies": ["extractor"], "ttl": "1h" });
+    let answer: Value = client.request(Method::Post, "auth/token/create").body(&body).send().await.unwrap().json().unwrap();
+    let limited = answer["auth"]["client_token"].as_str().unwrap();
+    let args = "operator snapshot extract -path=secret/team/a -overwrite";
+    let refused = Command::new(args).to(&cluster.nodes[0].api_address(), limited).arg(&snapshot).run();
+    assert!(refused.code == Some(2) && refused.stderr.contains("permission denied"), "{refused:?}");
+    let left: Vec<_> = std::fs::read_dir(&cluster.nodes[0].data_dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("extract")), "{left:?}");
+    cluster.assert_sound();
+}

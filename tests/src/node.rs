@@ -27,6 +27,10 @@ pub struct Node {
     pub cluster_port: u16,
     /// Where it keeps its log and table.
     pub data_dir: PathBuf,
+    /// A program in place of the one under test: an older release.
+    pub program: Option<PathBuf>,
+    /// Variables of its environment.
+    pub environment: Vec<(&'static str, &'static str)>,
     pub(crate) tls: bool,
     /// How many files its process may have open; `None`: as many as the test's.
     pub(crate) files_max: Option<u32>,
@@ -51,7 +55,20 @@ impl Default for Hosts {
 impl Node {
     pub(crate) fn new(id: String, folder: PathBuf, ports: [u16; 2], tls: bool, hosts: Hosts) -> Node {
         let data_dir = folder.join("data");
-        Node { id, folder, api_port: ports[0], cluster_port: ports[1], data_dir, tls, files_max: None, hosts, child: None }
+        let (program, environment) = (None, Vec::new());
+        Node {
+            id,
+            folder,
+            api_port: ports[0],
+            cluster_port: ports[1],
+            data_dir,
+            program,
+            environment,
+            tls,
+            files_max: None,
+            hosts,
+            child: None,
+        }
     }
 
     /// The URL for clients.
@@ -97,9 +114,9 @@ impl Node {
         if let Some(files) = self.files_max {
             runs.extend(["sh".into(), "-c".into(), format!("ulimit -n {files} && exec \"$0\" \"$@\"").into()]);
         }
-        runs.push(conclave().into());
+        runs.push(self.program.as_deref().unwrap_or_else(|| conclave()).into());
         let mut command = std::process::Command::new(&runs[0]);
-        command.args(&runs[1..]);
+        command.args(&runs[1..]).envs(self.environment.iter().copied());
         command.arg("server").arg("-config").arg(self.config_file());
         // Should this test die without a word, the pipe closes and the node ends.
         command.arg("--stop-on-stdin-close").stdin(Stdio::piped());

@@ -382,6 +382,25 @@ impl Barrier {
         Ok(View::new(table, Arc::clone(self.keys())))
     }
 
+    /// As [`Barrier::view`], after the leader has asked a quorum, whatever the configuration says.
+    pub async fn view_by_quorum(&self) -> Result<View, AccessError> {
+        if self.is_sealed() {
+            return Err(AccessError::Sealed);
+        }
+        let table = self.inner.raft.read_by(raft::ReadConsistency::Quorum).await?;
+        Ok(View::new(table, Arc::clone(self.keys())))
+    }
+
+    /// Every record, but what was acknowledged within `staleness_max` may be lacking; and how old the state can be. Asks no other node where
+    /// that is not needed.
+    pub async fn view_stale(&self, staleness_max: Duration) -> Result<(View, Duration), AccessError> {
+        if self.is_sealed() {
+            return Err(AccessError::Sealed);
+        }
+        let (table, age) = self.inner.raft.read_stale(staleness_max).await?;
+        Ok((View::new(table, Arc::clone(self.keys())), age))
+    }
+
     /// Carries a plan out, all or nothing, if everything it expects still holds. `view` is what it was made from; when the
     /// cluster was sealed since, nothing is written.
     ///
@@ -405,6 +424,14 @@ impl Barrier {
     /// Borrows the keyring for one call; `None` when sealed.
     pub fn with_keyring<T>(&self, act: impl FnOnce(&Keyring) -> T) -> Option<T> {
         self.keys().with(act)
+    }
+
+    /// Compares what all replicas hold at one entry.
+    ///
+    /// # Errors
+    /// The check was not committed.
+    pub async fn check_replicas(&self) -> Result<raft::Check, CommitError> {
+        self.inner.raft.check().await.map_err(commit_error)
     }
 
     /// What each member tells of itself, in the order of their ids; `None` for one that does not answer.

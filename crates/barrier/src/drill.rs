@@ -4,13 +4,16 @@
 //! opens with the keyring. It runs on a thread for such work, and holds the keys for one record at a time.
 
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
-use storage::container::Container;
+use raft::ScratchTable;
+use storage::container::{About, Container};
 
 use crate::barrier::Barrier;
 use crate::key::AREA_SEALED;
 use crate::keyring::Keyring;
 use crate::restore::{RestoreError, examine};
+use crate::view::View;
 
 /// What a drill found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +58,44 @@ pub enum DrillError {
     Sealed,
 }
 
+/// A backup of this cluster that is open beside it: its records as they were, with the keys of now.
+pub struct Past {
+    table: Arc<ScratchTable>,
+    view: View,
+    about: About,
+}
+
+impl Past {
+    /// Every record as it was.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Of when it is.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The scratch table that holds it; it goes when this is dropped.
+    pub fn table(&self) -> &ScratchTable {
+        &self.table
+    }
+}
+
 impl Barrier {
+    /// Puts a backup of this cluster into a scratch table called `name`, to be read. Blocks; for a thread for such work.
+    pub fn open_past(&self, name: &str, container: Container) -> Result<Past, DrillError> {
+        let Container { about, sums, sealed, mut state, .. } = container;
+        if !self.knows_backup(&sums, &sealed).ok_or(DrillError::Sealed)? {
+            return Err(RestoreError::NotAuthentic.into());
+        }
+        examine(&state)?;
+        let table = Arc::new(self.scratch().table(name)?);
+        table.table().replace(&mut state)?;
+        let view = View::new(table.table().view()?, Arc::clone(self.keys()));
+        Ok(Past { table, view, about })
+    }
+
     /// Restores a backup into a scratch table called `name`, and looks at every record. Blocks; for a thread for such work.
     pub fn drill(&self, name: &str, container: Container) -> Result<Drilled, DrillError> {
         let Container { about, sums, sealed, mut state, .. } = container;

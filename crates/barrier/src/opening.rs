@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crypto::{KeyringKey, RootKey, Share, ShareDigest, constant_time_eq};
 use proto::peer;
-use raft::{Peer, ProposeError, Role};
+use raft::{Heirs, Peer, ProposeError, Role};
 use storage::{Batch, Expectation, Write};
 use types::NodeId;
 
@@ -508,18 +508,16 @@ impl Barrier {
 
     /// Hands leadership to an open member, if this node leads and is sealed: so that the cluster's work is done by who can.
     async fn step_aside(&self) {
-        let status = self.inner.raft.status();
-        if status.role != Role::Leader || !self.is_sealed() {
+        if self.inner.raft.status().role != Role::Leader || !self.is_sealed() {
             return;
         }
-        for (info, answer) in self.members().await {
-            let is_open = answer.is_some_and(|answer| answer.initialized && !answer.sealed);
-            if info.voter && is_open && info.id != self.inner.facts.node_id {
-                match self.inner.raft.transfer_leader(info.id.clone()).await {
-                    Ok(()) => return tracing::info!(to = %info.id, "sealed, so leadership goes to an open member"),
-                    Err(error) => tracing::warn!(to = %info.id, %error, "hand leadership to an open member"),
-                }
-            }
+        let prefer = self.open_members().await;
+        if prefer.is_empty() {
+            return;
+        }
+        match self.inner.raft.step_down(&Heirs { prefer, no_others: true }).await {
+            Ok(()) => tracing::info!("sealed, so leadership went to an open member"),
+            Err(error) => tracing::warn!(%error, "hand leadership to an open member"),
         }
     }
 

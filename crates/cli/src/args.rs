@@ -1,8 +1,12 @@
 //! What can be typed. Shapes only; the commands are in `commands` and `dev`.
 
+mod members;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use members::{Autopilot, AutopilotConfig, Members, MembersVerb, Raft};
 
 /// As Vault's clients expect it: the second word of `-version` is the version, behind a `v`.
 pub(crate) const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
@@ -42,12 +46,27 @@ pub(crate) struct Global {
     /// Wrap the answer for so long: a token that gives it once is shown instead [env: …_WRAP_TTL]
     #[arg(long, global = true, value_name = "TTL")]
     pub(crate) wrap_ttl: Option<String>,
+    /// Let reads lack what was acknowledged within this time (500ms): they need no other node then [env: CONCLAVE_MAX_STALENESS]
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub(crate) max_staleness: Option<String>,
+    /// How reads are made certain, where that is to be stricter than the node's configuration [env: CONCLAVE_READ_CONSISTENCY]
+    #[arg(long, global = true, value_name = "HOW", conflicts_with = "max_staleness")]
+    pub(crate) read_consistency: Option<Consistency>,
     /// How answers are shown [env: CONCLAVE_FORMAT, BAO_FORMAT, VAULT_FORMAT]
     #[arg(long, global = true, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
     /// Show only this field of the answer
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) field: Option<String>,
+}
+
+/// How a read is made certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Consistency {
+    /// As the node's configuration says.
+    Lease,
+    /// The leader asks a quorum.
+    Quorum,
 }
 
 /// How answers are shown.
@@ -203,8 +222,10 @@ pub(crate) enum Operator {
     Rehearse(Rehearse),
     /// Make a sheet for paper of one share (typed, or one line on stdin), which says what to do with it
     ShareSheet(ShareSheet),
-    /// Show every member
-    Members,
+    /// Show every member; or add, remove, promote, demote, replace one, or have another lead
+    Members(Members),
+    /// Have another member lead
+    StepDown,
     /// Make a token by which one new node joins the cluster, once; or list them, or end one
     JoinToken(JoinToken),
     /// Show every member live: leader, lag, seal, rates, snapshots. q ends
@@ -293,13 +314,6 @@ impl DebugTarget {
 }
 
 #[derive(Subcommand)]
-pub(crate) enum Raft {
-    /// As `operator snapshot`
-    #[command(subcommand)]
-    Snapshot(Snapshot),
-}
-
-#[derive(Subcommand)]
 pub(crate) enum Snapshot {
     /// Write a snapshot of now to a file, which is checked before it gets its name
     Save(SnapshotFile),
@@ -309,6 +323,8 @@ pub(crate) enum Snapshot {
     Verify(SnapshotVerify),
     /// Put a snapshot in the place of every record of the cluster
     Restore(SnapshotRestore),
+    /// Take one secret, folder or KV mount out of a snapshot of this cluster, and leave all else as it is
+    Extract(SnapshotExtract),
     /// Show how far the restore has come that is under way
     Progress,
     /// End the restore that is under way, as long as nothing is replaced
@@ -322,6 +338,27 @@ pub(crate) struct SnapshotFile {
     /// The file
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct SnapshotExtract {
+    #[command(flatten)]
+    pub(crate) file: SnapshotFile,
+    /// A secret, as mount/path; or a folder or a whole mount, with a slash at the end
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: String,
+    /// Where it comes to [default: where it was]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) to: Option<String>,
+    /// Only show what would come back: names, versions and times, no values
+    #[arg(long)]
+    pub(crate) preview: bool,
+    /// Replace secrets that are there, with their history; otherwise nothing is done if one is
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Of one secret of KV version 2: only this version, written as a new version of the secret
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u64>,
 }
 
 #[derive(Args)]
@@ -1069,6 +1106,19 @@ mod tests {
             "conclave operator generate-root -generate-otp",
             "conclave operator generate-root -nonce=x -",
             "conclave operator rotate",
+            "conclave operator members",
+            "conclave operator members list -format=json",
+            "conclave operator members add n4 -cluster-addr=https://n4:8201 -api-addr=https://n4:8200 -non-voter",
+            "conclave operator members remove n3 -force",
+            "conclave operator members replace n3 n4",
+            "conclave operator members transfer",
+            "conclave operator members transfer n2 -force",
+            "conclave operator step-down",
+            "conclave operator raft list-peers",
+            "conclave operator raft remove-peer n3",
+            "conclave operator raft autopilot state",
+            "conclave operator raft autopilot set-config -cleanup-dead-servers -min-quorum=3",
+            "conclave operator raft autopilot set-config -cleanup-dead-servers=false -server-stabilization-time=30s",
             "conclave operator key-status",
             "conclave operator rotation -max-operations=1000000 -interval=720h -enabled=false",
             "conclave operator shares -within=30d -margin=2 -strict",
@@ -1129,6 +1179,10 @@ mod tests {
             "conclave operator init -pgp-keys=a -recipients=b",
             "conclave operator init -share-sheets=a -hand-out",
             "conclave operator unseal -reset -migrate",
+            "conclave operator members remove",
+            "conclave operator members add n4",
+            "conclave operator members transfer -force",
+            "conclave operator raft autopilot set-config",
             "conclave operator rekey -init -cancel",
             "conclave operator rekey -init -verify",
             "conclave operator rekey -add-holder=Alan -holders=Ada",

@@ -214,7 +214,13 @@ impl Builder {
         let mut grpc = tls;
         grpc.alpn_protocols = vec![b"h2".to_vec()];
         let shared = Shared { http, tls: Arc::new(grpc), nodes: Nodes::new(addresses), settings };
-        Ok(Client { shared: Arc::new(shared), token: self.token.map(Arc::new), pinned: None, wrap_ttl: None })
+        Ok(Client {
+            shared: Arc::new(shared),
+            token: self.token.map(Arc::new),
+            pinned: None,
+            wrap_ttl: None,
+            reading: crate::Reading::default(),
+        })
     }
 }
 

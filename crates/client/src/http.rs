@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::failover::{Ask, Safety, Verdict, drive};
-use crate::{Client, Error, Failure, Refusal, path};
+use crate::{Client, Error, Failure, Reading, Refusal, parse_duration, path};
 
 /// The largest answer that is read. A list of a million names fits.
 const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -23,6 +23,8 @@ const RESPONSE_BYTES_FIRST: usize = 16 * 1024;
 
 /// Carries the server's name of a request, in its answer.
 pub(crate) const REQUEST_ID: &str = "x-conclave-request-id";
+/// How old the state can be that a bounded-stale read was answered from.
+const AGE: &str = "x-conclave-age";
 
 /// The verbs of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +178,20 @@ pub struct Response {
     address: Arc<str>,
     ask: String,
     request_id: Option<String>,
+    age: Option<Duration>,
     body: Zeroizing<Vec<u8>>,
+}
+
+impl Reading {
+    /// The header that asks for it, if one is needed.
+    pub(crate) fn header(self) -> Option<(&'static str, String)> {
+        match self {
+            Reading::Configured => None,
+            Reading::Quorum => Some(("x-conclave-read-consistency", "quorum".to_owned())),
+            // A part of a millisecond is rounded up: zero would ask for something else.
+            Reading::Stale(within) => Some(("x-conclave-max-staleness", format!("{}ms", within.as_nanos().div_ceil(1_000_000)))),
+        }
+    }
 }
 
 impl Response {
@@ -193,6 +208,11 @@ impl Response {
     /// The server's name of the request; from Conclave only.
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()
+    }
+
+    /// Of a bounded-stale read: nothing that was acknowledged longer ago is lacking. `None`: nothing is lacking, or nobody says.
+    pub fn age(&self) -> Option<Duration> {
+        self.age
     }
 
     /// The body as it came; empty for 204.
@@ -276,6 +296,7 @@ impl Exchange<'_> {
         };
         let status = answer.status().as_u16();
         let request_id = answer.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let age = answer.headers().get(AGE).and_then(|age| age.to_str().ok()).and_then(parse_age);
         let body = match read_body(answer).await {
             Ok(body) => body,
             Err(BodyError::TooLarge) => {
@@ -286,10 +307,10 @@ impl Exchange<'_> {
         };
         let words = error_words(&body);
         if self.any_status || self.accepted.contains(&status) {
-            return Verdict::Answer(Response { status, address, ask: self.name.to_owned(), request_id, body });
+            return Verdict::Answer(Response { status, address, ask: self.name.to_owned(), request_id, age, body });
         }
         match judge(status, words.is_some()) {
-            Judgement::Answer => Verdict::Answer(Response { status, address, ask: self.name.to_owned(), request_id, body }),
+            Judgement::Answer => Verdict::Answer(Response { status, address, ask: self.name.to_owned(), request_id, age, body }),
             Judgement::Refused => {
                 let refusal = Refusal { status, errors: words.unwrap_or_default(), ask: self.name.to_owned(), address, request_id };
                 Verdict::Final(Error::Refused(Box::new(refusal)))
@@ -372,6 +393,22 @@ pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     error.to_string()
 }
 
+/// An age as the server prints it: `1.25s`, `250ms`, with parts of a unit. Rounded up to whole milliseconds.
+fn parse_age(text: &str) -> Option<Duration> {
+    let split = text.find(|letter: char| letter.is_ascii_alphabetic() || letter == 'µ')?;
+    let number: f64 = text[..split].parse().ok()?;
+    let scale = match &text[split..] {
+        "ns" => 1e-6,
+        "us" | "µs" => 1e-3,
+        "ms" => 1.0,
+        "s" => 1e3,
+        // Minutes and more have several parts, all whole or in seconds.
+        _ => return parse_duration(text).ok(),
+    };
+    let milliseconds = (number * scale).ceil();
+    (milliseconds.is_finite() && milliseconds >= 0.0).then(|| Duration::from_secs_f64(milliseconds / 1e3))
+}
+
 pub(crate) fn headers(client: &Client, method: Method) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
     headers.insert("x-vault-request", HeaderValue::from_static("true"));
@@ -392,6 +429,11 @@ pub(crate) fn headers(client: &Client, method: Method) -> Result<HeaderMap, Erro
         let value = HeaderValue::from_str(ttl)
             .map_err(|_| Error::Input { reason: "the wrapping TTL has characters that no header may have".to_owned() })?;
         headers.insert("x-vault-wrap-ttl", value);
+    }
+    if matches!(method, Method::Get | Method::List)
+        && let Some((name, text)) = client.reading.header()
+    {
+        headers.insert(name, HeaderValue::from_str(&text).expect("digits and letters are a header"));
     }
     let content = if method == Method::Patch { "application/merge-patch+json" } else { "application/json" };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::failover::{Ask, Safety, Verdict, drive};
 use crate::http::{REQUEST_ID, connect_failure, innermost};
 use crate::kv::{Secret, Version};
-use crate::{Client, Error, Failure, Refusal, SecretData};
+use crate::{Client, Error, Failure, Reading, Refusal, SecretData};
 
 /// The largest message that is read or sent; the server's default body limit.
 const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -42,7 +42,8 @@ impl<'a> KvGrpc<'a> {
     /// server that tells more) an answer without data.
     pub async fn get(&self, path: &str, version: Option<u64>) -> Result<Secret, Error> {
         let message = GetRequest { mount: self.mount.to_owned(), path: path.to_owned(), version: version.unwrap_or(0) };
-        let send = |mut stub: KvClient<Channel>, message| async move { stub.get(message).await };
+        let reading = self.client.reading;
+        let send = move |mut stub: KvClient<Channel>, message| async move { stub.get(asking(reading, message)).await };
         let (message, address) = self.call("Get", path, Safety::Repeatable, message, send).await?;
         let bytes = Zeroizing::new(message.data);
         let version = self.version(message.version, "Get", path, &address)?;
@@ -77,7 +78,8 @@ impl<'a> KvGrpc<'a> {
     /// The names below `path` (`""` for the mount itself), sorted; folders end with `/`. Empty when there are none.
     pub async fn list(&self, path: &str) -> Result<Vec<String>, Error> {
         let message = ListRequest { mount: self.mount.to_owned(), path: path.to_owned() };
-        let send = |mut stub: KvClient<Channel>, message| async move { stub.list(message).await };
+        let reading = self.client.reading;
+        let send = move |mut stub: KvClient<Channel>, message| async move { stub.list(asking(reading, message)).await };
         match self.call("List", path, Safety::Repeatable, message, send).await {
             Ok((answer, _)) => Ok(answer.keys),
             Err(error) if error.is_not_found() => Ok(Vec::new()),
@@ -149,6 +151,14 @@ pub(crate) async fn call<M: Clone, T, F: Future<Output = Result<tonic::Response<
         }
     })
     .await
+}
+
+/// Adds how fresh the answer must be.
+fn asking<M>(reading: Reading, mut request: tonic::Request<M>) -> tonic::Request<M> {
+    if let Some((name, text)) = reading.header() {
+        request.metadata_mut().insert(name, AsciiMetadataValue::from_str(&text).expect("digits and letters are a header"));
+    }
+    request
 }
 
 /// Adds the token and the namespace.

@@ -62,6 +62,21 @@ pub struct Client {
     pinned: Option<Arc<str>>,
     /// Sent with each HTTP request, when set by [`Client::wrapping`].
     wrap_ttl: Option<Arc<str>>,
+    /// Sent with each read, when set by [`Client::reading`].
+    reading: Reading,
+}
+
+/// How fresh the state must be that reads are answered from. Conclave only; Vault and OpenBao take no notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reading {
+    /// Every write that was acknowledged before is seen, as the node's configuration has that made certain.
+    #[default]
+    Configured,
+    /// As above, and a quorum was asked.
+    Quorum,
+    /// What was acknowledged within this time may be lacking; the node answers without a word to others where it can. The answer tells how
+    /// old it can be ([`Response::age`]).
+    Stale(std::time::Duration),
 }
 
 /// What all clones of a [`Client`] share.
@@ -101,6 +116,12 @@ impl Client {
     /// answer once, to whoever has it. `None`: answers as they are. Calls that read a typed answer find it missing.
     pub fn wrapping(&self, ttl: Option<&str>) -> Client {
         Client { wrap_ttl: ttl.map(Arc::from), ..self.clone() }
+    }
+
+    /// The same connections, but reads (over HTTP and gRPC) are answered from a state that is as fresh as `reading` says. Writes are not
+    /// concerned. More staleness than the node allows is an error.
+    pub fn reading(&self, reading: Reading) -> Client {
+        Client { reading, ..self.clone() }
     }
 
     /// The nodes that are known, given or learned, in the order in which they were given.

@@ -21,7 +21,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 impl Client {
     /// Reads `path` and hands what comes to `take`, in order; answers how much it was. What `take` got is whole only then.
     pub async fn download(&self, path: &str, take: &mut (dyn FnMut(&[u8]) -> io::Result<()> + Send)) -> Result<u64, Error> {
-        let (mut answer, name, address) = self.ask(Method::Get, path, None::<fn() -> futures::stream::Empty<_>>).await?;
+        let (mut answer, name, address) = self.ask(Method::Get, path, &[], None::<fn() -> futures::stream::Empty<_>>).await?;
         let broken = |cause: String| Error::Indeterminate {
             ask: name.clone(),
             last: Box::new(Attempt { address: Arc::clone(&address), failure: Failure::Broken(cause) }),
@@ -35,11 +35,11 @@ impl Client {
     }
 
     /// Writes what `make` gives to `path`; answers the body of the answer. `make` is called for each node that is tried.
-    pub async fn upload<S>(&self, path: &str, make: impl Fn() -> S) -> Result<Vec<u8>, Error>
+    pub async fn upload<S>(&self, path: &str, query: &[(&str, String)], make: impl Fn() -> S) -> Result<Vec<u8>, Error>
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
-        let (mut answer, name, address) = self.ask(Method::Post, path, Some(make)).await?;
+        let (mut answer, name, address) = self.ask(Method::Post, path, query, Some(make)).await?;
         let mut body = Vec::new();
         loop {
             match answer.chunk().await {
@@ -54,7 +54,13 @@ impl Client {
         }
     }
 
-    async fn ask<S>(&self, method: Method, path: &str, make: Option<impl Fn() -> S>) -> Result<(reqwest::Response, String, Arc<str>), Error>
+    async fn ask<S>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        make: Option<impl Fn() -> S>,
+    ) -> Result<(reqwest::Response, String, Arc<str>), Error>
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
@@ -68,8 +74,11 @@ impl Client {
         let mut tried = Vec::new();
         for address in addresses {
             let verb = reqwest::Method::from_bytes(method.as_str().as_bytes()).expect("every verb is an HTTP token");
-            let mut request =
-                self.shared.http.request(verb, format!("{address}/v1/{encoded}")).headers(headers.clone()).timeout(TRANSFER_MAX);
+            let mut url = reqwest::Url::parse(&format!("{address}/v1/{encoded}")).expect("a checked address and an encoded path");
+            if !query.is_empty() {
+                url.query_pairs_mut().extend_pairs(query);
+            }
+            let mut request = self.shared.http.request(verb, url).headers(headers.clone()).timeout(TRANSFER_MAX);
             if let Some(make) = &make {
                 request = request.header(reqwest::header::CONTENT_TYPE, "application/gzip").body(Body::wrap_stream(make()));
             }

@@ -11,17 +11,17 @@ use std::time::Duration;
 use barrier::{Barrier, Changes, FileJournal, Journal, NodeFacts};
 use crypto::{OsRng, Rng};
 use raft::grpc::PeerTlsError;
-use raft::{Flushing, Parts, Raft, Role, Timing};
+use raft::{ChangeError, Flushing, Parts, Raft, Refusal, RefusalKind, Timing};
 use service::Settings;
 use storage::datadir::DataDir;
 use storage::feature_level::FEATURE_LEVELS;
-use storage::table::{OpenError as TableOpenError, RedbTableOptions};
-use storage::{Disk, FsDisk, Log, LogOptions, MemoryTable, RamDisk, RedbTable, SnapshotStore, Table};
+use storage::table::RedbTableOptions;
+use storage::{Disk, FsDisk, MemoryTable, RamDisk, RedbTable, Table};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::{Clock, FeatureLevels, NodeId, SystemClock};
+use types::{Clock, FeatureLevels, SystemClock};
 
 use crate::config::{Config, KeyError, StoragePlace, TableKind};
 use crate::facts::{self, Facts};
@@ -29,16 +29,13 @@ use crate::http::Edge;
 use crate::lifecycle::{Follow, Serving, follow};
 use crate::listener::ListenerTls;
 use crate::peers::{OwnError, PeerSide, Peering};
+use crate::recovery;
 use crate::supervisor::Supervisor;
 use crate::telemetry::{Monitor, Traces};
 use crate::{VERSION, harden, listener};
 
-/// A log shrinks by whole segments.
-const SEGMENT_BYTES: u64 = 4 << 20;
-/// How long a leader that stops waits for another to take over.
-const HAND_OVER_MAX: Duration = Duration::from_secs(1);
-/// Members that a leader which stops asks to take over, at most.
-const HEIRS_MAX: usize = 3;
+/// How long a leader that stops waits for another to take over: it asks who is open, and then two of them if need be.
+const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 /// For how long at least a node that stops goes on as before, but for its health and for HTTP/1.1 connections, which end with their next
 /// answer: so that hardly any of them is closed just when a request is on its way.
 const FAREWELL_MIN: Duration = Duration::from_millis(200);
@@ -122,6 +119,15 @@ pub enum RunError {
     /// Raft does not start.
     #[error("raft")]
     Raft(#[from] raft::StartError),
+    /// What is on disk is not as it was written, and no other node has it.
+    #[error(
+        "the data folder is damaged, and there is no peer to rebuild it from; nothing was changed (put the folder back from a copy, or begin a new one \
+         and restore a snapshot into it: docs/operate/repair.md)"
+    )]
+    Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is damaged could not be moved aside.
+    #[error("move what is damaged aside")]
+    Quarantine(#[source] io::Error),
     /// The first membership cannot be written.
     #[error("cluster.member")]
     Begin(#[from] raft::BeginError),
@@ -172,28 +178,28 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         }
     };
     let feature_levels = feature_levels();
-    let data_dir = Arc::new(DataDir::open_at(Arc::clone(&disk), folder, &config.storage.node_id, None, feature_levels)?);
+    let data_dir = Arc::new(recovery::open_folder(&config, &disk, folder, feature_levels)?);
     let peering = peer_side.peering(&config, &data_dir, &clock)?;
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let journal = FileJournal::open(Arc::clone(&disk), &data_dir.journal(), data_dir.node(), data_dir.cluster(), Arc::clone(&clock))?;
     let journal: Arc<dyn Journal> = Arc::new(journal);
-    let log = Log::open(Arc::clone(&disk), &data_dir.log(), LogOptions { segment_bytes: SEGMENT_BYTES, ..LogOptions::default() })?;
-    let log_watched = log.0.clone();
     let changes = Changes::new();
-    let raft = Raft::start(Parts {
-        node_id: config.storage.node_id.clone(),
-        timing: Timing::default(),
-        compaction: config.storage.compaction,
-        log,
-        flushing: Flushing::Thread,
-        table: open_table(&config, &data_dir)?,
-        disk: (Arc::clone(&disk), data_dir.path().to_owned()),
-        snapshots: SnapshotStore::open(Arc::clone(&disk), &data_dir.snapshots())?,
-        transport: Arc::clone(&peer_side.transport),
-        clock: Arc::clone(&clock),
-        observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
-        feature_levels,
-        read_consistency: config.read_consistency,
+    let raft = recovery::start(&config, &data_dir, |state| {
+        Raft::start(Parts {
+            node_id: config.storage.node_id.clone(),
+            timing: Timing::default(),
+            compaction: config.storage.compaction,
+            log: state.log,
+            flushing: Flushing::Thread,
+            table: state.table,
+            disk: (Arc::clone(&disk), data_dir.path().to_owned()),
+            snapshots: state.snapshots,
+            transport: Arc::clone(&peer_side.transport),
+            clock: Arc::clone(&clock),
+            observer: Arc::clone(&changes) as Arc<dyn raft::Observer>,
+            feature_levels,
+            read_consistency: config.read_consistency,
+        })
     })
     .await?;
     let own = NodeFacts { node_id: config.storage.node_id.clone(), api_address: config.api_addr.to_string(), version: VERSION.to_owned() };
@@ -259,7 +265,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         let service = serving_measured.service();
         facts::measure_journal(scrape, &*journal, service.as_ref().map(|service| service.journal_joined()));
         certificate_noted.note_end("peers", peering_shown.certificate_ends());
-        facts::measure_node(scrape, &measured, &log_watched, service.is_some(), is_locked, traces_lost());
+        facts::measure_node(scrape, &measured, service.is_some(), is_locked, traces_lost());
         facts::measure_space(scrape, &measured);
         if let Some(service) = service {
             facts::measure_service(scrape, &service.audit_failures(), service.chore_counts());
@@ -279,7 +285,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
         serving: serving.clone(),
         clock,
         rng,
-        limits: listener::limits(&config.listener),
+        limits: listener::limits(&config.listener, config.stale_reads_max),
         cluster_name: config.cluster_name.clone(),
         node_id: config.storage.node_id.clone(),
         refused_shares: Arc::default(),
@@ -325,13 +331,13 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     supervisor.stopping();
     // Health says so from now on. Leadership goes while clients are still served, so that no election has to find out.
     let farewell = tokio::time::sleep(config.shutdown_delay.max(FAREWELL_MIN));
-    tokio::join!(hand_leadership_over(&barrier, &raft, &config.storage.node_id), farewell);
+    tokio::join!(hand_leadership_over(&barrier), farewell);
     stop_clients.cancel();
     if tokio::time::timeout(DRAIN_MAX, clients).await.is_err() {
         tracing::warn!("requests were still under way and are cut off");
     }
     // Whoever it was given to may have ended meanwhile, and this node lead again.
-    hand_leadership_over(&barrier, &raft, &config.storage.node_id).await;
+    hand_leadership_over(&barrier).await;
     barrier.shutdown().await;
     raft.shutdown().await;
     stop_peers.cancel();
@@ -435,23 +441,14 @@ pub(crate) fn listen(role: &'static str, address: SocketAddr) -> Result<TcpListe
     listener::bind(address).map_err(|source| RunError::Listen { role, address, source })
 }
 
-fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, RunError> {
+pub(crate) fn open_table(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Table>, RunError> {
     let kind = match config.storage.place {
         StoragePlace::Memory => return Ok(Arc::new(MemoryTable::new())),
         StoragePlace::Folder { table, .. } => table,
     };
     match kind {
         TableKind::Redb => {
-            let open = || RedbTable::open(data_dir.disk(), &data_dir.table(), RedbTableOptions::default());
-            let table = match open() {
-                // The log and the kept snapshot hold everything that is in the table.
-                Err(error @ TableOpenError::Corrupt { .. }) => {
-                    tracing::error!(%error, "the table is thrown away and rebuilt from snapshot and log");
-                    RedbTable::remove(&*data_dir.disk(), &data_dir.table()).map_err(|error| RunError::Table(Box::new(error)))?;
-                    open()
-                }
-                table => table,
-            };
+            let table = RedbTable::open(data_dir.disk(), &data_dir.table(), RedbTableOptions::default());
             Ok(Arc::new(table.map_err(|error| RunError::Table(Box::new(error)))?))
         }
         #[cfg(feature = "sled")]
@@ -480,26 +477,11 @@ async fn begin(beginning: impl Future<Output = Result<(), raft::BeginError>>, st
     }
 }
 
-/// A leader that stops lets another voter lead: an open one before sealed ones, and of those the one that has come furthest.
-async fn hand_leadership_over(barrier: &Barrier, raft: &Raft, this: &NodeId) {
-    if raft.status().role != Role::Leader {
-        return;
-    }
-    let mut heirs: Vec<(bool, u64, NodeId)> = barrier
-        .members()
-        .await
-        .into_iter()
-        .filter(|(info, _)| info.voter && info.id != *this)
-        .filter_map(|(info, status)| status.map(|status| (!status.sealed, status.applied.map_or(0, |at| at.index), info.id)))
-        .collect();
-    heirs.sort_by(|one, other| other.cmp(one));
-    for (_, _, heir) in heirs.into_iter().take(HEIRS_MAX) {
-        tracing::info!(to = %heir, "handing leadership over");
-        if raft.transfer_leader(heir).await.is_ok() && tokio::time::timeout(HAND_OVER_MAX, raft.leader_changed(Some(this))).await.is_ok() {
-            return;
-        }
-    }
-    if raft.status().members.iter().filter(|member| member.voter).count() > 1 {
-        tracing::warn!("nobody took the leadership over in time");
+/// A leader that stops lets another lead first, rather an open one, so that no election has to find out.
+async fn hand_leadership_over(barrier: &Barrier) {
+    match tokio::time::timeout(HAND_OVER_MAX, barrier.step_down()).await {
+        Ok(Ok(())) | Ok(Err(ChangeError::Refused(Refusal { kind: RefusalKind::LastVoter, .. }))) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "leadership is not handed over"),
+        Err(_) => tracing::warn!("nobody took the leadership over in time"),
     }
 }

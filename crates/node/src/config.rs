@@ -29,7 +29,7 @@ use types::NodeId;
 
 pub use address::{Scheme, Url};
 pub use join::{JOIN_TOKEN_VARIABLE, JoinConfig, JoinPlace};
-pub use life::FEATURE_LEVEL_RAISE_AFTER_DEFAULT;
+pub use life::{FEATURE_LEVEL_RAISE_AFTER_DEFAULT, STALE_READS_MAX_DEFAULT};
 pub use mistake::{ConfigErrors, MISTAKES_MAX, Mistake};
 pub use seal::{KeyError, KeyPlace, SealConfig, StaticKeyConfig};
 pub use types::hcl::NESTING_MAX;
@@ -89,6 +89,8 @@ pub struct Config {
     pub read_consistency: ReadConsistency,
     /// How long every member must have known a higher feature level before the cluster is raised to it; `None`: an operator does it.
     pub feature_level_raise_after: Option<Duration>,
+    /// The most staleness that a read may ask for. Default: [`STALE_READS_MAX_DEFAULT`].
+    pub stale_reads_max: Duration,
     /// How long the node answers on once it is told to stop, while its health says that it will not for long. Default: zero.
     pub shutdown_delay: Duration,
     /// Whether memory is locked, so that no key is swapped out. Default: true.
@@ -375,6 +377,7 @@ impl Config {
             ("default_lease_ttl", self.lease_ttl_default != other.lease_ttl_default),
             ("max_lease_ttl", self.lease_ttl_max != other.lease_ttl_max),
             ("read_consistency", self.read_consistency != other.read_consistency),
+            ("stale_reads_max", self.stale_reads_max != other.stale_reads_max),
             ("shutdown_delay", self.shutdown_delay != other.shutdown_delay),
             ("feature_level_raise_after", self.feature_level_raise_after != other.feature_level_raise_after),
             ("disable_mlock", self.lock_memory != other.lock_memory),

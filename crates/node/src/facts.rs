@@ -312,7 +312,7 @@ pub(crate) fn rfc3339(time: Timestamp) -> String {
 }
 
 /// What the floors below know, at each scrape.
-pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage::Log, is_open: bool, is_locked: bool, traces_lost: u64) {
+pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, is_open: bool, is_locked: bool, traces_lost: u64) {
     let status = raft.status();
     let leads = status.role == raft::Role::Leader;
     let index = |index: Option<types::Index>| index.map_or(0, |index| index.0);
@@ -327,7 +327,7 @@ pub(crate) fn measure_node(scrape: &mut Scrape, raft: &raft::Raft, log: &storage
     scrape.gauge("conclave_raft_term", "Raft's term.", &[], status.term.0 as f64);
     scrape.gauge("conclave_raft_has_leader", "1 while this node knows a leader.", &[], f64::from(u8::from(status.leader.is_some())));
     measure_raft(scrape, &status, &raft.gauges());
-    let stats = log.stats();
+    let stats = raft.log_stats();
     scrape.gauge("conclave_log_bytes", "Bytes of the log's segments.", &[], stats.bytes as f64);
     scrape.gauge("conclave_log_segments", "Segments of the log.", &[], stats.segments as f64);
     scrape.gauge("conclave_log_queued_bytes", "Bytes that wait to be written to the log.", &[], stats.queued_bytes as f64);
@@ -390,6 +390,15 @@ pub(crate) fn measure_space(scrape: &mut Scrape, raft: &raft::Raft) {
         ("conclave_storage_snapshot_bytes", "Bytes of the disk that the kept snapshot takes.", snapshot),
     ] {
         scrape.gauge(name, help, &[], bytes as f64);
+    }
+    if let Some(check) = raft.last_check() {
+        scrape.gauge("conclave_check_index", "The entry at which replicas were compared last.", &[], check.index.0 as f64);
+        for (member, disagrees) in raft::disagreeing(&check) {
+            let help = "1 for a member that held another state than the majority when they were compared last.";
+            scrape.gauge("conclave_check_divergent", help, &[("member", member.as_str())], f64::from(u8::from(disagrees)));
+        }
+        let help = "1 if replicas held different states when they were compared last.";
+        scrape.gauge("conclave_check_divergence", help, &[], f64::from(u8::from(check.is_divergent())));
     }
     let rejoining = "1 while this node has lost what it had, and does not vote until it has caught up.";
     scrape.gauge("conclave_raft_rejoining", rejoining, &[], f64::from(u8::from(raft.is_rejoining())));

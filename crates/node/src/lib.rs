@@ -9,6 +9,7 @@ mod http;
 mod lifecycle;
 mod listener;
 mod peers;
+mod recovery;
 mod room;
 mod supervisor;
 mod telemetry;

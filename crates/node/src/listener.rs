@@ -60,8 +60,9 @@ const BACKLOG: u32 = 4_096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the HTTP side must hold to.
-pub(crate) fn limits(config: &ListenerConfig) -> Limits {
+pub(crate) fn limits(config: &ListenerConfig, stale_max: Duration) -> Limits {
     Limits {
+        stale_max,
         body_bytes_max: usize::try_from(config.request_size_bytes_max).unwrap_or(usize::MAX),
         duration_max: config.request_duration_max,
         json: JsonLimits::default(),

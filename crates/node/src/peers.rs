@@ -18,7 +18,7 @@ use barrier::identity::IdentityService;
 use barrier::{Barrier, CeremonyPeers, CeremonyService, GrpcCeremonyPeers};
 use raft::grpc::{Admission, Channels, GrpcTransport, PeerIdentity, PeerTls, RaftService, incoming};
 use raft::{Member, Raft, Transport};
-use storage::DataDir;
+use storage::{DataDir, Disk};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -172,15 +172,24 @@ async fn read_tls(config: &Config, files: &PeerTlsFiles) -> Result<PeerTls, RunE
 /// The members that the configuration lists; a node without peers is the only one. `None`: it lists none.
 fn configured_members(config: &Config) -> Option<BTreeMap<NodeId, Member>> {
     let Some(cluster) = &config.cluster else {
-        let member = Member { cluster_address: String::new(), api_address: config.api_addr.to_string(), key: None };
+        let member = Member { api_address: config.api_addr.to_string(), ..Member::default() };
         return Some(BTreeMap::from([(config.storage.node_id.clone(), member)]));
     };
     let ClusterIdentity::Brought { members, .. } = &cluster.identity else { return None };
     let member = |(id, member): (&NodeId, &crate::config::Member)| {
-        let place = Member { cluster_address: member.cluster_addr.to_string(), api_address: member.api_addr.to_string(), key: None };
+        let place =
+            Member { cluster_address: member.cluster_addr.to_string(), api_address: member.api_addr.to_string(), ..Member::default() };
         (id.clone(), place)
     };
     Some(members.iter().map(member).collect())
+}
+
+/// Whether this node knows of other members before Raft is started: by its configuration, or by what is kept beside its certificate.
+pub(crate) fn knows_others(config: &Config, disk: &dyn Disk, folder: &std::path::Path) -> bool {
+    match configured_members(config) {
+        Some(members) => members.len() > 1,
+        None => own::knows_others(disk, folder, &config.storage.node_id),
+    }
 }
 
 /// Members are admitted: those of the last membership, or, before there is one, those of the configuration or of the time of the join.

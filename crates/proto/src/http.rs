@@ -193,10 +193,22 @@ pub struct HaNode {
     pub last_echo: Option<String>,
     /// The software's version; empty when the node cannot be reached.
     pub version: String,
+    /// The same, by OpenBao's other name for it.
+    #[serde(default)]
+    pub upgrade_version: String,
     /// The node id.
     pub node_id: String,
-    /// "voter" or "learner".
+    /// "voter"; "learner", which is to vote; "non-voter", which is not.
     pub role: String,
+    /// Whether it answers the leader and keeps up; absent when no leader answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
+    /// Since its last answer to the leader, as `12ms`; absent when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_contact: Option<String>,
+    /// Entries of the leader's log that it is not known to have; absent when no leader answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
     /// Absent when the node cannot be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<bool>,

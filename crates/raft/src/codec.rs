@@ -147,17 +147,18 @@ fn membership_to_stored(membership: &Membership) -> stored::Membership {
             cluster_address: member.cluster_address.clone(),
             api_address: member.api_address.clone(),
             key_sha256: member.key.map(|key| key.0.to_vec()).unwrap_or_default(),
+            non_voter: member.non_voter,
         })
         .collect();
     stored::Membership { voters, members }
 }
 
 /// Empty: no key is pinned.
-fn key_pin(bytes: &[u8]) -> Result<Option<KeyPin>, CodecError> {
+pub(crate) fn key_pin(bytes: &[u8]) -> Result<Option<KeyPin>, CodecError> {
     match (bytes.is_empty(), <[u8; 32]>::try_from(bytes)) {
         (true, _) => Ok(None),
         (false, Ok(hash)) => Ok(Some(KeyPin(hash))),
-        (false, Err(_)) => Err(invalid("membership.members.key_sha256", format_args!("{} bytes, not 32", bytes.len()))),
+        (false, Err(_)) => Err(invalid("key_sha256", format_args!("{} bytes, not 32", bytes.len()))),
     }
 }
 
@@ -173,6 +174,7 @@ fn membership_from_stored(membership: &stored::Membership) -> Result<Membership,
             cluster_address: member.cluster_address.clone(),
             api_address: member.api_address.clone(),
             key: key_pin(&member.key_sha256)?,
+            non_voter: member.non_voter,
         };
         members.insert(node_id(&member.node_id, "membership.members")?, place);
     }
@@ -336,10 +338,16 @@ mod tests {
     fn golden_memberships() {
         let plain: &[u8] = include_bytes!("../../../tests/golden/raft/membership-v1.bin");
         let pinned: &[u8] = include_bytes!("../../../tests/golden/raft/membership-pinned-v1.bin");
-        for (golden, key) in [(plain, None), (pinned, Some(KeyPin([7; 32])))] {
-            let place = |id: &str| Member { cluster_address: format!("https://{id}:8201"), api_address: format!("https://{id}:8200"), key };
+        let non_voter: &[u8] = include_bytes!("../../../tests/golden/raft/membership-non-voter-v1.bin");
+        for (golden, key, first) in [(plain, None, "n1"), (pinned, Some(KeyPin([7; 32])), "n1"), (non_voter, None, "n2")] {
+            let place = |id: &str| Member {
+                cluster_address: format!("https://{id}:8201"),
+                api_address: format!("https://{id}:8200"),
+                key,
+                non_voter: first == "n2" && id == "n1",
+            };
             let nodes = ["n1", "n2"].map(|id| (NodeId::parse(id).unwrap(), place(id)));
-            let voters = BTreeSet::from([NodeId::parse("n1").unwrap()]);
+            let voters = BTreeSet::from([NodeId::parse(first).unwrap()]);
             let membership = Membership::new(vec![voters], BTreeMap::from(nodes)).unwrap();
             assert_eq!(encode_membership(&membership), golden);
             let read = stored::Membership::decode(golden).unwrap();

@@ -36,6 +36,8 @@ pub struct Member {
     pub api_address: String,
     /// The key that the node must show to its peers; `None` where operators bring the certificates, and the name in them says all.
     pub key: Option<KeyPin>,
+    /// It replicates without a vote until somebody promotes it; `false` for a learner that votes once it has caught up, and for voters.
+    pub non_voter: bool,
 }
 
 /// SHA-256 of a public key's `SubjectPublicKeyInfo` (RFC 5280, section 4.1), DER: one key, whatever certificates it is in.

@@ -16,12 +16,14 @@ use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError}
 use openraft::vote::RaftLeaderId;
 use storage::feature_level::LevelRecord;
 use storage::log::Step;
+use storage::quarantine::Scope;
 use storage::{Change, Disk, Flusher, Log, Table, TableView};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{Clock, FeatureLevels, Index, NodeId, Revision, Term};
 
+use crate::check::{self, Notes};
 use crate::codec::{self, CodecError};
 use crate::compaction::{self, Compaction, Sizes};
 use crate::config::{Answer, LogId, Member, Proposal, SnapshotMeta, TypeConfig, Vote};
@@ -30,6 +32,7 @@ use crate::inbound::{self, Inbound};
 use crate::level::LevelTooLow;
 use crate::log_store::LogStore;
 use crate::machine::{Level, Machine, Observer};
+use crate::membership;
 use crate::network::Network;
 use crate::read_index::{ReadConsistency, ReadIndexer};
 use crate::rejoin::Part;
@@ -120,6 +123,12 @@ pub enum StartError {
     /// The log or the table cannot be used.
     #[error("raft state on disk")]
     State(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The table ends before the log begins, and there is no snapshot between: a part of this node's state is lost.
+    #[error("what this node has is not whole")]
+    Incomplete(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The kept snapshot, which the table must be rebuilt from, is damaged.
+    #[error("rebuild the table from the kept snapshot")]
+    Snapshot(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No thread for the log's flusher.
     #[error("start the log flusher")]
     Flusher(#[source] std::io::Error),
@@ -232,9 +241,11 @@ pub(crate) struct Core {
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) membership: membership::State,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) table: Arc<dyn Table>,
     pub(crate) log: Log,
-    clock: Arc<dyn Clock>,
+    pub(crate) notes: Notes,
     applied: watch::Receiver<Option<Index>>,
     pub(crate) level: watch::Receiver<LevelRecord>,
     pub(crate) feature_levels: FeatureLevels,
@@ -245,6 +256,8 @@ pub(crate) struct Core {
     pub(crate) part: Mutex<Part>,
     /// It had no state at all when it started: it never took part, or has lost what it took part with.
     pub(crate) is_pristine: bool,
+    /// Why this node gives up what it has, once it does.
+    condemned: Mutex<Option<String>>,
     /// Ends the receiving of a snapshot when another begins to arrive.
     receiving: Mutex<CancellationToken>,
 }
@@ -276,8 +289,9 @@ impl Raft {
         let purged = bounds.purged;
         let is_pristine = !has_voted && bounds.last.or(purged).is_none() && parts.table.applied().position.is_none();
         let part = Part::at_start(&*parts.disk.0, &parts.disk.1).map_err(|error| state(error.into()))?;
-        let machine = Machine::open(Arc::clone(&parts.table), Arc::clone(&snapshots), parts.observer, applied_sender, level, purged)
-            .map_err(|error| state(error.into()))?;
+        let notes = Notes::new();
+        let machine =
+            Machine::open(Arc::clone(&parts.table), Arc::clone(&snapshots), parts.observer, applied_sender, level, notes.clone(), purged)?;
         let config = openraft::Config {
             cluster_name: "conclave".into(),
             heartbeat_interval: millis(parts.timing.heartbeat),
@@ -311,8 +325,10 @@ impl Raft {
             tasks,
             stop,
             transport: parts.transport,
+            membership: membership::State::default(),
             table: parts.table,
             log,
+            notes,
             clock: parts.clock,
             applied,
             level: level_record,
@@ -322,12 +338,16 @@ impl Raft {
             disk_is_full: AtomicBool::new(false),
             part: Mutex::new(part),
             is_pristine,
+            condemned: Mutex::default(),
             receiving: Mutex::default(),
         });
         core.look_at_disk();
         core.tasks.spawn(watch_disk(Arc::clone(&core)));
         core.tasks.spawn(trace_leader(Arc::clone(&core)));
+        core.tasks.spawn(Arc::clone(&core).watch_health());
         core.tasks.spawn(flush_table(Arc::clone(&core), parts.flushing));
+        core.tasks.spawn(check::watch_checks(Arc::clone(&core)));
+        core.tasks.spawn(check::check_at_snapshots(Arc::clone(&core)));
         core.tasks.spawn(compaction::keep_small(Arc::clone(&core), parts.compaction, parts.flushing));
         let forwarder = Forwarder::start(Arc::clone(&core));
         let reads = ReadIndexer::start(Arc::clone(&core));
@@ -425,9 +445,19 @@ impl Raft {
         self.core.table.view().map_err(|error| ReadError::Table(Arc::new(error)))
     }
 
+    /// What the log counts.
+    pub fn log_stats(&self) -> storage::log::LogStats {
+        self.core.log.stats()
+    }
+
     /// What takes this node's disk.
     pub fn sizes(&self) -> Sizes {
         self.core.sizes()
+    }
+
+    /// This node.
+    pub fn node_id(&self) -> &NodeId {
+        &self.core.node_id
     }
 
     /// Where this node stands.
@@ -451,6 +481,9 @@ impl Raft {
         // These metrics change with elections only, so that waiting here costs no write anything; they end with Raft.
         let mut metrics = self.core.raft.server_metrics();
         while metrics.changed().await.is_ok() {}
+        if let Some(why) = &*self.core.condemned.lock().unwrap_or_else(PoisonError::into_inner) {
+            return why.clone();
+        }
         match &self.core.raft.metrics().borrow_watched().running_state {
             Err(fatal) => fatal.to_string(),
             Ok(()) => "raft has stopped".into(),
@@ -465,27 +498,6 @@ impl Raft {
     /// How to reach a member, if there is one of that id.
     pub fn peer(&self, id: &NodeId) -> Option<Arc<Peer>> {
         self.core.peer(id)
-    }
-
-    /// Adds a member that replicates without a vote, and waits until it has caught up.
-    pub async fn add_learner(&self, id: NodeId, member: Member) -> Result<(), MembershipError> {
-        self.core.raft.add_learner(id, member, true).await.map(drop).map_err(membership_error)
-    }
-
-    /// Adds a member that replicates without a vote, and answers once that is committed. One that is a member already stays as it is.
-    pub async fn propose_learner(&self, id: NodeId, member: Member) -> Result<(), MembershipError> {
-        self.core.raft.add_learner(id, member, false).await.map(drop).map_err(membership_error)
-    }
-
-    /// Says anew where a member is, and which key it has. The caller sees to it that it is the same node.
-    pub async fn describe_member(&self, id: NodeId, member: Member) -> Result<(), MembershipError> {
-        let change = openraft::ChangeMembers::SetNodes(BTreeMap::from([(id, member)]));
-        self.core.raft.change_membership(change, true).await.map(drop).map_err(membership_error)
-    }
-
-    /// Makes exactly these nodes the voters, by joint consensus; each must be a member already. Others stay as learners if `keep`.
-    pub async fn change_voters(&self, voters: std::collections::BTreeSet<NodeId>, keep: bool) -> Result<(), MembershipError> {
-        self.core.raft.change_membership(voters, keep).await.map(drop).map_err(membership_error)
     }
 
     /// Asks the leader, this node, to hand over to `to`, a voter. Answers once asked; watch [`Raft::leader_changed`] for the
@@ -534,26 +546,15 @@ impl Raft {
     }
 }
 
-/// Why a change of membership or leadership was not made.
+/// Why an order to Raft was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum MembershipError {
-    /// Only the leader can; it is named if known.
-    #[error("this node does not lead")]
-    NotLeader(Option<NodeId>),
-    /// The leader refuses the change.
+    /// It makes no sense.
     #[error("refused: {0}")]
     Refused(String),
     /// Raft has ended.
     #[error("raft has stopped")]
     Stopped,
-}
-
-fn membership_error(error: openraft::errors::RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> MembershipError {
-    match inbound::api_error(error) {
-        Some(ClientWriteError::ForwardToLeader(forward)) => MembershipError::NotLeader(forward.leader_id),
-        Some(error) => MembershipError::Refused(error.to_string()),
-        None => MembershipError::Stopped,
-    }
 }
 
 /// What one attempt at a proposal came to, when it came to no error.
@@ -579,6 +580,21 @@ pub(crate) fn settle(index: Index, answer: Answer) -> Result<Attempt, ProposeErr
 }
 
 impl Core {
+    /// Gives up what this node has, or a part of it: ends Raft, and with it the process. The next start moves it aside, and the node
+    /// is rebuilt from its own snapshot and log or, if nothing is left, from its peers.
+    pub(crate) async fn condemn(&self, scope: Scope, reason: String) {
+        tracing::error!(?scope, reason, "what this node holds is damaged: it ends, and is rebuilt when it is started again");
+        let (disk, folder) = (Arc::clone(&self.disk.0), self.disk.1.clone());
+        let note = format!("{}: {reason}", self.node_id);
+        if let Err(error) = crate::machine::blocking(move || storage::quarantine::condemn(&*disk, &folder, scope, &note)).await {
+            return tracing::error!(%error, "the damage could not be written down: the node goes on");
+        }
+        *self.condemned.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        if self.raft.shutdown().await.is_err() {
+            tracing::warn!("raft did not stop cleanly");
+        }
+    }
+
     pub(crate) fn stamp(&self, batch: Bytes) -> Proposal {
         Proposal { time: self.clock.now(), batch }
     }

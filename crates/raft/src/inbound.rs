@@ -50,6 +50,10 @@ impl Inbound {
         Inbound { core }
     }
 
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Appends what `requests` bring, in order, and answers each once it is durable. Ends at the first refusal or malformed request.
     pub fn append<S, E>(&self, requests: S) -> BoxStream<'static, Result<peer::AppendResponse, InboundError>>
     where
@@ -161,6 +165,11 @@ impl Inbound {
             }
         };
         Ok(peer::TransferLeaderResponse { outcome: Some(outcome) })
+    }
+
+    /// What this node's table holds at a check.
+    pub async fn check(&self, request: peer::CheckRequest) -> peer::CheckResponse {
+        self.core.answer_check(&request).await
     }
 
     /// Tells a member that has lost its folder what this node remembers; the leader feeds it from the beginning.

@@ -3,6 +3,7 @@
 //!
 //! Does not know what a batch contains.
 
+mod check;
 mod codec;
 pub mod compaction;
 mod config;
@@ -14,6 +15,7 @@ mod inbound;
 mod level;
 mod log_store;
 mod machine;
+pub mod membership;
 mod network;
 mod read_index;
 mod rejoin;
@@ -25,6 +27,7 @@ mod suite;
 mod transport;
 pub mod watch;
 
+pub use check::{Check, MemberCheck, Totals, disagreeing};
 pub use codec::CodecError;
 pub use compaction::{Compaction, Sizes};
 pub use config::{KeyPin, Member};
@@ -36,6 +39,9 @@ pub use handle::{
 pub use inbound::{Inbound, InboundError};
 pub use level::{LevelTooLow, raising};
 pub use machine::Observer;
+pub use membership::{
+    ChangeError, ChangeOptions, Health, HealthPolicy, Heirs, MemberChange, MemberFacts, MembersView, Refusal, RefusalKind,
+};
 pub use read_index::ReadConsistency;
 pub use rejoin::BeginError;
 pub use runtime::dangerous_seed_election_jitter;

@@ -14,8 +14,10 @@ use storage::feature_level::{LevelError, LevelRecord};
 use storage::{Batch, Change, Committed, Outcome, Table, TableView};
 use types::{FeatureLevels, Index, Position};
 
+use crate::check::Notes;
 use crate::codec;
 use crate::config::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::handle::StartError;
 use crate::snapshots::{SharedSnapshots, Snapshot};
 use crate::watch;
 
@@ -45,6 +47,19 @@ pub(crate) enum OpenError {
     Table(#[source] storage::table::ReadError),
 }
 
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> StartError {
+        use storage::snapshot::SnapshotError;
+        use storage::table::ReplaceError;
+        match error {
+            OpenError::Gap { .. } => StartError::Incomplete(error.into()),
+            OpenError::Snapshot(SnapshotError::Corrupt { .. })
+            | OpenError::Restore(ReplaceError::Snapshot(SnapshotError::Corrupt { .. })) => StartError::Snapshot(error.into()),
+            OpenError::Snapshot(_) | OpenError::Restore(_) | OpenError::Level(_) | OpenError::Table(_) => StartError::State(error.into()),
+        }
+    }
+}
+
 /// The cluster's feature level as the table has it.
 pub(crate) struct Level {
     /// What this binary knows.
@@ -59,6 +74,7 @@ pub(crate) struct Machine {
     observer: Arc<dyn Observer>,
     applied: watch::Sender<Option<Index>>,
     level: Level,
+    notes: Notes,
 }
 
 impl Machine {
@@ -69,6 +85,7 @@ impl Machine {
         observer: Arc<dyn Observer>,
         applied: watch::Sender<Option<Index>>,
         level: Level,
+        notes: Notes,
         purged: Option<Position>,
     ) -> Result<Machine, OpenError> {
         LevelRecord::of_table(&*table.view().map_err(OpenError::Table)?)?.check(level.known)?;
@@ -88,7 +105,7 @@ impl Machine {
             _ => {
                 level.record.send_replace(LevelRecord::of_table(&*table.view().map_err(OpenError::Table)?)?);
                 applied.send_replace(position.map(|position| position.index));
-                Ok(Machine { table, snapshots, observer, applied, level })
+                Ok(Machine { table, snapshots, observer, applied, level, notes })
             }
         }
     }
@@ -150,10 +167,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
             }
             let outcomes = if changes.iter().any(|change| matches!(change.change, Change::Adopt(_))) {
                 // It moves every cell there is: on a thread for such work, so that the leader's heartbeat goes on.
-                let (table, moved) = (Arc::clone(&self.table), changes.clone());
-                blocking(move || table.apply(&moved).map_err(io::Error::other)).await?
+                let (table, notes, moved) = (Arc::clone(&self.table), self.notes.clone(), changes.clone());
+                blocking(move || notes.apply(&*table, &moved).map_err(io::Error::other)).await?
             } else {
-                self.table.apply(&changes).map_err(io::Error::other)?
+                self.notes.apply(&*self.table, &changes).map_err(io::Error::other)?
             };
             for (change, outcome) in changes.iter().zip(&outcomes) {
                 match (&change.change, outcome) {

@@ -15,14 +15,13 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::AppendEntriesRequest;
 use proto::peer;
 use proto::peer::rejoin_response::Past as PeerPast;
+use storage::Disk;
 use storage::datadir::{is_rejoining, note_rejoining};
-use storage::{Batch, Disk};
 use tokio::time::Instant;
 use types::{Index, NodeId, Term};
 
@@ -219,11 +218,6 @@ fn lacks(
     (applied < Some(grant.last)).then_some(Lacks::Entries { applied, wanted: grant.last })
 }
 
-/// A batch that asks and changes nothing.
-fn check_entry() -> Bytes {
-    Batch::default().encode().expect("a batch without keys and values is within every limit")
-}
-
 impl Core {
     fn part(&self) -> Part {
         *self.part.lock().unwrap_or_else(PoisonError::into_inner)
@@ -284,7 +278,7 @@ impl Core {
         if granted && request.feed {
             tracing::info!(member = %caller, "a member has lost its folder: it is fed from the beginning");
             if request.nudge && !self.is_disk_full() {
-                let (raft, nothing) = (self.raft.clone(), self.stamp(check_entry()));
+                let (raft, nothing) = (self.raft.clone(), self.stamp(crate::check::entry()));
                 self.tasks.spawn(async move { drop(raft.client_write(nothing).await) });
             }
         }

@@ -53,7 +53,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, Option<tempfile::TempDir>> for 
         let snapshots = Arc::new(Snapshots::new(SnapshotStore::open(disk, &path.join("snapshots")).map_err(failed)?));
         let (applied, _) = watch::channel(None);
         let level = Level { known: FEATURE_LEVELS, record: watch::channel(LevelRecord::first()).0 };
-        let machine = Machine::open(table, snapshots, Arc::new(Deaf), applied, level, None).map_err(failed)?;
+        let machine = Machine::open(table, snapshots, Arc::new(Deaf), applied, level, crate::check::Notes::new(), None).map_err(failed)?;
         Ok((folder, LogStore::new(log), machine))
     }
 }

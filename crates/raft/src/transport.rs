@@ -82,6 +82,14 @@ pub trait Transport: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<peer::ReadIndexResponse, TransportError>>;
     /// Hands batches to the leader.
     fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>>;
+    /// Asks the leader for a change of the members, and for what it knows of them.
+    fn membership(
+        &self,
+        to: Arc<Peer>,
+        request: peer::MembershipRequest,
+    ) -> BoxFuture<'static, Result<peer::MembershipResponse, TransportError>>;
     /// Asks what a peer remembers, on behalf of a node that has lost what it had.
     fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>>;
+    /// Asks what a peer's table holds at a check.
+    fn check(&self, to: Arc<Peer>, request: peer::CheckRequest) -> BoxFuture<'static, Result<peer::CheckResponse, TransportError>>;
 }

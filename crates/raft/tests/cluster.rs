@@ -17,8 +17,8 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use proto::peer;
 use raft::{
-    AppendStream, Compaction, Flushing, Inbound, Member, Observer, Parts, Peer, ProposeError, Raft, ReadConsistency, Role, Timing,
-    Transport, TransportError,
+    AppendStream, ChangeError, ChangeOptions, Compaction, Flushing, Inbound, Member, MemberChange, MembersView, Observer, Parts, Peer,
+    ProposeError, Raft, ReadConsistency, RefusalKind, Role, Timing, Transport, TransportError,
 };
 use storage::adoption::{Adoption, Staged};
 use storage::feature_level::{FEATURE_LEVELS, LevelRecord};
@@ -95,6 +95,18 @@ impl Transport for Switchboard {
         self.call(&to, |inbound| async move { inbound.propose(request).await })
     }
 
+    fn membership(
+        &self,
+        to: Arc<Peer>,
+        request: peer::MembershipRequest,
+    ) -> BoxFuture<'static, Result<peer::MembershipResponse, TransportError>> {
+        self.call(&to, |inbound| async move { inbound.membership(request).await })
+    }
+
+    fn check(&self, to: Arc<Peer>, request: peer::CheckRequest) -> BoxFuture<'static, Result<peer::CheckResponse, TransportError>> {
+        self.call(&to, |inbound| async move { Ok(inbound.check(request).await) })
+    }
+
     fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
         self.call(&to, |inbound| async move { inbound.rejoin(request).await })
     }
@@ -107,8 +119,8 @@ impl Observer for Deaf {
     fn replaced(&self, _table: &dyn TableView) {}
 }
 
-fn member() -> Member {
-    Member { cluster_address: "https://127.0.0.1:1".into(), api_address: "http://127.0.0.1:1".into(), key: None }
+fn member(number: u64) -> Member {
+    Member { cluster_address: format!("https://127.0.0.1:{number}"), api_address: "http://127.0.0.1:1".into(), ..Member::default() }
 }
 
 fn id(number: u64) -> NodeId {
@@ -150,7 +162,7 @@ async fn cluster(size: u64, snapshot_interval: u64) -> (Switchboard, Vec<Raft>) 
     for number in 1..=size {
         nodes.push(start(&switchboard, number, snapshot_interval).await);
     }
-    let members: BTreeMap<_, _> = (1..=size).map(|number| (id(number), member())).collect();
+    let members: BTreeMap<_, _> = (1..=size).map(|number| (id(number), member(number))).collect();
     for node in &nodes {
         node.bootstrap(members.clone()).await.unwrap();
     }
@@ -222,34 +234,18 @@ async fn a_learner_catches_up_by_snapshot_then_votes_and_is_removed() {
     }
     let joining = start(&switchboard, 4, 50).await;
     nodes.push(joining);
-    // Only the leader changes membership, and it may change while this test runs.
-    let add = async {
-        loop {
-            if let Some(leader) = leader(&nodes)
-                && nodes[leader].add_learner(id(4), member()).await.is_ok()
-            {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, add).await.expect("the learner is added and has caught up");
+    let add = nodes[1].change_members(MemberChange::Add { id: id(4), member: member(4) }, ChangeOptions::default()).await.unwrap();
+    assert!(add.member(&id(4)).is_some_and(|facts| !facts.info.voter));
+    // What was written long ago is purged from the log.
+    eventually("the learner has caught up", || nodes[3].status().applied >= nodes[0].status().applied).await;
     assert_eq!(value(&nodes[3], "key 199").await.as_deref(), Some("v"));
-    assert_eq!(value(&nodes[3], "key 0").await.as_deref(), Some("v"), "purged from the log long ago");
+    assert_eq!(value(&nodes[3], "key 0").await.as_deref(), Some("v"));
 
-    for voters in [BTreeSet::from([1, 2, 3, 4]), BTreeSet::from([1, 2, 3])] {
-        let voters: BTreeSet<NodeId> = voters.into_iter().map(id).collect();
-        let change = async {
-            loop {
-                if let Some(leader) = leader(&nodes)
-                    && nodes[leader].change_voters(voters.clone(), false).await.is_ok()
-                {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, change).await.expect("the voters change");
+    for (at, change, voters) in
+        [(3, MemberChange::Promote { id: id(4) }, [1, 2, 3, 4].as_slice()), (0, MemberChange::Remove { id: id(4) }, &[1, 2, 3])]
+    {
+        let voters: BTreeSet<NodeId> = voters.iter().copied().map(id).collect();
+        nodes[at].change_members(change, ChangeOptions::default()).await.unwrap();
         eventually("every voter knows the new members", || {
             nodes[..3].iter().all(|node| {
                 let known: BTreeSet<NodeId> = node.status().members.into_iter().filter(|info| info.voter).map(|info| info.id).collect();
@@ -258,6 +254,139 @@ async fn a_learner_catches_up_by_snapshot_then_votes_and_is_removed() {
         })
         .await;
         nodes[1].propose(put("after the change", "v", None)).await.unwrap();
+    }
+}
+
+fn voters(view: &MembersView) -> Vec<String> {
+    view.members.iter().filter(|facts| facts.info.voter).map(|facts| facts.info.id.to_string()).collect()
+}
+
+fn kind<T: std::fmt::Debug>(outcome: Result<T, ChangeError>) -> RefusalKind {
+    match outcome {
+        Err(ChangeError::Refused(refusal)) => refusal.kind,
+        other => panic!("no refusal, but {other:?}"),
+    }
+}
+
+/// Asks for a change at a node, as an operator would.
+async fn change(node: &Raft, change: MemberChange) -> Result<MembersView, ChangeError> {
+    node.change_members(change, ChangeOptions::default()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_itself_is_demoted_replaced_and_removed_by_handing_over_first() {
+    let (switchboard, mut nodes) = cluster(3, 10_000).await;
+    nodes.push(start(&switchboard, 4, 10_000).await);
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    let leading = |nodes: &[Raft]| nodes[0].status().leader.unwrap();
+
+    let old = leading(&nodes);
+    let view = change(&nodes[1], MemberChange::Demote { id: old.clone() }).await.unwrap();
+    assert_ne!(view.leader, old);
+    let facts = view.member(&old).unwrap();
+    assert!(!facts.info.voter && facts.info.member.non_voter, "{facts:?}");
+    let view = change(&nodes[2], MemberChange::Promote { id: old.clone() }).await.unwrap();
+    assert!(view.member(&old).is_some_and(|facts| facts.info.voter && !facts.info.member.non_voter));
+
+    let old = view.leader.clone();
+    change(&nodes[0], MemberChange::Add { id: id(4), member: member(4) }).await.unwrap();
+    let view = change(&nodes[0], MemberChange::Replace { old: old.clone(), new: id(4) }).await.unwrap();
+    assert!(view.member(&old).is_none() && view.members.len() == 3, "{view:?}");
+    let stayed: Vec<&Raft> = nodes.iter().filter(|node| view.members.iter().any(|facts| facts.info.id == *node_id(node))).collect();
+    let view = change(stayed[0], MemberChange::Remove { id: view.leader.clone() }).await.unwrap();
+    assert_eq!(view.members.len(), 2);
+    let left = stayed.iter().find(|node| view.member(node_id(node)).is_some()).unwrap();
+    left.propose(put("k", "w", None)).await.unwrap();
+    assert_eq!(value(left, "k").await.as_deref(), Some("w"));
+}
+
+fn node_id(node: &Raft) -> &NodeId {
+    node.node_id()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_break_the_cluster_is_refused() {
+    let (switchboard, nodes) = cluster(3, 10_000).await;
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    assert_eq!(kind(change(&nodes[0], MemberChange::Remove { id: id(9) }).await), RefusalKind::UnknownMember);
+    assert_eq!(kind(change(&nodes[1], MemberChange::Add { id: id(3), member: member(9) }).await), RefusalKind::AlreadyMember);
+    assert_eq!(kind(change(&nodes[2], MemberChange::Add { id: id(9), member: member(1) }).await), RefusalKind::AlreadyMember);
+
+    // One is dead: the other two must not shrink to one, nor wait for a third that never answered.
+    let leader = leader(&nodes).unwrap();
+    let (dead, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    switchboard.0.lock().unwrap().remove(&id(dead as u64 + 1));
+    nodes[dead].shutdown().await;
+    eventually("the leader misses it", || {
+        let view = nodes[leader].members_here();
+        view.is_some_and(|view| view.member(&id(dead as u64 + 1)).is_some_and(|facts| facts.last_contact > Some(Duration::from_secs(2))))
+    })
+    .await;
+    let demote = MemberChange::Demote { id: id(other as u64 + 1) };
+    assert_eq!(kind(change(&nodes[other], demote).await), RefusalKind::NoQuorum);
+    let to = Some(id(dead as u64 + 1));
+    assert_eq!(kind(change(&nodes[other], MemberChange::Transfer { to }).await), RefusalKind::NoHeir);
+    let view = change(&nodes[other], MemberChange::Remove { id: id(dead as u64 + 1) }).await.unwrap();
+    assert_eq!(view.members.len(), 2);
+    nodes[leader].propose(put("k", "w", None)).await.unwrap();
+    assert_eq!(value(&nodes[other], "k").await.as_deref(), Some("w"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_voter_stays() {
+    let (switchboard, mut nodes) = cluster(1, 10_000).await;
+    nodes.push(start(&switchboard, 2, 10_000).await);
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    change(&nodes[0], MemberChange::Add { id: id(2), member: member(2) }).await.unwrap();
+    for last in [MemberChange::Remove { id: id(1) }, MemberChange::Demote { id: id(1) }, MemberChange::Transfer { to: None }] {
+        assert_eq!(kind(change(&nodes[0], last).await), RefusalKind::LastVoter);
+    }
+    assert_eq!(kind(change(&nodes[0], MemberChange::Transfer { to: Some(id(2)) }).await), RefusalKind::NotAVoter);
+    let view = change(&nodes[1], MemberChange::Replace { old: id(1), new: id(2) }).await.unwrap();
+    assert_eq!(voters(&view), ["2"]);
+    nodes[1].propose(put("k", "w", None)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_asked_for_everywhere_at_once_are_all_made() {
+    let (switchboard, mut nodes) = cluster(3, 10_000).await;
+    for number in 4..=7 {
+        nodes.push(start(&switchboard, number, 10_000).await);
+    }
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    let adds = (4..=7).map(|number| {
+        let at = &nodes[(number % 3) as usize];
+        async move {
+            let added = change(at, MemberChange::Add { id: id(number), member: member(number) }).await;
+            added.map(|_| ())?;
+            change(at, MemberChange::Promote { id: id(number) }).await.map(|_| ())
+        }
+    });
+    let outcomes = futures::future::join_all(adds).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let view = nodes[5].members().await.unwrap();
+    assert_eq!(voters(&view), ["1", "2", "3", "4", "5", "6", "7"]);
+    // Again: nothing is to do.
+    assert_eq!(voters(&change(&nodes[6], MemberChange::Promote { id: id(7) }).await.unwrap()), voters(&view));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_goes_to_who_is_preferred() {
+    let (_switchboard, nodes) = cluster(5, 10_000).await;
+    nodes[0].propose(put("k", "v", None)).await.unwrap();
+    let view = nodes[0].members().await.unwrap();
+    for wanted in view.members.iter().map(|facts| &facts.info.id) {
+        let from = nodes[0].members().await.unwrap().leader;
+        if from == *wanted {
+            continue;
+        }
+        eventually("the leader hears of all", || {
+            nodes.iter().find_map(Raft::members_here).is_some_and(|view| view.members.iter().all(|facts| facts.health.healthy))
+        })
+        .await;
+        let options = ChangeOptions { prefer: vec![wanted.clone()], ..ChangeOptions::default() };
+        let view = nodes[1].change_members(MemberChange::Transfer { to: None }, options).await.unwrap();
+        assert_eq!(view.leader, *wanted);
     }
 }
 
@@ -361,7 +490,7 @@ async fn an_older_release_stops_at_the_raise_with_both_releases_named() {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
-        let adding = tokio::spawn(async move { leader.add_learner(id(4), member()).await.is_ok() });
+        let adding = tokio::spawn(async move { change(&leader, MemberChange::Add { id: id(4), member: member(4) }).await.is_ok() });
         let why = tokio::time::timeout(PATIENCE, older.failed()).await.expect("it does not go on");
         adding.abort();
         for said in ["Conclave 0.2.0", "feature level 2", "start Conclave 0.2.0 or newer here"] {
@@ -373,7 +502,7 @@ async fn an_older_release_stops_at_the_raise_with_both_releases_named() {
 }
 
 fn members(size: u64) -> BTreeMap<NodeId, Member> {
-    (1..=size).map(|number| (id(number), member())).collect()
+    (1..=size).map(|number| (id(number), member(number))).collect()
 }
 
 /// Ends a node and starts it anew with nothing; it begins as a node does.

@@ -64,6 +64,9 @@ impl Transport for Nobody {
     fn propose(&self, to: Arc<Peer>, _: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         nobody(&to)
     }
+    fn check(&self, to: Arc<Peer>, _: peer::CheckRequest) -> BoxFuture<'static, Result<peer::CheckResponse, TransportError>> {
+        nobody(&to)
+    }
     fn rejoin(&self, to: Arc<Peer>, _: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
         nobody(&to)
     }

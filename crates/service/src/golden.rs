@@ -79,6 +79,8 @@ fn records_of_version_1() {
         drill_state_hash: "ab".into(),
     };
     golden!("snapshot-schedule-status-v1.bin", status);
+    let autopilot = crate::autopilot::Config { cleanup_dead_servers: true, min_quorum: 3, ..crate::autopilot::Config::default() };
+    golden!("autopilot-v1.bin", autopilot.stored());
     golden!("journal-joined-v1.bin", stored::JournalJoined { sequence: 5, hash: vec![7; 32] });
     golden!("token-accessor-v1.bin", stored::TokenAccessor { tag: vec![7; 32] });
     let role = stored::TokenRole {

@@ -5,6 +5,7 @@
 mod audit;
 mod audited;
 mod auth;
+mod autopilot;
 mod backend;
 mod body;
 mod chores;
@@ -51,7 +52,7 @@ pub use outcome::Settings;
 pub use permit::Permit;
 pub use pipeline::{ATTEMPTS_MAX, Service};
 pub use refused_shares::{REFUSED_SHARES_MAX, RefusedShares, TooManyShares, WINDOW_MS as REFUSED_SHARES_WINDOW_MS};
-pub use request::{Answer, Auth, Download, Lease, Pieces, Raw, Refusal, Request, Response, Wrapped};
+pub use request::{Answer, Auth, Download, Lease, Pieces, Raw, Reading, Refusal, Request, Response, Wrapped};
 pub use shares::{ShareOrder, ShareRequest, ShareRequestError, ShownShares, encrypt_text};
 pub use snapshots::schedule::SnapshotFigures;
 pub use snapshots::{takes_long, takes_upload};

@@ -35,13 +35,13 @@ use crate::policy::decision::{Denial, Question};
 use crate::policy::filter::ListFilter;
 use crate::records::{Caches, Records};
 use crate::refused_shares::RefusedShares;
-use crate::request::{Answer, Lease, Refusal, Request, Response};
+use crate::request::{Answer, Lease, Reading, Refusal, Request, Response};
 use crate::snapshots::Snapshots;
 use crate::snapshots::schedule::SnapshotFigures;
 use crate::store::Store;
 use crate::sys::{Cors, UiHeaders, keys};
 use crate::token::{self, Caller};
-use crate::{body, chores, cidr, due, help, lease, records, sys, wrapping};
+use crate::{autopilot, body, chores, cidr, due, help, lease, records, sys, wrapping};
 
 /// How often a plan is made again when others have written the same records meanwhile.
 pub const ATTEMPTS_MAX: u32 = 64;
@@ -126,11 +126,11 @@ impl Service {
     pub async fn handle(&self, request: Request) -> Response {
         let mut warnings = Vec::new();
         let (id, verb) = (request.id, request.verb);
-        let mut mount = None;
-        let outcome = self.try_handle(request, &mut warnings, &mut mount).await;
+        let (mut mount, mut age) = (None, None);
+        let outcome = self.try_handle(request, &mut warnings, &mut mount, &mut age).await;
         let mount_type = mount.as_ref().map_or("none", |mount| mount.kind.as_str());
         self.node.count(Counted { mount_type, verb, result: Verdict::of(outcome.as_ref().err()) });
-        Response { id, outcome, warnings }
+        Response { id, outcome, warnings, age }
     }
 
     /// Whether there is such a token now. For limits that depend on it; what it may do is for [`Service::handle`] to say.
@@ -155,14 +155,23 @@ impl Service {
         records.view.read(&UiHeaders::name()).ok()?.value.and_then(|value| UiHeaders::decode(value.expose()))
     }
 
-    /// `mount`: told where the request goes, once that is known.
+    /// `mount`: told where the request goes, once that is known. `age`: of a bounded-stale read, how old the state can be.
     async fn try_handle(
         &self,
         mut request: Request,
         warnings: &mut Vec<String>,
         mount: &mut Option<Arc<Mount>>,
+        age: &mut Option<Duration>,
     ) -> Result<Answer, Refusal> {
-        let records = self.fresh().await?;
+        let changes_nothing = matches!(request.verb, Verb::Read | Verb::List | Verb::Scan);
+        let records = match request.reading {
+            Reading::Stale(_) if !changes_nothing => self.fresh().await?,
+            reading => {
+                let (records, known) = self.records_by(reading).await?;
+                *age = matches!(reading, Reading::Stale(_)).then_some(known);
+                records
+            }
+        };
         let audit = self.recording(&records)?;
         let caller = match &request.token {
             Some(text) => token::find(&records, text, self.clock.now()).map_err(|error| refusal(&error))?.map(Arc::new),
@@ -305,9 +314,10 @@ impl Service {
         self.recording.load().broker.failures()
     }
 
-    /// Does what is due, whenever this node leads; never ends. May be dropped at any time.
+    /// Does what is due, and looks after the members, whenever this node leads; never ends. May be dropped at any time.
     pub async fn run_chores(&self) {
-        self.reaper(lease::undoers).run().await;
+        let reaper = self.reaper(lease::undoers);
+        tokio::join!(reaper.run(), autopilot::run(&*self.store, &*self.clock));
     }
 
     /// Writes the entries of this node's journal to the audit devices, in order; never ends. May be dropped at any time: what was being
@@ -362,12 +372,14 @@ impl Service {
 
     /// The records of now.
     pub(crate) async fn fresh(&self) -> Result<Records, Refusal> {
-        let view = self.store.view().await.map_err(|error| match error {
-            AccessError::Sealed => Refusal::Sealed,
-            AccessError::Read(raft::ReadError::NoLeader) => Refusal::NoLeader,
-            AccessError::Read(error) => internal(&error),
-        })?;
+        let view = self.store.view().await.map_err(|error| of_access(&error))?;
         Ok(Records::new(view, Arc::clone(&self.caches)))
+    }
+
+    /// The records as fresh as `reading` asks for, and how old they can be.
+    async fn records_by(&self, reading: Reading) -> Result<(Records, Duration), Refusal> {
+        let (view, age) = self.store.view_by(reading).await.map_err(|error| of_access(&error))?;
+        Ok((Records::new(view, Arc::clone(&self.caches)), age))
     }
 
     /// The devices that are configured at these records, open.
@@ -774,6 +786,7 @@ fn part_of(whole: &Request, part: &Part, namespace: &Namespace) -> Request {
         id: whole.id,
         verb: part.verb,
         namespace: namespace.path.clone(),
+        reading: Reading::Configured,
         path: part.path.clone(),
         body: copy(&part.body),
         query: part.query.clone(),
@@ -989,6 +1002,14 @@ fn internal(error: &dyn std::error::Error) -> Refusal {
     let chain: Vec<String> = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
     tracing::error!(error = chain.join(": "), "a request failed");
     Refusal::Internal
+}
+
+fn of_access(error: &AccessError) -> Refusal {
+    match error {
+        AccessError::Sealed => Refusal::Sealed,
+        AccessError::Read(raft::ReadError::NoLeader) => Refusal::NoLeader,
+        AccessError::Read(error) => internal(error),
+    }
 }
 
 fn of_commit(error: &CommitError) -> Refusal {

@@ -1,8 +1,9 @@
 //! What comes in and what goes out: a request, and the answer or the refusal.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,23 +36,51 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// For how long the answer is to be wrapped; `None`: not at all.
     pub wrap_ttl: Option<Duration>,
+    /// How fresh the state must be that it is answered from.
+    pub reading: Reading,
     /// A body that is too large for memory, where one is taken ([`takes_upload`](crate::takes_upload)); `body` is empty then.
     pub upload: Option<Pieces>,
 }
 
 /// Bytes that come piece by piece, and are taken once, by whom they are for. Confidential: no `Debug`.
-pub struct Pieces(Mutex<Option<BoxStream<'static, std::io::Result<Bytes>>>>);
+pub struct Pieces {
+    stream: Mutex<Option<BoxStream<'static, std::io::Result<Bytes>>>>,
+    /// What was made of them, for who plans again.
+    made: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
+}
 
 impl Pieces {
     /// Those of a stream.
     pub fn new(pieces: BoxStream<'static, std::io::Result<Bytes>>) -> Pieces {
-        Pieces(Mutex::new(Some(pieces)))
+        Pieces { stream: Mutex::new(Some(pieces)), made: Mutex::new(None) }
     }
 
     /// The pieces; `None` when somebody has taken them.
     pub fn take(&self) -> Option<BoxStream<'static, std::io::Result<Bytes>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+
+    /// Keeps what was made of them for as long as the request lives.
+    pub(crate) fn keep(&self, made: Arc<dyn Any + Send + Sync>) {
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+    }
+
+    /// What was kept, if it is of this type.
+    pub(crate) fn kept<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clone()?.downcast().ok()
+    }
+}
+
+/// How fresh the state must be that a request is answered from: all of it, the caller's token and the policies as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reading {
+    /// It holds every write that was acknowledged before, as the node's configuration has that made certain.
+    #[default]
+    Configured,
+    /// As above, and a quorum was asked.
+    Quorum,
+    /// It may lack what was acknowledged within this time. A request that changes something is answered from the state of now all the same.
+    Stale(Duration),
 }
 
 /// What a request came to.
@@ -62,6 +91,8 @@ pub struct Response {
     pub outcome: Result<Answer, Refusal>,
     /// For people.
     pub warnings: Vec<String>,
+    /// Of a bounded-stale read: nothing older than this is lacking.
+    pub age: Option<Duration>,
 }
 
 /// An answer. Confidential: no `Debug`.

@@ -168,6 +168,7 @@ impl World {
             headers: Vec::new(),
             wrap_ttl: (asking.wrap_ttl_s > 0).then(|| std::time::Duration::from_secs(asking.wrap_ttl_s)),
             upload: None,
+            reading: Default::default(),
         };
         self.service.handle(request).await
     }

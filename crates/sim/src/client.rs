@@ -5,7 +5,7 @@ use std::time::Duration;
 use crypto::{Rng, SeededRng, rng::generate_bytes};
 use engine::Json;
 use serde_json::{Value, json};
-use service::{Answer as Reply, Refusal, Request};
+use service::{Answer as Reply, Reading, Refusal, Request};
 use tokio::time::timeout;
 use types::capability::Verb;
 use types::{Path, RequestId};
@@ -43,12 +43,23 @@ pub struct Client {
     rng: SeededRng,
     token: String,
     marker: String,
+    reading: Reading,
 }
 
 impl Client {
     /// `marker` is a part of each name and value, so that it can be sought where it must not be.
     pub fn new(rng_seed: u64, token: &str, marker: &str) -> Client {
-        Client { rng: SeededRng::dangerous_from_seed(rng_seed), token: token.to_owned(), marker: marker.to_owned() }
+        Client {
+            rng: SeededRng::dangerous_from_seed(rng_seed),
+            token: token.to_owned(),
+            marker: marker.to_owned(),
+            reading: Reading::Configured,
+        }
+    }
+
+    /// What is read must be as fresh as `reading` says.
+    pub fn reading(self, reading: Reading) -> Client {
+        Client { reading, ..self }
     }
 
     /// Mounts the engine that the workload writes to, and has it keep as many versions as it can.
@@ -125,6 +136,7 @@ impl Client {
             headers: Vec::new(),
             wrap_ttl: None,
             upload: None,
+            reading: self.reading,
             id: RequestId(uuid::Builder::from_random_bytes(generate_bytes(&self.rng as &dyn Rng)).into_uuid()),
             verb,
             path: Path::parse(path).expect("the workload's paths are canonical"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::{Quorum, Rng, SeededRng, Share, Zeroizing};
-use raft::{Member, ReadConsistency, Role};
+use raft::{Member, ReadConsistency, Role, Timing};
 use storage::feature_level::FEATURE_LEVELS;
 use tokio::time::{Instant, sleep, timeout_at};
 use types::{Clock, FeatureLevels, NodeId};
@@ -64,6 +64,7 @@ pub struct Cluster {
     releases: Vec<FeatureLevels>,
     raise_after: Option<Duration>,
     read_consistency: ReadConsistency,
+    timings: Vec<Timing>,
 }
 
 impl Cluster {
@@ -106,6 +107,7 @@ impl Cluster {
             releases: vec![releases; usize::try_from(count).expect("a few nodes")],
             raise_after: None,
             read_consistency: ReadConsistency::Lease,
+            timings: vec![Timing::default(); usize::try_from(count).expect("a few nodes")],
         };
         for at in 0..cluster.nodes.len() {
             cluster.restart(at).await?;
@@ -128,6 +130,17 @@ impl Cluster {
     pub fn install(&mut self, at: usize, release: FeatureLevels, raise_after: Option<Duration>) {
         self.releases[at] = release;
         self.raise_after = raise_after;
+    }
+
+    /// From its next start on, the clock of a node runs slower than it should, by this factor: its lease ends later than it thinks.
+    pub fn slow_clock(&mut self, at: usize, factor: u32) {
+        let Timing { heartbeat, election } = Timing::default();
+        self.timings[at] = Timing { heartbeat: heartbeat * factor, election: election * factor };
+    }
+
+    /// From their next start on, all nodes make reads certain in this way.
+    pub fn read_by(&mut self, consistency: ReadConsistency) {
+        self.read_consistency = consistency;
     }
 
     /// Initialises the cluster at any node, opens it, and mounts what the workload needs.
@@ -219,6 +232,23 @@ impl Cluster {
         unreachable!("a cycle has no end")
     }
 
+    /// Enters shares at sealed nodes for as long as `limit`, or until none is left: for a cluster in which some nodes cannot be opened, since
+    /// they are no members.
+    pub async fn unseal_within(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        for share in (0..self.shares.len()).cycle() {
+            let sealed: Vec<Arc<Life>> = self.lives().into_iter().filter(|life| life.barrier.is_sealed()).collect();
+            if sealed.is_empty() || Instant::now() >= deadline {
+                return;
+            }
+            let life = self.dice.pick(&sealed);
+            let share = Share::from_bytes(&self.shares[share]).expect("it was a share at init");
+            // Refused or not: there will be another.
+            drop(timeout_at(deadline, life.barrier.enter_share(share, false)).await);
+            sleep(PAUSE).await;
+        }
+    }
+
     /// Seals every node, by a request at one.
     pub async fn seal(&self, at: usize) {
         let Some(life) = self.nodes[at].life() else { return };
@@ -234,6 +264,7 @@ impl Cluster {
             operations_max: self.operations_max,
             feature_levels: self.releases[at],
             read_consistency: self.read_consistency,
+            timing: self.timings[at].clone(),
             raise_after: self.raise_after,
         };
         let node = &self.nodes[at];
@@ -242,7 +273,7 @@ impl Cluster {
         }
         self.trace.event(&format!("{} starts", node.id));
         let life = node.start(fate, &self.network, &self.witness).await?;
-        let member = |id: &NodeId| Member { cluster_address: address(id), api_address: address(id), key: None };
+        let member = |id: &NodeId| Member { cluster_address: address(id), api_address: address(id), ..Member::default() };
         let members: BTreeMap<_, _> = self.nodes.iter().map(|node| (node.id.clone(), member(&node.id))).collect();
         node.begin(&life, members, &self.witness);
         Ok(())

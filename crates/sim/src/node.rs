@@ -69,6 +69,8 @@ pub struct Fate {
     pub operations_max: Option<u64>,
     /// What its release knows.
     pub feature_levels: FeatureLevels,
+    /// Its timers, as they really run: slower ones are a slower clock.
+    pub timing: Timing,
     /// How its reads are made certain.
     pub read_consistency: ReadConsistency,
     /// How long every member must have known a higher feature level before the cluster is raised by itself; `None`: never.
@@ -112,7 +114,7 @@ impl Node {
         let changes = Changes::new();
         let raft = Raft::start(Parts {
             node_id: self.id.clone(),
-            timing: Timing::default(),
+            timing: fate.timing,
             compaction: COMPACTION,
             log: Log::open(Arc::clone(&disk), &data_dir.log(), log_options)?,
             flushing: Flushing::Task { latency: fate.sync_latency },

@@ -192,7 +192,11 @@ impl Adoption {
         self.kept.iter().any(|prefix| key.starts_with(prefix))
     }
 
-    fn visit_staged(&self, view: &dyn TableView, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), EngineError>) -> Result<(), AdoptError> {
+    fn visit_staged(
+        &self,
+        view: &dyn TableView,
+        visit: &mut impl FnMut(&[u8], &[u8]) -> Result<(), EngineError>,
+    ) -> Result<(), AdoptError> {
         visit_below(view, &self.from, false, &mut |key, _, value| visit(&key[self.from.len()..], value))
     }
 }

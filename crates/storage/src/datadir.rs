@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::disk::{Disk, DiskLock, OpenMode, TEMPORARY_SUFFIX, read_whole, remove_temporary, write_whole};
 use crate::feature_level::{FEATURE_LEVELS, LevelError, LevelRecord, SOFTWARE_BYTES_MAX};
+use crate::quarantine::{self, Quarantined, Scope};
 
 /// The newest version in the identity file: one that tells the feature level. A folder of the first level has version 1.
 pub const DATADIR_VERSION: u32 = 2;
@@ -153,11 +154,27 @@ impl DataDir {
         }
         found.bound.level.check(levels).map_err(|source| OpenError::Level { dir: path.to_owned(), source })?;
         remove_temporary(&*disk, path).map_err(io)?;
+        if let Some(Quarantined { scope, reason, place }) = quarantine::carry_out(&*disk, path).map_err(io)? {
+            tracing::error!(?scope, reason, place = %place.display(), "what was found damaged is moved aside");
+        }
         let dir = DataDir { disk, path: path.to_owned(), node: found.node, bound: Mutex::new(found.bound), _lock: lock };
         if let Some(cluster) = cluster {
             dir.bind_cluster(cluster)?;
         }
         Ok(dir)
+    }
+
+    /// Gives up a folder whose identity file is damaged, so that [`DataDir::open`] finds one that has lost what it had: nobody can say
+    /// whose log and table are in it. Only for a node that has peers; the folder must be the caller's own, by its configuration.
+    pub fn abandon(disk: &dyn Disk, path: &Path, node: &NodeId, reason: &str) -> io::Result<()> {
+        let held = lock(disk, path).map_err(io::Error::other)?;
+        quarantine::condemn(disk, path, Scope::Everything, reason)?;
+        let place = quarantine::copy_aside(disk, path, IDENTITY_FILE, reason)?;
+        tracing::error!(reason, place = %place.display(), "the identity file is kept aside, and written anew as configured");
+        let identity = Identity { node: node.clone(), bound: Bound { cluster: None, level: LevelRecord::first() } };
+        write_whole(disk, &path.join(IDENTITY_FILE), identity.encode().as_bytes())?;
+        drop(held);
+        Ok(())
     }
 
     /// Writes down, durably, that the folder belongs to `cluster` from now on. It may already; another is refused.
@@ -246,7 +263,7 @@ impl DataDir {
 
     /// The folder of what the node shows to its peers: its key and its certificate, where it makes them itself.
     pub fn peer(&self) -> PathBuf {
-        self.path.join("peer")
+        peer_folder(&self.path)
     }
 
     /// The folder of snapshots.
@@ -272,6 +289,11 @@ pub fn note_rejoining(disk: &dyn Disk, folder: &Path, rejoining: bool) -> io::Re
         }
         _ => Ok(()),
     }
+}
+
+/// Where in a data folder the node keeps what it shows to its peers.
+pub fn peer_folder(data_folder: &Path) -> PathBuf {
+    data_folder.join("peer")
 }
 
 /// A folder without an identity may hold only what a start that was cut off has left.

@@ -12,6 +12,7 @@ pub mod disk;
 pub mod feature_level;
 pub mod journal;
 pub mod log;
+pub mod quarantine;
 pub mod snapshot;
 pub mod table;
 

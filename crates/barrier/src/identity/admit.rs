@@ -10,7 +10,7 @@ use proto::peer;
 use proto::peer::identity_server::{Identity, IdentityServer};
 use proto::stored;
 use raft::grpc::Admission;
-use raft::{KeyPin, Member, MembershipError};
+use raft::{ChangeError, ChangeOptions, KeyPin, Member, MemberChange, Refusal, RefusalKind};
 use tonic::{Request, Response, Status};
 use types::{NodeId, Revision, Timestamp};
 
@@ -29,13 +29,6 @@ use crate::view::ViewError;
 const MEMBERS_MAX: usize = 31;
 /// How often a record is written anew because it was changed meanwhile.
 const COMMIT_TRIES_MAX: usize = 8;
-/// A membership is changed by one change at a time: how long one waits for another.
-const ADMIT_MAX: Duration = Duration::from_secs(10);
-const ADMIT_PAUSE: Duration = Duration::from_millis(200);
-/// How many entries it may lack then.
-const PROMOTE_LAG_MAX: u64 = 100;
-/// For how long a node that has joined is waited for until it may vote.
-const PROMOTE_MAX: Duration = Duration::from_secs(3600);
 
 /// Why a node did not join. What is told before the sender has shown that it knows a secret says nothing of the cluster.
 #[derive(Debug, thiserror::Error)]
@@ -239,8 +232,12 @@ impl Barrier {
             }
         }
         let key = NodeKey::parse(&request.certificate_request).map_err(|_| JoinRefusal::Malformed)?;
-        let member =
-            Member { cluster_address: request.cluster_address.clone(), api_address: request.api_address.clone(), key: Some(key.pin()) };
+        let member = Member {
+            cluster_address: request.cluster_address.clone(),
+            api_address: request.api_address.clone(),
+            key: Some(key.pin()),
+            non_voter: request.non_voter,
+        };
         Ok(Candidate { id, member, key, non_voter: request.non_voter })
     }
 
@@ -316,52 +313,20 @@ impl Barrier {
         if members.len() >= MEMBERS_MAX {
             return Err(JoinRefusal::Full);
         }
-        let deadline = tokio::time::Instant::now() + ADMIT_MAX;
-        loop {
-            match self.inner.raft.propose_learner(id.clone(), member.clone()).await {
-                Ok(()) => break,
-                // Another change is under way.
-                Err(MembershipError::Refused(_)) if tokio::time::Instant::now() < deadline => tokio::time::sleep(ADMIT_PAUSE).await,
-                Err(error) => return Err(JoinRefusal::NotNow(error.to_string())),
-            }
+        // It replicates first; autopilot gives it its vote once it has caught up and proven stable.
+        let member = Member { non_voter: request.non_voter, ..member };
+        let change = MemberChange::Add { id: id.clone(), member: member.clone() };
+        match self.inner.raft.change_members(change, ChangeOptions::default()).await {
+            Ok(_) => {}
+            Err(ChangeError::Refused(Refusal { kind: RefusalKind::AlreadyMember, .. })) => return Err(JoinRefusal::IsMember(id)),
+            Err(error) => return Err(JoinRefusal::NotNow(error.to_string())),
         }
         // Of two nodes of one id at once, the first is the member.
         if self.inner.raft.peer(&id).is_none_or(|peer| peer.member.key != member.key) {
             return Err(JoinRefusal::IsMember(id));
         }
         tracing::info!(node = %id, address = member.cluster_address, "a node has joined");
-        if !request.non_voter {
-            self.promote_once_caught_up(id, member);
-        }
         Ok(())
-    }
-
-    /// Until there is an autopilot: gives the node its vote, once it has what the others have. Another change may come first, so it is tried
-    /// again while this node leads.
-    fn promote_once_caught_up(&self, id: NodeId, member: Member) {
-        let barrier = self.clone();
-        let promote = async move {
-            let raft = &barrier.inner.raft;
-            let deadline = tokio::time::Instant::now() + PROMOTE_MAX;
-            while barrier.leads() && tokio::time::Instant::now() < deadline {
-                let members = raft.status().members;
-                match members.iter().find(|known| known.id == id) {
-                    Some(known) if !known.voter && known.member.key == member.key => {}
-                    _ => return,
-                }
-                // A voter that has nothing yet, and no certificate perhaps, would leave the cluster without a quorum.
-                let followers = raft.gauges().followers;
-                let matched = followers.iter().find(|follower| follower.id == id).and_then(|follower| follower.matched);
-                let has_caught_up = matched.is_some() && matched.map(|at| at.0 + PROMOTE_LAG_MAX) >= raft.status().committed.map(|at| at.0);
-                let voters = members.iter().filter(|known| known.voter || known.id == id).map(|known| known.id.clone()).collect();
-                if has_caught_up && let Err(error) = raft.change_voters(voters, true).await {
-                    tracing::debug!(%error, node = %id, "give a node that has joined its vote");
-                }
-                tokio::time::sleep(ADMIT_PAUSE).await;
-            }
-        };
-        let stop = self.inner.stop.clone();
-        self.inner.tasks.spawn(async move { stop.run_until_cancelled(promote).await });
     }
 
     /// The answer to a node that is a member now.

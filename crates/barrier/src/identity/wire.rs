@@ -191,7 +191,8 @@ pub(super) fn member_from_peer(member: &peer::JoinMember) -> Option<(NodeId, Mem
         0 => None,
         _ => Some(KeyPin(<[u8; 32]>::try_from(&member.key_sha256[..]).ok()?)),
     };
-    let place = Member { cluster_address: member.cluster_address.clone(), api_address: member.api_address.clone(), key };
+    let place =
+        Member { cluster_address: member.cluster_address.clone(), api_address: member.api_address.clone(), key, ..Member::default() };
     Some((NodeId::parse(&member.node_id).ok()?, place))
 }
 
@@ -300,7 +301,12 @@ mod tests {
             seal_epoch: 3,
             members: vec![(
                 NodeId::parse("n1").unwrap(),
-                Member { cluster_address: "https://a".into(), api_address: "https://b".into(), key: Some(KeyPin([3; 32])) },
+                Member {
+                    cluster_address: "https://a".into(),
+                    api_address: "https://b".into(),
+                    key: Some(KeyPin([3; 32])),
+                    non_voter: false,
+                },
             )],
         };
         let sent = facts().request(JoinSecret::of_shares(&key(1)), b"challenge");

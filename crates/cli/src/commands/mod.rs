@@ -18,7 +18,9 @@ use client::Response;
 pub(crate) use operator::people::{await_return, is_at_terminal};
 use serde_json::{Map, Value};
 
-use crate::args::{Command, Global, Kv, KvMetadata, Operator, Token};
+use client::Reading;
+
+use crate::args::{Command, Consistency, Global, Kv, KvMetadata, Operator, Token};
 use crate::connect;
 use crate::dev;
 use crate::fault::Fault;
@@ -36,7 +38,7 @@ pub(crate) async fn run(global: &Global, printer: &Printer, command: Command) ->
         _ => {}
     }
     let client = connect::client(global)?;
-    let client = client.wrapping(wrap_ttl(global, &command)?.as_deref());
+    let client = client.wrapping(wrap_ttl(global, &command)?.as_deref()).reading(reading(global)?);
     match command {
         Command::Operator(command) => operator::run(&client, printer, command).await,
         Command::Kv(command) => kv::run(&client, printer, command).await,
@@ -54,6 +56,30 @@ pub(crate) async fn run(global: &Global, printer: &Printer, command: Command) ->
         Command::Server(_) | Command::Dev(_) | Command::Status(_) | Command::Completion(_) | Command::Version => {
             unreachable!("these need no client, and are run elsewhere")
         }
+    }
+}
+
+/// How fresh the state must be that reads are answered from.
+fn reading(global: &Global) -> Result<Reading, Fault> {
+    let parse = |text: &str| {
+        let parsed = client::parse_duration(text);
+        parsed.map(Reading::Stale).map_err(|error| Fault::local(format!("-max-staleness: {error}")).cure("write 500ms or 5s"))
+    };
+    match (&global.max_staleness, global.read_consistency) {
+        (Some(text), _) => return parse(text),
+        (None, Some(Consistency::Quorum)) => return Ok(Reading::Quorum),
+        (None, Some(Consistency::Lease)) => return Ok(Reading::Configured),
+        (None, None) => {}
+    }
+    let own = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    match (own("CONCLAVE_MAX_STALENESS"), own("CONCLAVE_READ_CONSISTENCY").as_deref()) {
+        (Some(text), None) => parse(&text),
+        (None, Some("quorum")) => Ok(Reading::Quorum),
+        (None, None | Some("lease")) => Ok(Reading::Configured),
+        (Some(_), Some(_)) => {
+            Err(Fault::local("CONCLAVE_MAX_STALENESS and CONCLAVE_READ_CONSISTENCY contradict each other").cure("unset one"))
+        }
+        (None, Some(_)) => Err(Fault::local("CONCLAVE_READ_CONSISTENCY is neither lease nor quorum").cure("unset it, or set one of them")),
     }
 }
 

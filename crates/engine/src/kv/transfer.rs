@@ -119,33 +119,29 @@ impl From<barrier::ViewError> for TransferError {
 /// Plans the move or copy of `from` to `to`, both in `view`.
 pub fn plan(view: &View, from: End<'_>, to: End<'_>, source: Source, existing: Existing) -> Result<Transferred, TransferError> {
     check_ends(&from, &to)?;
-    let mut transfer = Transfer { view, from, to, source, plan: Plan::new(), records: 0, bytes: 0, taken: 0 };
-    transfer.expect_served()?;
-    let mut secrets = Vec::new();
-    if from.path.is_folder() {
-        for rest in transfer.below_source()? {
-            let rest = Path::parse(&rest).map_err(|_| PlanError::Malformed)?;
-            let from = from.path.join(&rest).map_err(|_| PlanError::Malformed)?;
-            let to = to.path.join(&rest).map_err(TransferError::Path)?;
-            secrets.push(transfer.take(from, to)?);
-        }
-    } else {
-        secrets.push(transfer.take(from.path.clone(), to.path.clone())?);
-    }
-    match transfer.taken {
-        _ if secrets.is_empty() => Err(TransferError::NotFound),
-        count if count > 0 && existing == Existing::Refuses => Err(TransferError::Exists { count }),
-        _ => Ok(Transferred { plan: transfer.plan, secrets }),
-    }
+    Transfer { view, past: None, from, to, source, plan: Plan::new(), records: 0, bytes: 0, taken: 0 }.plan(existing)
 }
 
-fn check_ends(from: &End<'_>, to: &End<'_>) -> Result<(), TransferError> {
+/// Plans the copy of `from`, in a view of the past, to `to` in `view`. The past does not change, and so is not expected to stay as it was; both
+/// ends may be the same.
+pub fn plan_from_past(past: &View, view: &View, from: End<'_>, to: End<'_>, existing: Existing) -> Result<Transferred, TransferError> {
+    check_kinds(&from, &to)?;
+    let source = Source::Stays;
+    Transfer { view, past: Some(past), from, to, source, plan: Plan::new(), records: 0, bytes: 0, taken: 0 }.plan(existing)
+}
+
+fn check_kinds(from: &End<'_>, to: &End<'_>) -> Result<(), TransferError> {
     if from.version != to.version {
         return Err(TransferError::Versions);
     }
     if from.path.is_folder() != to.path.is_folder() {
         return Err(TransferError::OneFolder);
     }
+    Ok(())
+}
+
+fn check_ends(from: &End<'_>, to: &End<'_>) -> Result<(), TransferError> {
+    check_kinds(from, to)?;
     let overlap = if from.path.is_folder() {
         from.path.starts_with(to.path.segments()) || to.path.starts_with(from.path.segments())
     } else {
@@ -157,6 +153,8 @@ fn check_ends(from: &End<'_>, to: &End<'_>) -> Result<(), TransferError> {
 /// A transfer that is being planned.
 struct Transfer<'a> {
     view: &'a View,
+    /// Where the source lies, if not in `view`.
+    past: Option<&'a View>,
     from: End<'a>,
     to: End<'a>,
     source: Source,
@@ -167,12 +165,41 @@ struct Transfer<'a> {
     taken: usize,
 }
 
-impl Transfer<'_> {
+impl<'a> Transfer<'a> {
+    fn plan(mut self, existing: Existing) -> Result<Transferred, TransferError> {
+        let (from, to) = (self.from, self.to);
+        self.expect_served()?;
+        let mut secrets = Vec::new();
+        if from.path.is_folder() {
+            for rest in self.below_source()? {
+                let rest = Path::parse(&rest).map_err(|_| PlanError::Malformed)?;
+                let from = from.path.join(&rest).map_err(|_| PlanError::Malformed)?;
+                let to = to.path.join(&rest).map_err(TransferError::Path)?;
+                secrets.push(self.take(from, to)?);
+            }
+        } else {
+            secrets.push(self.take(from.path.clone(), to.path.clone())?);
+        }
+        match self.taken {
+            _ if secrets.is_empty() => Err(TransferError::NotFound),
+            count if count > 0 && existing == Existing::Refuses => Err(TransferError::Exists { count }),
+            _ => Ok(Transferred { plan: self.plan, secrets }),
+        }
+    }
+
+    fn source_view(&self) -> &'a View {
+        self.past.unwrap_or(self.view)
+    }
+
     /// Mounts of version 1 that are being upgraded serve nothing.
     fn expect_served(&mut self) -> Result<(), TransferError> {
-        for end in [self.from, self.to] {
+        for (end, is_past) in [(self.from, self.past.is_some()), (self.to, false)] {
             if end.version == Version::One {
-                let revision = check_not_begun(&self.view.below(end.root))?;
+                let view = if is_past { self.source_view() } else { self.view };
+                let revision = check_not_begun(&view.below(end.root))?;
+                if is_past {
+                    continue;
+                }
                 self.plan.expect(end.root.join(upgrade_name().as_str()), revision);
             }
         }
@@ -187,7 +214,7 @@ impl Transfer<'_> {
         };
         let folder = folder.join(self.from.path.as_str());
         // One more than is allowed tells that there are too many.
-        let names = Page::first(TRANSFER_RECORDS_MAX + 1).descendants(&self.view.below(self.from.root), &folder)?;
+        let names = Page::first(TRANSFER_RECORDS_MAX + 1).descendants(&self.source_view().below(self.from.root), &folder)?;
         if names.len() > TRANSFER_RECORDS_MAX { Err(TransferError::TooMuch) } else { Ok(names) }
     }
 
@@ -203,7 +230,7 @@ impl Transfer<'_> {
     /// Version 1: one record. Returns whether the target has one already.
     fn take_single(&mut self, from: &Path, to: &Path) -> Result<bool, TransferError> {
         let (from, to) = (secret_name(from), secret_name(to));
-        let value = self.read(&self.from.clone(), &from)?.ok_or(TransferError::NotFound)?;
+        let value = self.read_source(&from)?.ok_or(TransferError::NotFound)?;
         let replaces = self.read(&self.to.clone(), &to)?.is_some();
         self.put(&to, value)?;
         self.remove_source(&from)?;
@@ -212,8 +239,8 @@ impl Transfer<'_> {
 
     /// Version 2: the metadata and the data of all versions that have any. Returns whether the target has a secret already.
     fn take_versions(&mut self, from: &Path, to: &Path) -> Result<bool, TransferError> {
-        let (source, target) = (self.from, self.to);
-        let value = self.read(&source, &metadata_name(from))?.ok_or(TransferError::NotFound)?;
+        let target = self.to;
+        let value = self.read_source(&metadata_name(from))?.ok_or(TransferError::NotFound)?;
         let metadata = decode_metadata(&value)?;
         let replaced = self.read(&target, &metadata_name(to))?;
         let replaces = replaced.is_some();
@@ -227,11 +254,19 @@ impl Transfer<'_> {
         self.remove_source(&metadata_name(from))?;
         for number in numbers(&metadata) {
             let name = data_name(from, number);
-            let data = self.read(&source, &name)?.ok_or(PlanError::Malformed)?;
+            let data = self.read_source(&name)?.ok_or(PlanError::Malformed)?;
             self.put(&data_name(to, number), data)?;
             self.remove_source(&name)?;
         }
         Ok(replaces)
+    }
+
+    /// Reads a record of the source. One of the past stays as it is by itself.
+    fn read_source(&mut self, name: &Name) -> Result<Option<SecretBytes>, TransferError> {
+        let Some(past) = self.past else { return self.read(&self.from.clone(), name) };
+        let name = self.from.root.join(name.as_str());
+        self.count(&name, 0)?;
+        Ok(past.read(&name)?.value)
     }
 
     /// Reads a record and expects it to stay as it is.

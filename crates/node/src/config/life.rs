@@ -13,6 +13,10 @@ pub const FEATURE_LEVEL_RAISE_AFTER_DEFAULT: Duration = Duration::from_secs(3600
 const FEATURE_LEVEL_RAISE_AFTER_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The longest `shutdown_delay`.
 const SHUTDOWN_DELAY_MAX: Duration = Duration::from_secs(600);
+/// `stale_reads_max` where none is given.
+pub const STALE_READS_MAX_DEFAULT: Duration = Duration::from_secs(10);
+/// The longest `stale_reads_max`.
+const STALE_READS_MAX_MAX: Duration = Duration::from_secs(300);
 const NEVER: &str = "never";
 
 /// `read_consistency`.
@@ -32,4 +36,9 @@ pub(super) fn raise_after(root: &Section<'_>) -> Option<Option<Duration>> {
 /// `shutdown_delay`.
 pub(super) fn shutdown_delay(root: &Section<'_>) -> Option<Duration> {
     root.duration("shutdown_delay", Duration::ZERO, Duration::ZERO..=SHUTDOWN_DELAY_MAX)
+}
+
+/// `stale_reads_max`; zero: none are given.
+pub(super) fn stale_reads_max(root: &Section<'_>) -> Option<Duration> {
+    root.duration("stale_reads_max", STALE_READS_MAX_DEFAULT, Duration::ZERO..=STALE_READS_MAX_MAX)
 }

@@ -37,6 +37,7 @@ pub(super) const ROOT_KEYS: Keys = Keys {
         "default_lease_ttl",
         "max_lease_ttl",
         "read_consistency",
+        "stale_reads_max",
         "feature_level_raise_after",
         "shutdown_delay",
         "disable_mlock",
@@ -74,7 +75,7 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
     let api_version = api_version(&root);
     let lease_ttls = lease_ttls(&root);
     let (read_consistency, raise_after) = (life::read_consistency(&root), life::raise_after(&root));
-    let shutdown_delay = life::shutdown_delay(&root);
+    let (stale_reads_max, shutdown_delay) = (life::stale_reads_max(&root), life::shutdown_delay(&root));
     let lock_memory = lock_memory(&root);
     let pid_file = pid_file(&root);
     let hostname = root.boolean("enable_response_header_hostname", false);
@@ -147,6 +148,7 @@ pub(super) fn config(report: &Report, body: &Body) -> Option<Config> {
         lease_ttl_default,
         lease_ttl_max,
         read_consistency: read_consistency?,
+        stale_reads_max: stale_reads_max?,
         feature_level_raise_after: raise_after?,
         shutdown_delay: shutdown_delay?,
         lock_memory: lock_memory?,

@@ -94,6 +94,7 @@ fn a_single_node_has_vaults_defaults() {
             lease_ttl_max: Duration::from_secs(2_764_800),
             read_consistency: raft::ReadConsistency::Lease,
             feature_level_raise_after: Some(FEATURE_LEVEL_RAISE_AFTER_DEFAULT),
+            stale_reads_max: STALE_READS_MAX_DEFAULT,
             shutdown_delay: Duration::ZERO,
             lock_memory: true,
             pid_file: None,
@@ -236,7 +237,7 @@ fn each_mistake_names_its_place_and_cure() {
         ),
         (
             "adress = 1",
-            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, feature_level_raise_after, shutdown_delay, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
+            "node1.hcl:1: unknown key \"adress\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, stale_reads_max, feature_level_raise_after, shutdown_delay, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         ("clustr_name = \"a\"", "node1.hcl:1: unknown key \"clustr_name\" (did you mean cluster_name?)"),
         ("log_format = \"xml\"", "node1.hcl:1: log_format: \"xml\" is not one of \"text\", \"json\""),
@@ -291,12 +292,12 @@ fn each_mistake_names_its_place_and_cure() {
         (
             "x {",
             "node1.hcl:1: this \"{\" is never closed (add \"}\" where the block ends)\n\
-             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, feature_level_raise_after, shutdown_delay, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, stale_reads_max, feature_level_raise_after, shutdown_delay, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         (
             "x = [",
             "node1.hcl:1: this \"[\" is never closed (add \"]\" where the list ends)\n\
-             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, feature_level_raise_after, shutdown_delay, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
+             node1.hcl:1: unknown key \"x\" (known here: cluster_name, api_addr, cluster_addr, api_version, default_lease_ttl, max_lease_ttl, read_consistency, stale_reads_max, feature_level_raise_after, shutdown_delay, disable_mlock, pid_file, log_level, log_format, enable_response_header_hostname, enable_response_header_raft_node_id, listener, storage, backend, cluster, telemetry, seal)",
         ),
         ("}", "node1.hcl:1: \"}\" closes nothing (remove it)"),
         ("/* open", "node1.hcl:1: this comment is never closed (add \"*/\")"),
@@ -975,6 +976,7 @@ fn the_manuals_defaults_are_ours() {
     for (heading, key, default) in [
         ("At the top", "cluster_name", format!("{CLUSTER_NAME_DEFAULT:?}")),
         ("At the top", "log_level", format!("{LOG_FILTER_DEFAULT:?}")),
+        ("At the top", "stale_reads_max", format!("\"{}s\"", STALE_READS_MAX_DEFAULT.as_secs())),
         ("At the top", "feature_level_raise_after", format!("\"{}h\"", FEATURE_LEVEL_RAISE_AFTER_DEFAULT.as_secs() / 3600)),
         ("`listener \"tcp\"`", "max_request_size", REQUEST_SIZE_BYTES_MAX_DEFAULT.to_string()),
         ("`listener \"tcp\"`", "max_request_duration", format!("\"{}s\"", REQUEST_DURATION_MAX_DEFAULT.as_secs())),

@@ -1,6 +1,7 @@
 //! The native gRPC API: KV v2. Each call becomes the request that its HTTP form would be, and goes the same way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -18,7 +19,7 @@ use tonic::{Request, Response, Status};
 use types::capability::Verb;
 use types::{Path, RequestId};
 
-use crate::http::{Edge, Remote};
+use crate::http::{AGE_HEADER, Edge, Remote};
 use crate::room::{BodyError, FREE_BYTES, Framing, Gate};
 
 mod transact;
@@ -35,7 +36,7 @@ impl KvService {
         KvServer::new(KvService { edge: Arc::new(edge) }).max_decoding_message_size(limit).max_encoding_message_size(limit)
     }
 
-    /// Sends a call the way of every request. `parts` of the path: mount, area and what is below.
+    /// Sends a call that has no use for an age.
     async fn ask<T>(
         &self,
         call: &Request<T>,
@@ -44,6 +45,18 @@ impl KvService {
         query: Vec<(String, String)>,
         body: SecretBytes,
     ) -> Result<Answer, Status> {
+        self.ask_aged(call, verb, parts, query, body).await.map(|(answer, _)| answer)
+    }
+
+    /// Sends a call the way of every request. `parts` of the path: mount, area and what is below. Of a bounded-stale read also its age.
+    async fn ask_aged<T>(
+        &self,
+        call: &Request<T>,
+        verb: Verb,
+        parts: &[&str],
+        query: Vec<(String, String)>,
+        body: SecretBytes,
+    ) -> Result<(Answer, Option<Duration>), Status> {
         let service = self.edge.serving.service().ok_or_else(|| Status::unavailable("sealed"))?;
         let text = Zeroizing::new(parts.join("/"));
         let path = Path::parse(&text).map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -54,11 +67,15 @@ impl KvService {
         let remote = call.extensions().get::<Remote>().map(|Remote(remote)| *remote);
         let namespace =
             crate::http::namespace(call.metadata().as_ref()).map_err(|failure| Status::invalid_argument(failure.to_string()))?;
+        let reading = crate::http::reading(call.metadata().as_ref(), verb, self.edge.limits.stale_max)
+            .map_err(|failure| Status::invalid_argument(failure.to_string()))?;
         let headers = crate::http::shown_headers(call.metadata().as_ref());
         let id = RequestId::generate();
-        let request = service::Request { id, verb, namespace, path, body, query, token, remote, headers, wrap_ttl: None, upload: None };
+        let request =
+            service::Request { id, verb, namespace, path, body, query, token, remote, headers, wrap_ttl: None, reading, upload: None };
         let response = service.handle(request).await;
-        response.outcome.map_err(|refusal| {
+        let age = response.age;
+        response.outcome.map(|answer| (answer, age)).map_err(|refusal| {
             let mut status = status(&refusal);
             if let Ok(id) = MetadataValue::try_from(id.to_string()) {
                 status.metadata_mut().insert("x-conclave-request-id", id);
@@ -66,6 +83,15 @@ impl KvService {
             status
         })
     }
+}
+
+/// An answer that tells its age, if it has one.
+fn aged<T>(message: T, age: Option<Duration>) -> Response<T> {
+    let mut response = Response::new(message);
+    if let Some(value) = age.and_then(|age| MetadataValue::try_from(types::duration::print(age)).ok()) {
+        response.metadata_mut().insert(AGE_HEADER, value);
+    }
+    response
 }
 
 /// Holds every gRPC call to the limits of all requests, before its message is read: its room in memory, and its time.
@@ -152,12 +178,13 @@ impl Kv for KvService {
     async fn get(&self, call: Request<kv::GetRequest>) -> Result<Response<kv::GetResponse>, Status> {
         let ask = call.get_ref();
         let query = if ask.version == 0 { Vec::new() } else { vec![("version".into(), ask.version.to_string())] };
-        match self.ask(&call, Verb::Read, &[&ask.mount, "data", &ask.path], query, engine::no_body()).await? {
+        let (answer, age) = self.ask_aged(&call, Verb::Read, &[&ask.mount, "data", &ask.path], query, engine::no_body()).await?;
+        match answer {
             Answer::Data(data) => {
                 // EXPOSE: the answer leaves for the caller who may have it; its audit record is durable.
                 let found: Versioned<'_> = serde_json::from_slice(data.expose()).map_err(malformed)?;
                 let data = found.data.map(|data| data.get().as_bytes().to_vec()).unwrap_or_default();
-                Ok(Response::new(kv::GetResponse { data, version: Some(found.metadata.into()) }))
+                Ok(aged(kv::GetResponse { data, version: Some(found.metadata.into()) }, age))
             }
             Answer::Gone(_) => Err(Status::not_found("this version is deleted")),
             _ => Err(Status::not_found("no such secret")),
@@ -205,13 +232,14 @@ impl Kv for KvService {
             keys: Vec<String>,
         }
         let ask = call.get_ref();
-        match self.ask(&call, Verb::List, &[&ask.mount, "metadata", &ask.path], Vec::new(), engine::no_body()).await? {
+        let (answer, age) = self.ask_aged(&call, Verb::List, &[&ask.mount, "metadata", &ask.path], Vec::new(), engine::no_body()).await?;
+        match answer {
             Answer::Data(data) => {
                 // EXPOSE: the names leave for the caller who may have them; the audit record is durable.
                 let Keys { keys } = serde_json::from_slice(data.expose()).map_err(malformed)?;
-                Ok(Response::new(kv::ListResponse { keys }))
+                Ok(aged(kv::ListResponse { keys }, age))
             }
-            _ => Ok(Response::new(kv::ListResponse { keys: Vec::new() })),
+            _ => Ok(aged(kv::ListResponse { keys: Vec::new() }, age)),
         }
     }
 }

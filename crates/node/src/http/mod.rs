@@ -28,8 +28,9 @@ use crate::listener::Ending;
 use crate::room::{BodyError, Gate, Held, Room};
 
 pub(crate) use error::Failure;
-pub(crate) use read::{check_json, namespace, shown_headers, token};
+pub(crate) use read::{check_json, namespace, reading, shown_headers, token};
 pub(crate) use reading::read_whole;
+pub(crate) use render::AGE_HEADER;
 pub(crate) use system::ROUTES as SYSTEM_ROUTES;
 
 /// What a request may cost before anybody is known to ask.
@@ -38,6 +39,8 @@ pub(crate) struct Limits {
     pub(crate) body_bytes_max: usize,
     pub(crate) duration_max: Duration,
     pub(crate) json: JsonLimits,
+    /// The most staleness that a read may ask for.
+    pub(crate) stale_max: Duration,
     /// Room for the bodies of all requests together.
     pub(crate) room: Room,
 }
@@ -176,6 +179,7 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, ending: &Ending, 
     let namespace = read::namespace(&head.headers)?;
     let wrap_ttl = read::wrap_ttl(&head.headers)?;
     let (verb, query) = read::verb(&head)?;
+    let reading = read::reading(&head.headers, verb, edge.limits.stale_max)?;
     let token = read::token(&head.headers)?;
     let gate: Gate = match &token {
         Some(token) => edge.knows(token),
@@ -204,7 +208,8 @@ async fn route(edge: &Edge, id: RequestId, remote: SocketAddr, ending: &Ending, 
     let path = if matches!(verb, types::capability::Verb::List | types::capability::Verb::Scan) { path.as_folder() } else { path };
     let is_top_level = render::is_top_level(&path);
     let headers = read::shown_headers(&head.headers);
-    let request = service::Request { id, verb, namespace, path, body, query, token, remote: Some(remote), headers, wrap_ttl, upload };
+    let request =
+        service::Request { id, verb, namespace, path, body, query, token, remote: Some(remote), headers, wrap_ttl, reading, upload };
     let response = service.handle(request).await;
     Ok(render::response(response, is_top_level))
 }

@@ -11,6 +11,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use service::Reading;
 use types::Path;
 use types::capability::Verb;
 use types::json;
@@ -157,6 +158,42 @@ pub(super) fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>, Failure>
     Ok(Some(ttl).filter(|ttl| !ttl.is_zero()))
 }
 
+/// How fresh the state must be that the request is answered from: `X-Conclave-Read-Consistency`, `X-Conclave-Max-Staleness`. At most
+/// `stale_max` of staleness is given.
+pub(crate) fn reading(headers: &HeaderMap, verb: Verb, stale_max: Duration) -> Result<Reading, Failure> {
+    let text = |name| match single(headers, name)? {
+        None => Ok(None),
+        Some(value) => value.to_str().map(Some).map_err(|_| Failure::Header(format!("{name} is no text"))),
+    };
+    let consistency = text("x-conclave-read-consistency")?;
+    let reading = match consistency {
+        None | Some("" | "lease") => Reading::Configured,
+        Some("quorum") => Reading::Quorum,
+        Some(_) => return Err(Failure::Header("X-Conclave-Read-Consistency must be lease or quorum".into())),
+    };
+    let Some(staleness) = text("x-conclave-max-staleness")?.filter(|text| !text.is_empty()) else { return Ok(reading) };
+    let staleness = types::duration::parse(staleness)
+        .map_err(|_| Failure::Header("X-Conclave-Max-Staleness must be a duration, for example 500ms".into()))?;
+    if staleness.is_zero() {
+        return Ok(reading);
+    }
+    if consistency.is_some_and(|text| !text.is_empty()) {
+        return Err(Failure::Header(
+            "X-Conclave-Max-Staleness and X-Conclave-Read-Consistency contradict each other (leave one out)".into(),
+        ));
+    }
+    if !matches!(verb, Verb::Read | Verb::List | Verb::Scan) {
+        return Err(Failure::Header("X-Conclave-Max-Staleness is for reads and lists (leave it out of a write)".into()));
+    }
+    if staleness > stale_max {
+        let most = types::duration::print(stale_max);
+        return Err(Failure::Header(format!(
+            "X-Conclave-Max-Staleness is at most {most} here (stale_reads_max in the node's configuration)"
+        )));
+    }
+    Ok(Reading::Stale(staleness))
+}
+
 /// The body, and the room that it takes: within `bytes_max` and the JSON limits, and a JSON object if there is one. A body that
 /// is larger than [`FREE_BYTES`](crate::room::FREE_BYTES) is taken only if `gate` lets it.
 pub(super) async fn body(head: &Parts, body: Body, bytes_max: usize, limits: &Limits, gate: Gate) -> Result<(SecretBytes, Held), Failure> {
@@ -297,6 +334,39 @@ mod tests {
             ("PATCH", "/v1/a", None),
         ] {
             assert_eq!(verb(&head(method, uri)).map(|(verb, _)| verb).ok(), want, "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn staleness_is_asked_for_by_name_within_limits_and_for_reads_only() {
+        let ask = |verb, headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_str(value).unwrap());
+            }
+            reading(&map, verb, Duration::from_secs(10)).map_err(|failure| failure.to_string())
+        };
+        const STALENESS: &str = "x-conclave-max-staleness";
+        const CONSISTENCY: &str = "x-conclave-read-consistency";
+        for (verb, headers, want) in [
+            (Verb::Read, &[][..], Ok(Reading::Configured)),
+            (Verb::Read, &[(STALENESS, "500ms")], Ok(Reading::Stale(Duration::from_millis(500)))),
+            (Verb::List, &[(STALENESS, "10")], Ok(Reading::Stale(Duration::from_secs(10)))),
+            (Verb::Read, &[(STALENESS, "0s"), (CONSISTENCY, "quorum")], Ok(Reading::Quorum)),
+            (Verb::Write, &[(CONSISTENCY, "quorum")], Ok(Reading::Quorum)),
+            (Verb::Read, &[(CONSISTENCY, "lease")], Ok(Reading::Configured)),
+            (Verb::Write, &[(STALENESS, "1s")], Err("for reads and lists")),
+            (Verb::Read, &[(STALENESS, "11s")], Err("at most 10s here")),
+            (Verb::Read, &[(STALENESS, "-1s")], Err("must be a duration")),
+            (Verb::Read, &[(STALENESS, "1s"), (STALENESS, "2s")], Err("twice")),
+            (Verb::Read, &[(STALENESS, "1s"), (CONSISTENCY, "quorum")], Err("contradict")),
+            (Verb::Read, &[(CONSISTENCY, "stale")], Err("must be lease or quorum")),
+        ] {
+            match (ask(verb, headers), want) {
+                (Ok(found), Ok(want)) => assert_eq!(found, want, "{headers:?}"),
+                (Err(found), Err(want)) => assert!(found.contains(want), "{headers:?}: {found}"),
+                (found, want) => panic!("{headers:?}: {found:?}, not {want:?}"),
+            }
         }
     }
 

@@ -22,6 +22,7 @@ fn try_read(head: &Parts, body: &[u8]) -> Result<service::Request, Failure> {
     let path = if matches!(verb, types::capability::Verb::List | types::capability::Verb::Scan) { path.as_folder() } else { path };
     let headers = read::shown_headers(&head.headers);
     let body = SecretBytes::from(body.to_vec());
+    let reading = read::reading(&head.headers, verb, crate::config::STALE_READS_MAX_DEFAULT)?;
     Ok(service::Request {
         id: RequestId::generate(),
         verb,
@@ -33,6 +34,7 @@ fn try_read(head: &Parts, body: &[u8]) -> Result<service::Request, Failure> {
         remote: None,
         headers,
         wrap_ttl,
+        reading,
         upload: None,
     })
 }

@@ -49,6 +49,9 @@ pub(super) fn share(response: &mut Response, origin: &HeaderValue) {
     headers.insert("vary", HeaderValue::from_static("Origin"));
 }
 
+/// Of a bounded-stale read: nothing that was acknowledged longer ago is lacking.
+pub(crate) const AGE_HEADER: &str = "x-conclave-age";
+
 /// Paths whose data Vault repeats at the top level of the answer.
 const TOP_LEVEL: &[&[&str]] = &[
     &["auth"],
@@ -124,6 +127,15 @@ pub(super) fn failure(failure: &Failure) -> Response {
 
 /// What the service answered.
 pub(super) fn response(response: service::Response, is_top_level: bool) -> Response {
+    let age = response.age;
+    let mut answered = answer(response, is_top_level);
+    if let Some(value) = age.and_then(|age| HeaderValue::from_str(&types::duration::print(age)).ok()) {
+        answered.headers_mut().insert(AGE_HEADER, value);
+    }
+    answered
+}
+
+fn answer(response: service::Response, is_top_level: bool) -> Response {
     let id = response.id.to_string();
     let response = match response.outcome {
         Ok(Answer::Stream(download)) => return stream(download),

@@ -62,6 +62,18 @@ impl Transport for Alone {
         nobody(&to)
     }
 
+    fn membership(
+        &self,
+        to: Arc<Peer>,
+        _request: peer::MembershipRequest,
+    ) -> BoxFuture<'static, Result<peer::MembershipResponse, TransportError>> {
+        nobody(&to)
+    }
+
+    fn check(&self, to: Arc<Peer>, _request: peer::CheckRequest) -> BoxFuture<'static, Result<peer::CheckResponse, TransportError>> {
+        nobody(&to)
+    }
+
     fn rejoin(&self, to: Arc<Peer>, _request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
         nobody(&to)
     }

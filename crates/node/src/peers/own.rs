@@ -72,6 +72,13 @@ pub(super) struct OwnKey {
     disk: Arc<dyn Disk>,
 }
 
+/// Whether what is kept beside the certificate names other members than `node`; not where it is not there, or damaged.
+pub(super) fn knows_others(disk: &dyn Disk, folder: &std::path::Path, node: &NodeId) -> bool {
+    let file = storage::datadir::peer_folder(folder).join(IDENTITY_FILE);
+    let shown = read_whole(disk, &file, IDENTITY_BYTES_MAX).ok().and_then(|bytes| Shown::decode(&bytes).ok());
+    shown.is_some_and(|shown| shown.members.iter().any(|(id, _)| id != node))
+}
+
 /// What a node that belongs to a cluster shows to its peers, besides its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shown {
@@ -167,6 +174,7 @@ impl Shown {
             cluster_address: member.cluster_address.clone(),
             api_address: member.api_address.clone(),
             key_sha256: member.key.map(|key| key.0.to_vec()).unwrap_or_default(),
+            non_voter: member.non_voter,
         });
         let message = stored::PeerIdentity {
             version: VERSION,
@@ -196,7 +204,12 @@ impl Shown {
                 0 => None,
                 _ => Some(KeyPin(<[u8; 32]>::try_from(member.key_sha256.as_slice()).ok()?)),
             };
-            let place = Member { cluster_address: member.cluster_address.clone(), api_address: member.api_address.clone(), key };
+            let place = Member {
+                cluster_address: member.cluster_address.clone(),
+                api_address: member.api_address.clone(),
+                key,
+                non_voter: member.non_voter,
+            };
             Some((NodeId::parse(&member.node_id).ok()?, place))
         };
         let (Ok(cluster_id), Some(members)) =
@@ -223,7 +236,12 @@ mod tests {
     use super::*;
 
     fn shown() -> Shown {
-        let member = |key| Member { cluster_address: "https://10.0.0.1:8201".into(), api_address: "https://10.0.0.1:8200".into(), key };
+        let member = |key| Member {
+            cluster_address: "https://10.0.0.1:8201".into(),
+            api_address: "https://10.0.0.1:8200".into(),
+            key,
+            non_voter: false,
+        };
         Shown {
             cluster_id: ClusterId(Uuid::max()),
             cluster_name: "blue".into(),

@@ -28,6 +28,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_INDEX_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a follower waits for its batches to be committed before their fate is unknown.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a change of the members may take: longer than the leader works at it.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(27);
+/// How long a node waits for what another holds at a check: the other may have to apply it first.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a node that asks what there was before it waits for one answer.
 const REJOIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -219,6 +223,19 @@ impl Transport for GrpcTransport {
 
     fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         self.call(to, Some(PROPOSE_TIMEOUT), |mut client| async move { client.propose(request).await })
+    }
+
+    fn membership(
+        &self,
+        to: Arc<Peer>,
+        request: peer::MembershipRequest,
+    ) -> BoxFuture<'static, Result<peer::MembershipResponse, TransportError>> {
+        let timeout = if request.change.is_some() { CHANGE_TIMEOUT } else { READ_INDEX_TIMEOUT };
+        self.call(to, Some(timeout), |mut client| async move { client.membership(request).await })
+    }
+
+    fn check(&self, to: Arc<Peer>, request: peer::CheckRequest) -> BoxFuture<'static, Result<peer::CheckResponse, TransportError>> {
+        self.call(to, Some(CHECK_TIMEOUT), move |mut client: RaftClient<Channel>| async move { client.check(request).await })
     }
 
     fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {

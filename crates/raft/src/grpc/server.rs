@@ -98,6 +98,19 @@ impl Raft for RaftService {
         self.inbound.propose(request.into_inner()).await.map(Response::new).map_err(status)
     }
 
+    async fn membership(&self, request: Request<peer::MembershipRequest>) -> Result<Response<peer::MembershipResponse>, Status> {
+        let caller = self.admission.admit(&request)?;
+        if request.get_ref().change.is_some() {
+            tracing::info!(%caller, "asked for a change of the members");
+        }
+        self.inbound.membership(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn check(&self, request: Request<peer::CheckRequest>) -> Result<Response<peer::CheckResponse>, Status> {
+        self.admission.admit(&request)?;
+        Ok(Response::new(self.inbound.check(request.into_inner()).await))
+    }
+
     async fn rejoin(&self, request: Request<peer::RejoinRequest>) -> Result<Response<peer::RejoinResponse>, Status> {
         let caller = self.admission.admit(&request)?;
         if request.get_ref().node_id != caller.as_str() {

@@ -184,6 +184,7 @@ impl Node {
             headers: Vec::new(),
             wrap_ttl: None,
             upload: None,
+            reading: Default::default(),
         };
         let ask = Ask { verb, path: Path::parse(path).unwrap(), body: body(), query: Vec::new() };
         let table = Backend::Own(backend::own(&mount.kind).unwrap());
@@ -207,7 +208,6 @@ impl Node {
             store: &MemoryStore(Arc::clone(&self.barrier)),
             logins: &self.logins,
             refused_shares: &crate::refused_shares::RefusedShares::default(),
-            snapshots: &crate::snapshots::Snapshots::default(),
         };
         let outcome = operation.plan(&scope).await.map_err(|error| {
             let status = match &error {

@@ -90,6 +90,7 @@ async fn answer(world: &World, token: Option<&str>, verb: Verb, path: &str, body
         headers: Vec::new(),
         wrap_ttl: None,
         upload: None,
+        reading: Default::default(),
     };
     world.service.handle(request).await.outcome.map(|answer| crate::testing::shown(&answer).to_string())
 }

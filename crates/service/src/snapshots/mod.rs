@@ -3,6 +3,7 @@
 //! Always: who may not is refused before a byte of a snapshot is read or written; none is held in memory; a restore replaces nothing before
 //! the whole file was checked. What a snapshot is, and how one takes the place of every record, is the barrier's.
 
+mod extract;
 mod restore;
 mod save;
 pub(crate) mod schedule;
@@ -51,6 +52,37 @@ pub(crate) static ROUTES: &[Route<Handler>] = &[
         access: Access::Sudo,
     },
     Route {
+        pattern: "storage/raft/snapshot-extract",
+        about: "A secret, a folder or a whole KV mount out of a snapshot of this cluster, back to where it was or to another place.",
+        parameters: &[],
+        methods: &[Method {
+            verb: Verb::Write,
+            summary: "Takes them out of the snapshot in the body; without apply it only shows what there is.",
+            fields: &[],
+            query: &[
+                Field::required(
+                    "from",
+                    FieldKind::Text,
+                    "A secret, as mount/path, or a folder or mount, with a slash at the end, as the snapshot has it.",
+                ),
+                Field::optional(
+                    "to",
+                    FieldKind::Text,
+                    "Where it comes to; from, when nothing is said. With a slash at the end exactly if from has one.",
+                ),
+                Field::optional("apply", FieldKind::Boolean, "Whether it is written; false when nothing is said: then it is only shown."),
+                Field::optional("overwrite", FieldKind::Boolean, "Whether secrets that are there are replaced, with their history."),
+                Field::optional(
+                    "version",
+                    FieldKind::Integer,
+                    "Of one secret of KV v2: only this version, written as a new version of the secret.",
+                ),
+            ],
+            handler: extract::extract,
+        }],
+        access: Access::Sudo,
+    },
+    Route {
         pattern: "storage/raft/snapshot-verify",
         about: "Whether a snapshot is this cluster's own, unchanged: only its keyring can tell.",
         parameters: &[],
@@ -86,7 +118,7 @@ const fn method(verb: Verb, summary: &'static str, handler: Handler) -> Method<H
 
 /// Whether what is written there is too large for memory: it comes as a stream, and is no JSON.
 pub fn takes_upload(path: &Path) -> bool {
-    matches!(path.as_str(), "sys/storage/raft/snapshot" | "sys/storage/raft/snapshot-force")
+    matches!(path.as_str(), "sys/storage/raft/snapshot" | "sys/storage/raft/snapshot-force" | "sys/storage/raft/snapshot-extract")
 }
 
 /// Whether an answer there, or what is sent there, may take long.
@@ -130,6 +162,8 @@ pub(crate) struct Snapshots {
     restore: Mutex<Restoring>,
     /// Held by who restores into the scratch table.
     drilling: tokio::sync::Mutex<()>,
+    /// Held by who reads out of a snapshot.
+    extracting: Arc<Semaphore>,
     pub(crate) figures: schedule::Figures,
 }
 
@@ -153,6 +187,7 @@ impl Default for Snapshots {
             saves: Arc::new(Semaphore::new(SAVES_MAX)),
             restore: Mutex::default(),
             drilling: tokio::sync::Mutex::default(),
+            extracting: Arc::new(Semaphore::new(1)),
             figures: schedule::Figures::default(),
         }
     }
@@ -220,6 +255,11 @@ impl Drop for Begun<'_> {
     }
 }
 
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 fn done() -> Outcome {
     Outcome::answer(Answer::Done)
 }
@@ -236,7 +276,7 @@ mod tests {
     #[test]
     fn one_restore_at_a_time_and_none_is_left_behind() {
         let snapshots = Snapshots::default();
-        let begun = snapshots.begin(Timestamp(0)).ok().expect("the first");
+        let begun = snapshots.begin(Timestamp(0)).expect("the first");
         begun.received(7);
         begun.step("checking");
         assert!(snapshots.begin(Timestamp(1)).is_err());

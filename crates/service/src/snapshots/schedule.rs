@@ -22,7 +22,7 @@ use storage::snapshot::SNAPSHOT_BYTES_MAX;
 use types::capability::Verb;
 use types::{Revision, Timestamp};
 
-use super::barrier as barrier_of;
+use super::{barrier as barrier_of, chain};
 use crate::backend::{Asked, Handler};
 use crate::body::Fields;
 use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
@@ -441,10 +441,6 @@ async fn drilled(barrier: &Barrier, file: PathBuf, now: Timestamp, status: &mut 
             status.drill_error = error.chars().take(ERROR_CHARS_MAX).collect();
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Files of a schedule in its folder, oldest first: names sort as times do.

@@ -13,7 +13,7 @@ pub(super) fn verify(asked: &Asked<'_>) -> Result<Box<dyn Operation>, AskError> 
     let fields = Fields::of(asked.ask)?;
     let bytes = |name: &str| {
         let text = fields.text(name)?.unwrap_or_default();
-        let bytes = hex::decode(&text).ok().filter(|bytes| !bytes.is_empty() && bytes.len() <= SUMS_BYTES_MAX);
+        let bytes = hex::decode(text).ok().filter(|bytes| !bytes.is_empty() && bytes.len() <= SUMS_BYTES_MAX);
         bytes.ok_or_else(|| AskError::Invalid(format!("'{name}' must be that member of the snapshot, in hexadecimal digits")))
     };
     let (sums, sealed) = (bytes("sums")?, bytes("sealed")?);

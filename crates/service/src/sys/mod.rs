@@ -2,6 +2,7 @@
 
 mod audit;
 mod capabilities;
+mod check;
 mod cors;
 mod explain;
 mod join;
@@ -11,10 +12,11 @@ mod mounts;
 pub(crate) mod namespaces;
 mod node;
 mod policies;
+mod raft;
 mod remount;
 mod tools;
 mod transaction;
-mod transfer;
+pub(crate) mod transfer;
 mod ui_headers;
 mod upgrade;
 pub(crate) mod versions;
@@ -46,6 +48,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     wrapping::ROUTES,
     audit::ROUTES,
     policies::ROUTES,
+    raft::ROUTES,
     crate::snapshots::ROUTES,
     crate::snapshots::schedule::ROUTES,
     capabilities::ROUTES,
@@ -60,6 +63,7 @@ const TABLES: &[&[Route<Handler>]] = &[
     transfer::ROUTES,
     ui_headers::ROUTES,
     upgrade::ROUTES,
+    check::ROUTES,
     versions::ROUTES,
 ];
 

@@ -15,7 +15,9 @@ use types::capability::{Capability, Verb};
 use crate::backend::{Asked, Handler};
 use crate::body::Fields;
 use crate::mount::Route as MountRoute;
+use crate::namespace::Namespace;
 use crate::outcome::{Operation, Outcome, PlanError, Scope, planned};
+use crate::records::Records;
 use crate::request::Answer;
 
 const FROM: Field = Field::required("from", FieldKind::Text, "A secret, as mount/path; or a folder of secrets, with a slash at the end.");
@@ -62,8 +64,8 @@ fn parse(asked: &Asked<'_>, source: Source) -> Result<Box<dyn Operation>, AskErr
 }
 
 /// The KV mount that holds one end.
-fn kv_mount(scope: &Scope<'_>, path: &Path) -> Result<(MountRoute, Version), PlanError> {
-    let route = scope.records.mounts(&scope.namespace)?.route(path).filter(|route| route.mount.kind == "kv");
+pub(crate) fn kv_mount(records: &Records, namespace: &Namespace, path: &Path) -> Result<(MountRoute, Version), PlanError> {
+    let route = records.mounts(namespace)?.route(path).filter(|route| route.mount.kind == "kv");
     let route = route.ok_or_else(|| PlanError::NoSuch("from and to must lie in KV mounts of this namespace".into()))?;
     let version =
         Version::parse(route.mount.options.get("version").map(String::as_str)).map_err(|error| PlanError::Refused(error.to_string()))?;
@@ -71,7 +73,7 @@ fn kv_mount(scope: &Scope<'_>, path: &Path) -> Result<(MountRoute, Version), Pla
 }
 
 /// The path by which policies rule a secret: from the root namespace on.
-fn ruled(scope: &Scope<'_>, mount: &MountRoute, version: Version, area: &str, secret: &Path) -> Result<Path, PlanError> {
+pub(crate) fn ruled(scope: &Scope<'_>, mount: &MountRoute, version: Version, area: &str, secret: &Path) -> Result<Path, PlanError> {
     let path = match version {
         Version::Two => format!("{}{area}/{}", mount.mount.path, secret.as_str()),
         Version::One => format!("{}{}", mount.mount.path, secret.as_str()),
@@ -81,7 +83,8 @@ fn ruled(scope: &Scope<'_>, mount: &MountRoute, version: Version, area: &str, se
 }
 
 fn transfer(scope: &Scope<'_>, from: &Path, to: &Path, source: Source, existing: Existing) -> Result<Outcome, PlanError> {
-    let ((source_mount, source_version), (target_mount, target_version)) = (kv_mount(scope, from)?, kv_mount(scope, to)?);
+    let ((source_mount, source_version), (target_mount, target_version)) =
+        (kv_mount(&scope.records, &scope.namespace, from)?, kv_mount(&scope.records, &scope.namespace, to)?);
     let (source_root, target_root) = (source_mount.mount.root(), target_mount.mount.root());
     let ends = (
         End { root: &source_root, version: source_version, path: &source_mount.rest },

@@ -22,6 +22,8 @@ use super::{CallError, Endpoint, SimNetwork};
 // How long the real transports wait for an answer (raft::grpc, barrier::peers).
 const READ_INDEX_TIMEOUT: Duration = Duration::from_millis(500);
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(27);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 const REJOIN_TIMEOUT: Duration = Duration::from_secs(1);
 const CEREMONY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longer than the caller waits.
@@ -218,6 +220,19 @@ impl Transport for SimPeers {
 
     fn propose(&self, to: Arc<Peer>, request: peer::ProposeRequest) -> BoxFuture<'static, Result<peer::ProposeResponse, TransportError>> {
         self.raft(&to, "propose", PROPOSE_TIMEOUT, request, |endpoint, request| async move { endpoint.inbound.propose(request).await })
+    }
+
+    fn membership(
+        &self,
+        to: Arc<Peer>,
+        request: peer::MembershipRequest,
+    ) -> BoxFuture<'static, Result<peer::MembershipResponse, TransportError>> {
+        let patience = if request.change.is_some() { CHANGE_TIMEOUT } else { READ_INDEX_TIMEOUT };
+        self.raft(&to, "membership", patience, request, |endpoint, request| async move { endpoint.inbound.membership(request).await })
+    }
+
+    fn check(&self, to: Arc<Peer>, request: peer::CheckRequest) -> BoxFuture<'static, Result<peer::CheckResponse, TransportError>> {
+        self.raft(&to, "check", CHECK_TIMEOUT, request, |endpoint, request| async move { Ok(endpoint.inbound.check(request).await) })
     }
 
     fn rejoin(&self, to: Arc<Peer>, request: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {

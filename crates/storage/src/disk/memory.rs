@@ -432,9 +432,17 @@ impl Disk for MemoryDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         let Some(Node::File(id)) = state.names.get(from).copied() else { return Err(not_found(from)) };
-        assert_eq!(parent(from), parent(to), "a rename stays in its folder, for only then one sync covers it");
         state.strike(FaultPoint::Dir)?;
-        state.change(Change::Rename(from.to_owned(), to.to_owned(), id));
+        if parent(from) == parent(to) {
+            state.change(Change::Rename(from.to_owned(), to.to_owned(), id));
+        } else {
+            if !state.dir_exists(parent(to)) {
+                return Err(not_found(parent(to)));
+            }
+            // Each folder's part by itself.
+            state.change(Change::Create(to.to_owned(), Node::File(id)));
+            state.change(Change::Remove(from.to_owned()));
+        }
         Ok(())
     }
 

@@ -40,7 +40,8 @@ pub trait Disk: Send + Sync + 'static {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// The names in a folder, sorted. A name that is not UTF-8 is an error.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// Gives a file another name in the same folder; a file of that name is replaced in the same step.
+    /// Gives a file another name; a file of that name is replaced in the same step. In the same folder one sync covers it; into
+    /// another both must be synced, and until then the file may be found in either, in both or in neither.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;

@@ -283,8 +283,8 @@ trait Cells {
 fn apply_in_turn(
     applied: Option<Position>,
     committed: &[Committed],
-    run: &mut dyn FnMut(&[Committed]) -> Result<Vec<Outcome>, ApplyError>,
-    adopt: &mut dyn FnMut(Position, &Adoption) -> Result<Outcome, ApplyError>,
+    run: &mut impl FnMut(&[Committed]) -> Result<Vec<Outcome>, ApplyError>,
+    adopt: &mut impl FnMut(Position, &Adoption) -> Result<Outcome, ApplyError>,
 ) -> Result<Vec<Outcome>, ApplyError> {
     let is_adoption = |entry: &Committed| matches!(entry.change, Change::Adopt(_));
     if !committed.iter().any(is_adoption) {

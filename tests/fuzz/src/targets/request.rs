@@ -122,6 +122,7 @@ impl World {
             headers: vec![],
             wrap_ttl: None,
             upload: None,
+            reading: service::Reading::Configured,
         };
         self.send(request)
     }

@@ -33,6 +33,7 @@ pub(super) fn subject() -> Box<Subject> {
             headers: vec![],
             wrap_ttl: None,
             upload: None,
+            reading: service::Reading::Configured,
         };
         let outcome = world.send(ask(Verb::Read, "auth/token/lookup-self", input, vec![]));
         assert_eq!(outcome.is_ok(), is_issued, "{outcome:?}");

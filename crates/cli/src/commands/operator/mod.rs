@@ -4,6 +4,7 @@ pub(super) mod debug;
 mod generate_root;
 mod init;
 mod join_token;
+mod members;
 pub(super) mod people;
 mod rekey;
 mod rotate;
@@ -14,14 +15,12 @@ pub(super) mod top;
 mod unseal;
 mod upgrade;
 
-use client::{Client, Method};
-use serde_json::Value;
+use client::Client;
 
-use super::Answer;
-use crate::args::{Operator, Raft};
+use crate::args::Operator;
 use crate::ceremony;
 use crate::fault::Fault;
-use crate::output::{Printer, shown, table};
+use crate::output::Printer;
 
 /// Runs one of them.
 pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -> Result<(), Fault> {
@@ -34,8 +33,10 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
         Operator::VerifyShare(args) => shares::verify(client, printer, args).await,
         Operator::ShareSheet(args) => ceremony::run(client, printer, &args).await,
         Operator::JoinToken(args) => join_token::run(client, printer, &args).await,
-        Operator::Members => members(client, printer).await,
-        Operator::Snapshot(command) | Operator::Raft(Raft::Snapshot(command)) => snapshot::run(client, printer, command).await,
+        Operator::Members(args) => members::run(client, printer, args.verb).await,
+        Operator::StepDown => members::step_down(client, printer).await,
+        Operator::Raft(verb) => members::raft(client, printer, verb).await,
+        Operator::Snapshot(command) => snapshot::run(client, printer, command).await,
         Operator::Rekey(args) => rekey::run(client, printer, args).await,
         Operator::GenerateRoot(args) => generate_root::run(client, printer, args).await,
         Operator::Rotate => rotate::rotate(client, printer).await,
@@ -47,23 +48,4 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
             unreachable!("is run elsewhere")
         }
     }
-}
-
-async fn members(client: &Client, printer: &Printer) -> Result<(), Fault> {
-    let response = client.request(Method::Get, "sys/ha-status").send().await.map_err(|error| Fault::from(error).during("members"))?;
-    let data = Answer::required(&response)?.data;
-    printer.answer(&data, &Value::Object(data.clone()), || {
-        let nodes = data.get("nodes").and_then(Value::as_array);
-        table(MEMBER_COLUMNS, &nodes.into_iter().flatten().map(member_row).collect::<Vec<_>>())
-    })
-}
-
-const MEMBER_COLUMNS: [&str; 10] =
-    ["Node", "API Address", "Cluster Address", "Leader", "Role", "Sealed", "Applied Index", "Term", "Version", "Last Echo"];
-
-fn member_row(node: &Value) -> [String; 10] {
-    // Vault and OpenBao tell no node id.
-    let id = if node.get("node_id").is_some() { "node_id" } else { "hostname" };
-    [id, "api_address", "cluster_address", "active_node", "role", "sealed", "applied_index", "term", "version", "last_echo"]
-        .map(|name| node.get(name).map_or_else(|| "n/a".to_owned(), shown))
 }

@@ -19,14 +19,15 @@ use storage::{FsDisk, SnapshotStore};
 use tokio::sync::mpsc;
 
 use super::super::Answer;
-use crate::args::{Snapshot, SnapshotRestore, SnapshotVerify};
+use crate::args::{Snapshot, SnapshotExtract, SnapshotRestore, SnapshotVerify};
 use crate::fault::Fault;
 use crate::files;
-use crate::output::{Printer, field_rows, key_values};
+use crate::output::{Printer, field_rows, key_values, shown as shown_value, table};
 
 const PATH: &str = "sys/storage/raft/snapshot";
 const PATH_FORCE: &str = "sys/storage/raft/snapshot-force";
 const PATH_VERIFY: &str = "sys/storage/raft/snapshot-verify";
+const PATH_EXTRACT: &str = "sys/storage/raft/snapshot-extract";
 const PATH_PROGRESS: &str = "sys/storage/raft/snapshot/progress";
 /// Bytes that are read from a file at once.
 const PIECE_BYTES: usize = 256 << 10;
@@ -44,6 +45,7 @@ pub(super) async fn run(client: &Client, printer: &Printer, command: Snapshot) -
         Snapshot::Inspect(args) => inspect(printer, &args.file),
         Snapshot::Verify(args) => verify(client, printer, &args).await,
         Snapshot::Restore(args) => restore(client, printer, &args).await,
+        Snapshot::Extract(args) => extract(client, printer, &args).await,
         Snapshot::Progress => progress(client, printer).await,
         Snapshot::Drill(args) => drill(client, printer, &args.name).await,
         Snapshot::Cancel => {
@@ -110,7 +112,7 @@ async fn restore(client: &Client, printer: &Printer, args: &SnapshotRestore) -> 
     let length = std::fs::metadata(file).map_err(|error| files::fault("read", file, &error))?.len();
     let bar = bar(Some(length), "sent");
     let path = if args.force { PATH_FORCE } else { PATH };
-    let body = client.upload(path, || pieces(file, bar.clone())).await;
+    let body = client.upload(path, &[], || pieces(file, bar.clone())).await;
     bar.finish_and_clear();
     body.map_err(|error| Fault::from(error).during("restore"))?;
     printer.done(if args.force {
@@ -124,6 +126,36 @@ async fn progress(client: &Client, printer: &Printer) -> Result<(), Fault> {
     let answer = client.request(Method::Get, PATH_PROGRESS).send().await.map_err(|error| Fault::from(error).during("progress"))?;
     let Answer { data, whole, .. } = Answer::required(&answer)?;
     printer.answer(&data, &whole, || key_values(&field_rows(&data)))
+}
+
+async fn extract(client: &Client, printer: &Printer, args: &SnapshotExtract) -> Result<(), Fault> {
+    let file = &args.file.file;
+    let length = std::fs::metadata(file).map_err(|error| files::fault("read", file, &error))?.len();
+    let mut query = vec![("from", args.path.clone())];
+    query.extend(args.to.clone().map(|to| ("to", to)));
+    query.extend(args.version.map(|version| ("version", version.to_string())));
+    query.extend((!args.preview).then(|| ("apply", "true".to_owned())));
+    query.extend(args.overwrite.then(|| ("overwrite", "true".to_owned())));
+    let bar = bar(Some(length), "sent");
+    let body = client.upload(PATH_EXTRACT, &query, || pieces(file, bar.clone())).await;
+    bar.finish_and_clear();
+    let body = body.map_err(|error| Fault::from(error).during("extract"))?;
+    let whole: Value = serde_json::from_slice(&body).map_err(|_| Fault::server("the server's answer is no JSON"))?;
+    let data = whole.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
+    printer.answer(&data, &whole, || {
+        let secrets = data.get("secrets").and_then(Value::as_array);
+        let row = |secret: &Value| {
+            let text = |name: &str| secret.get(name).map_or_else(|| "n/a".to_owned(), shown_value);
+            let metadata = secret.get("metadata").filter(|metadata| metadata.is_object());
+            let inside = |name: &str| metadata.and_then(|metadata| metadata.get(name)).map_or_else(|| "n/a".to_owned(), shown_value);
+            let newest = if args.version.is_some() { inside("version") } else { inside("current_version") };
+            let time = if args.version.is_some() { inside("created_time") } else { inside("updated_time") };
+            [text("from"), text("to"), text("replaced"), newest, time]
+        };
+        let rows: Vec<[String; 5]> = secrets.into_iter().flatten().map(row).collect();
+        let said = if args.preview { "Nothing was written. Without -preview this would be:" } else { "Written:" };
+        format!("{said}\n\n{}", table(["From", "To", "Replaces", "Version", "Time"], &rows))
+    })
 }
 
 async fn drill(client: &Client, printer: &Printer, name: &str) -> Result<(), Fault> {

@@ -45,7 +45,7 @@ struct ActOperation<D> {
     run: Run<D>,
 }
 
-type Run<D> = for<'a> fn(&'a D, &'a Scope<'a>) -> BoxFuture<'a, Result<Outcome, PlanError>>;
+pub(super) type Run<D> = for<'a> fn(&'a D, &'a Scope<'a>) -> BoxFuture<'a, Result<Outcome, PlanError>>;
 
 #[async_trait::async_trait]
 impl<D: Send + Sync> Operation for ActOperation<D> {
@@ -54,15 +54,20 @@ impl<D: Send + Sync> Operation for ActOperation<D> {
     }
 }
 
-fn acting<D: Send + Sync + 'static>(data: D, run: Run<D>) -> Result<Box<dyn Operation>, AskError> {
+pub(super) fn acting<D: Send + Sync + 'static>(data: D, run: Run<D>) -> Result<Box<dyn Operation>, AskError> {
     Ok(Box::new(ActOperation { data, run }))
 }
 
-const fn method(verb: Verb, summary: &'static str, fields: &'static [Field], handler: Handler) -> Method<Handler> {
+pub(super) const fn method(verb: Verb, summary: &'static str, fields: &'static [Field], handler: Handler) -> Method<Handler> {
     Method { verb, summary, fields, query: &[], handler }
 }
 
-const fn route(pattern: &'static str, about: &'static str, methods: &'static [Method<Handler>], access: Access) -> Route<Handler> {
+pub(super) const fn route(
+    pattern: &'static str,
+    about: &'static str,
+    methods: &'static [Method<Handler>],
+    access: Access,
+) -> Route<Handler> {
     Route { pattern, about, parameters: &[], methods, access }
 }
 
