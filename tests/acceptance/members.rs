@@ -48,21 +48,21 @@ async fn bao_and_hvac_change_the_members_at_every_node() {
     bao.check_at(&mut tally, "list-peers", first, "operator raft list-peers", 0, &[Says("leader"), Says("follower"), Says("true")]);
     bao.check_at(&mut tally, "set-config", first, &format!("operator raft autopilot set-config {SETTINGS}"), 0, &[]);
     let settings = [
-        Json("/data/server_stabilization_time", r#""1s""#),
-        Json("/data/max_trailing_logs", "500"),
-        Json("/data/last_contact_threshold", r#""5s""#),
-        Json("/data/cleanup_dead_servers", "false"),
+        Json("/server_stabilization_time", r#""1s""#),
+        Json("/max_trailing_logs", "500"),
+        Json("/last_contact_threshold", r#""5s""#),
+        Json("/cleanup_dead_servers", "false"),
     ];
     bao.check_at(&mut tally, "get-config", second, "operator raft autopilot get-config -format=json", 0, &settings);
     let wrong = "operator raft autopilot set-config -cleanup-dead-servers=true -min-quorum=1";
     bao.check_at(&mut tally, "set-config without a quorum", leader, wrong, 2, &[Warns("Code: 400"), Warns("min_quorum")]);
-    let state = [Json("/data/healthy", "true"), Json("/data/failure_tolerance", "1")];
+    let state = [Json("/Healthy", "true"), Json("/FailureTolerance", "1")];
     bao.check_at(&mut tally, "autopilot state", second, "operator raft autopilot state -format=json", 0, &state);
     bao.check_at(&mut tally, "autopilot state for people", first, "operator raft autopilot state", 0, &[Says("Failure Tolerance")]);
 
     bao.check_at(&mut tally, "demote", first, &format!("operator raft demote {}", id(second)), 0, &[]);
     let state = bao.run_at(second, "operator raft autopilot state -format=json", "");
-    let demoted = state.json()["data"]["non_voters"] == json!([id(second)]);
+    let demoted = state.json()["NonVoters"] == json!([id(second)]);
     tally.note("a demoted member has no vote", (!demoted).then(|| state.to_string()));
     bao.check_at(&mut tally, "promote", second, &format!("operator raft promote {}", id(second)), 0, &[]);
     bao.check_at(&mut tally, "promote a stranger", second, "operator raft promote nobody", 2, &[Warns("nobody is no member")]);
@@ -107,7 +107,7 @@ async fn bao_and_hvac_change_the_members_at_every_node() {
 /// What of `theirs` is not in `ours`. Names that are ids of members stand for one another.
 fn lacking(ours: &Value, theirs: &Value, at: &str) -> Option<String> {
     match (ours, theirs) {
-        (Value::Object(own), Value::Object(other)) if at.ends_with("/servers") => {
+        (Value::Object(own), Value::Object(other)) if at.ends_with("/Servers") => {
             let (own, other) = (own.values().next(), other.values().next());
             own.zip(other).map_or_else(|| Some(format!("{at} is empty")), |(own, other)| lacking(own, other, &format!("{at}/*")))
         }

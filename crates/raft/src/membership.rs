@@ -643,7 +643,7 @@ enum There {
 }
 
 fn planned_from(metrics: &LeaderMetrics) -> Precondition<TypeConfig> {
-    Precondition::LastMembershipLogId { last_membership_log_id: metrics.effective.log_id().clone() }
+    Precondition::LastMembershipLogId { last_membership_log_id: *metrics.effective.log_id() }
 }
 
 /// Waits for a membership entry. What only came at the wrong moment is planned anew by the caller.
