@@ -301,8 +301,12 @@ mod tests {
             seal_epoch: 3,
             members: vec![(
                 NodeId::parse("n1").unwrap(),
-                Member { cluster_address: "https://a".into(), api_address: "https://b".into(), key: Some(KeyPin([3; 32])) },
-                non_voter: false,
+                Member {
+                    cluster_address: "https://a".into(),
+                    api_address: "https://b".into(),
+                    key: Some(KeyPin([3; 32])),
+                    ..Member::default()
+                },
             )],
         };
         let sent = facts().request(JoinSecret::of_shares(&key(1)), b"challenge");
