@@ -229,7 +229,12 @@ mod tests {
     use super::*;
 
     fn shown() -> Shown {
-        let member = |key| Member { cluster_address: "https://10.0.0.1:8201".into(), api_address: "https://10.0.0.1:8200".into(), key };
+        let member = |key| Member {
+            cluster_address: "https://10.0.0.1:8201".into(),
+            api_address: "https://10.0.0.1:8200".into(),
+            key,
+            ..Member::default()
+        };
         Shown {
             cluster_id: ClusterId(Uuid::max()),
             cluster_name: "blue".into(),
