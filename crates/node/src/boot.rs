@@ -184,7 +184,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), RunError> {
     let journal = FileJournal::open(Arc::clone(&disk), &data_dir.journal(), data_dir.node(), data_dir.cluster(), Arc::clone(&clock))?;
     let journal: Arc<dyn Journal> = Arc::new(journal);
     let changes = Changes::new();
-    let raft = recovery::start(&config, &data_dir, &peering, |state| {
+    let raft = recovery::start(&config, &data_dir, |state| {
         Raft::start(Parts {
             node_id: config.storage.node_id.clone(),
             timing: Timing::default(),

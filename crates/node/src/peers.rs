@@ -18,7 +18,7 @@ use barrier::identity::IdentityService;
 use barrier::{Barrier, CeremonyPeers, CeremonyService, GrpcCeremonyPeers};
 use raft::grpc::{Admission, Channels, GrpcTransport, PeerIdentity, PeerTls, RaftService, incoming};
 use raft::{Member, Raft, Transport};
-use storage::DataDir;
+use storage::{DataDir, Disk};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -182,6 +182,14 @@ pub(crate) fn configured_members(config: &Config) -> Option<BTreeMap<NodeId, Mem
         (id.clone(), place)
     };
     Some(members.iter().map(member).collect())
+}
+
+/// Whether this node knows of other members before Raft is started: by its configuration, or by what is kept beside its certificate.
+pub(crate) fn knows_others(config: &Config, disk: &dyn Disk, folder: &std::path::Path) -> bool {
+    match configured_members(config) {
+        Some(members) => members.len() > 1,
+        None => own::knows_others(disk, folder, &config.storage.node_id),
+    }
 }
 
 /// Members are admitted: those of the last membership, or, before there is one, those of the configuration or of the time of the join.

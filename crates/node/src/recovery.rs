@@ -5,21 +5,20 @@
 //! holds as well, and else refuses to start.
 //! What an operator does: `docs/operate/repair.md`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use raft::{Member, Raft, StartError};
+use raft::{Raft, StartError};
 use storage::datadir::{DataDir, OpenError as FolderError};
 use storage::log::OpenError as LogError;
 use storage::quarantine::{self, Quarantined, Scope};
 use storage::snapshot::SnapshotError;
 use storage::table::OpenError as TableError;
 use storage::{Disk, Flusher, Log, LogOptions, SnapshotStore, Table};
-use types::{FeatureLevels, NodeId};
+use types::FeatureLevels;
 
 use crate::boot::RunError;
 use crate::config::Config;
-use crate::peers::{self, Peering};
+use crate::peers;
 
 /// A log shrinks by whole segments.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -33,9 +32,9 @@ pub(crate) struct State {
     pub(crate) snapshots: SnapshotStore,
 }
 
-/// Whether another node has what this one has, as far as is known before Raft has started.
-fn has_peers(members: Option<BTreeMap<NodeId, Member>>) -> bool {
-    members.is_some_and(|members| members.len() > 1)
+/// Whether another node has what this one has.
+fn has_peers(config: &Config, disk: &dyn Disk, folder: &std::path::Path) -> bool {
+    peers::knows_others(config, disk, folder)
 }
 
 /// Opens the data folder; one whose identity is damaged begins anew, where there are peers.
@@ -48,7 +47,7 @@ pub(crate) fn open_folder(
     let node = &config.storage.node_id;
     let open = || DataDir::open_at(Arc::clone(disk), folder, node, None, levels);
     match open() {
-        Err(error @ FolderError::Corrupt { .. }) if has_peers(peers::configured_members(config)) => {
+        Err(error @ FolderError::Corrupt { .. }) if has_peers(config, &**disk, folder) => {
             DataDir::abandon(&**disk, folder, node, &error.to_string()).map_err(RunError::Quarantine)?;
             Ok(open()?)
         }
@@ -58,12 +57,7 @@ pub(crate) fn open_folder(
 }
 
 /// Opens what is in the folder and starts Raft over it, as `start` does.
-pub(crate) async fn start<F>(
-    config: &Config,
-    data_dir: &DataDir,
-    peering: &Peering,
-    mut start: impl FnMut(State) -> F,
-) -> Result<Raft, RunError>
+pub(crate) async fn start<F>(config: &Config, data_dir: &DataDir, mut start: impl FnMut(State) -> F) -> Result<Raft, RunError>
 where
     F: Future<Output = Result<Raft, StartError>>,
 {
@@ -79,7 +73,7 @@ where
         };
         let Some(scope) = damage(&error) else { return Err(error) };
         // The table is in snapshot and log, and the snapshot in the table: if not, the next attempt tells.
-        if attempts == ATTEMPTS_MAX || (scope == Scope::Everything && !has_peers(peering.first_members(config))) {
+        if attempts == ATTEMPTS_MAX || (scope == Scope::Everything && !has_peers(config, &*data_dir.disk(), data_dir.path())) {
             return Err(RunError::Damaged(error.into()));
         }
         let (disk, folder) = (data_dir.disk(), data_dir.path());

@@ -263,7 +263,7 @@ impl DataDir {
 
     /// The folder of what the node shows to its peers: its key and its certificate, where it makes them itself.
     pub fn peer(&self) -> PathBuf {
-        self.path.join("peer")
+        peer_folder(&self.path)
     }
 
     /// The folder of snapshots.
@@ -289,6 +289,11 @@ pub fn note_rejoining(disk: &dyn Disk, folder: &Path, rejoining: bool) -> io::Re
         }
         _ => Ok(()),
     }
+}
+
+/// Where in a data folder the node keeps what it shows to its peers.
+pub fn peer_folder(data_folder: &Path) -> PathBuf {
+    data_folder.join("peer")
 }
 
 /// A folder without an identity may hold only what a start that was cut off has left.

@@ -305,7 +305,7 @@ mod tests {
                     cluster_address: "https://a".into(),
                     api_address: "https://b".into(),
                     key: Some(KeyPin([3; 32])),
-                    ..Member::default()
+                    non_voter: false,
                 },
             )],
         };

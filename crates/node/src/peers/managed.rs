@@ -25,8 +25,8 @@ use crate::config::{Config, JOIN_TOKEN_VARIABLE, JoinConfig, JoinPlace, Url};
 const RENEWAL_PART: u32 = 3;
 /// By how much certificates are dated back: this part of their life was none.
 const BACKDATING: Duration = Duration::from_secs(3600);
-/// How often the keeper looks at the clock, at least: it may have been set.
-const LOOK_MAX: Duration = Duration::from_secs(3600);
+/// How often the keeper looks at the clock, at least, as it may have been set; and at the members.
+const LOOK_MAX: Duration = Duration::from_secs(30);
 /// After a renewal that failed.
 const RENEWAL_RETRY: Duration = Duration::from_secs(5);
 /// Between two rounds of asking to be taken in: grows up to the second.
@@ -178,9 +178,12 @@ impl Managed {
         shown.as_ref()?.members.iter().find(|(known, _)| known == id).map(|(_, member)| member.clone())
     }
 
-    /// The members with which Raft begins again; `None`: this node has not joined anything.
+    /// The members with which Raft begins again; `None`: this node has not joined anything, or is alone, and goes on with what it has.
     pub(super) fn first_members(&self) -> Option<std::collections::BTreeMap<NodeId, Member>> {
         let shown = self.shown()?;
+        if shown.members.iter().all(|(id, _)| *id == self.node_id) {
+            return None;
+        }
         let own = (self.node_id.clone(), self.own_member());
         Some(shown.members.into_iter().chain([own]).collect())
     }
@@ -190,7 +193,7 @@ impl Managed {
             cluster_address: self.cluster_address.clone(),
             api_address: self.api_address.clone(),
             key: Some(self.key.pin()),
-            ..Member::default()
+            non_voter: false,
         }
     }
 
@@ -430,6 +433,7 @@ impl Managed {
 
     /// Answers how long there is nothing to do.
     async fn renew_when_due(&self) -> Result<Duration, JoinFailure> {
+        self.remember_members()?;
         let now = self.clock.now();
         let current = self.identity.borrow().clone();
         if let Some(current) = &current {
@@ -466,15 +470,28 @@ impl Managed {
         Ok(Duration::ZERO)
     }
 
+    /// Keeps the members of now beside the certificate: a node that loses its log asks them.
+    fn remember_members(&self) -> Result<(), OwnError> {
+        let members: Vec<(NodeId, Member)> = self.floors().0.status().members.into_iter().map(|info| (info.id, info.member)).collect();
+        let Some(shown) = self.shown() else { return Ok(()) };
+        if members.is_empty() || members == shown.members {
+            return Ok(());
+        }
+        let shown = Shown { members, ..shown };
+        self.key.keep(&shown)?;
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+        Ok(())
+    }
+
     /// A node that was alone before it had peers is in the membership without key and address.
     async fn describe_itself(&self, raft: &Raft) -> Result<(), JoinFailure> {
         let status = raft.status();
         let own = self.own_member();
         let [only] = status.members.as_slice() else { return Ok(()) };
         if only.id == self.node_id && only.member != own {
-            raft.change_members(MemberChange::Update { id: self.node_id.clone(), member: own }, ChangeOptions::default())
-                .await
-                .map_err(|error| JoinFailure::Answer(error.to_string()))?;
+            let change = MemberChange::Update { id: self.node_id.clone(), member: own };
+            let changed = raft.change_members(change, ChangeOptions::default()).await;
+            changed.map_err(|error| JoinFailure::Answer(error.to_string()))?;
             tracing::info!("the membership says this node's key and addresses now");
         }
         Ok(())

@@ -72,6 +72,13 @@ pub(super) struct OwnKey {
     disk: Arc<dyn Disk>,
 }
 
+/// Whether what is kept beside the certificate names other members than `node`; not where it is not there, or damaged.
+pub(super) fn knows_others(disk: &dyn Disk, folder: &std::path::Path, node: &NodeId) -> bool {
+    let file = storage::datadir::peer_folder(folder).join(IDENTITY_FILE);
+    let shown = read_whole(disk, &file, IDENTITY_BYTES_MAX).ok().and_then(|bytes| Shown::decode(&bytes).ok());
+    shown.is_some_and(|shown| shown.members.iter().any(|(id, _)| id != node))
+}
+
 /// What a node that belongs to a cluster shows to its peers, besides its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shown {
@@ -233,7 +240,7 @@ mod tests {
             cluster_address: "https://10.0.0.1:8201".into(),
             api_address: "https://10.0.0.1:8200".into(),
             key,
-            ..Member::default()
+            non_voter: false,
         };
         Shown {
             cluster_id: ClusterId(Uuid::max()),
