@@ -113,8 +113,8 @@ async fn a_flipped_bit_in_any_file_is_named_and_the_node_is_rebuilt_from_its_pee
         cluster.unseal_at(&[victim]).await;
         report.assert_all_kept(&cluster.client_at(victim)).await;
     }
-    let check = cluster.client().request(client::Method::Post, "sys/storage/raft/check").send().await.unwrap();
-    let data: serde_json::Value = check.data().unwrap();
+    let check = tests::Command::new("operator check -format=json").to(&cluster.nodes[0].api_address(), &cluster.keys().root_token).run();
+    let data = check.expect_code(0).json();
     assert_eq!(data["equal"], true, "{data}");
     cluster.assert_sound();
 }

@@ -226,6 +226,8 @@ pub(crate) enum Operator {
     Members(Members),
     /// Have another member lead
     StepDown,
+    /// Compare what all members hold: exit 0 equal, 2 not
+    Check,
     /// Make a token by which one new node joins the cluster, once; or list them, or end one
     JoinToken(JoinToken),
     /// Show every member live: leader, lag, seal, rates, snapshots. q ends

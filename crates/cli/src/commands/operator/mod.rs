@@ -34,6 +34,7 @@ pub(crate) async fn run(client: &Client, printer: &Printer, command: Operator) -
         Operator::ShareSheet(args) => ceremony::run(client, printer, &args).await,
         Operator::JoinToken(args) => join_token::run(client, printer, &args).await,
         Operator::Members(args) => members::run(client, printer, args.verb).await,
+        Operator::Check => members::check(client, printer).await,
         Operator::StepDown => members::step_down(client, printer).await,
         Operator::Raft(verb) => members::raft(client, printer, verb).await,
         Operator::Snapshot(command) => snapshot::run(client, printer, command).await,
