@@ -263,7 +263,7 @@ fn each_mistake_names_its_place_and_cure() {
         ("read_consistency = \"stale\"", "node1.hcl:1: read_consistency: \"stale\" is not one of \"lease\", \"quorum\""),
         (
             "feature_level_raise_after = \"20000h\"",
-            "node1.hcl:1: feature_level_raise_after: \"20000h\" is out of range (\"0s\" to \"8760h\")",
+            "node1.hcl:1: feature_level_raise_after: \"20000h\" is out of range (write \"0s\" to \"8760h\")",
         ),
         ("pid_file = \"/none/there/x\"", "node1.hcl:1: pid_file: the folder of \"/none/there/x\" is not there (make it)"),
         (
