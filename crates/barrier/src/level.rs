@@ -13,6 +13,10 @@ use types::{FeatureLevel, FeatureLevels, NodeId, Revision};
 use crate::barrier::{Barrier, CommitError};
 use crate::rotation::commit_error;
 
+/// For how long the first level waits until every member has told what it knows: nodes that were just started may not reach each other yet.
+const FOUND_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often they are asked meanwhile.
+const FOUND_PAUSE: Duration = Duration::from_millis(100);
 /// How often the leader looks whether the cluster can be raised, at most.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(200);
 /// And at least.
@@ -145,7 +149,14 @@ impl Barrier {
 
     /// The level that a new cluster begins with: the highest that every member knows. One that does not answer may know the first only.
     pub(crate) async fn level_to_found(&self) -> Option<Write> {
-        let level = common(&self.level_status().await.members)?;
+        let deadline = Instant::now() + FOUND_WAIT_MAX;
+        let level = loop {
+            match common(&self.level_status().await.members) {
+                Some(level) => break level,
+                None if Instant::now() < deadline => tokio::time::sleep(FOUND_PAUSE).await,
+                None => return None,
+            }
+        };
         let record = LevelRecord { level, software: self.inner.facts.version.clone() };
         (level > FeatureLevel::FIRST).then(|| raft::raising(Revision::ABSENT, &record).1)
     }

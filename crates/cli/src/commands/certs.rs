@@ -187,7 +187,7 @@ mod tests {
         }
         let before = std::fs::read(out.join("n1.pem")).unwrap();
         let fault = certs(&out, &["n3=host", "n1=127.0.0.1"]).unwrap_err();
-        assert!(fault.to_string().contains("n1.pem"), "{fault}");
+        assert!(fault.to_string().contains("n1-key.pem is there already"), "{fault}");
         assert_eq!(std::fs::read(out.join("n1.pem")).unwrap(), before);
         assert!(!out.join("n3.pem").exists(), "it is all or nothing");
         certs(&out, &["n3=host"]).unwrap();
