@@ -147,16 +147,14 @@ impl Target {
             Ok((status, whole.to_bytes().to_vec()))
         };
         tokio::pin!(exchange, connection);
-        loop {
-            tokio::select! {
-                biased;
-                answer = &mut exchange => return answer,
-                // It drives the exchange, and may end before that has read the last of it.
-                ended = &mut connection => match ended {
-                    Ok(()) => return exchange.await,
-                    Err(error) => return Err(error.to_string()),
-                },
-            }
+        tokio::select! {
+            biased;
+            answer = &mut exchange => answer,
+            // It drives the exchange, and may end before that has read the last of it.
+            ended = &mut connection => match ended {
+                Ok(()) => exchange.await,
+                Err(error) => Err(error.to_string()),
+            },
         }
     }
 }
