@@ -170,7 +170,7 @@ async fn read_tls(config: &Config, files: &PeerTlsFiles) -> Result<PeerTls, RunE
 }
 
 /// The members that the configuration lists; a node without peers is the only one. `None`: it lists none.
-fn configured_members(config: &Config) -> Option<BTreeMap<NodeId, Member>> {
+pub(crate) fn configured_members(config: &Config) -> Option<BTreeMap<NodeId, Member>> {
     let Some(cluster) = &config.cluster else {
         let member = Member { api_address: config.api_addr.to_string(), ..Member::default() };
         return Some(BTreeMap::from([(config.storage.node_id.clone(), member)]));

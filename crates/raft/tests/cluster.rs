@@ -4,6 +4,7 @@
 //! (by snapshot if the log no longer reaches back), membership changes jointly, leadership is handed over.
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+#![expect(clippy::disallowed_methods, reason = "test tasks end with their test's runtime")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

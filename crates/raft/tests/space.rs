@@ -67,6 +67,13 @@ impl Transport for Nobody {
     fn check(&self, to: Arc<Peer>, _: peer::CheckRequest) -> BoxFuture<'static, Result<peer::CheckResponse, TransportError>> {
         nobody(&to)
     }
+    fn membership(
+        &self,
+        to: Arc<Peer>,
+        _: peer::MembershipRequest,
+    ) -> BoxFuture<'static, Result<peer::MembershipResponse, TransportError>> {
+        nobody(&to)
+    }
     fn rejoin(&self, to: Arc<Peer>, _: peer::RejoinRequest) -> BoxFuture<'static, Result<peer::RejoinResponse, TransportError>> {
         nobody(&to)
     }

@@ -1,5 +1,7 @@
 //! Reads that are stale are as fresh as they say; reads by quorum need no clock; slow disks and wires change no leader.
 
+#![expect(clippy::disallowed_methods, reason = "test tasks are joined by their test")]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

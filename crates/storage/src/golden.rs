@@ -35,7 +35,6 @@ mod tests {
 
     /// That each file is still read, and read rightly, its format's own test says; that none lies there unread, `cargo xtask tidy` does.
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a test looks at its own sources")]
     fn every_version_ever_written_has_golden_bytes() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let names = |folder: &Path| -> Vec<String> {

@@ -25,7 +25,7 @@ fn position(index: u64) -> Position {
 fn write(number: u64) -> Write {
     let key = crypto::digest::sha256(&number.to_le_bytes());
     let key = [&key[..], &key[..28]].concat();
-    let value = vec![number as u8; if number % 2 == 0 { 330 } else { 130 }];
+    let value = vec![number as u8; if number.is_multiple_of(2) { 330 } else { 130 }];
     Write { key: key.into(), value: Some(Bytes::from(value)) }
 }
 
@@ -67,7 +67,7 @@ fn a_million_secrets_open_in_seconds() {
     let again = measure("table after a kill", || RedbTable::open(Arc::clone(&disk), &killed, RedbTableOptions::default()).unwrap());
     assert_eq!(again.applied(), unclean);
     drop(again);
-    std::fs::remove_file(&killed).unwrap();
+    disk.remove(&killed).unwrap();
     measure("recount of every cell, as a scrub does", || table.view().unwrap().verify().unwrap());
     let began = Instant::now();
     assert!(table.compact().unwrap());

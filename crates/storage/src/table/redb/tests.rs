@@ -343,7 +343,7 @@ fn churn(table: &RedbTable, keys: u64, value_bytes: usize, rounds: u64, index: &
         let change = crate::table::Change::Batch(crate::batch::Batch { expectations: vec![], writes });
         table.apply(&[Committed { position: at(1, *index), change }]).unwrap();
         *index += 1;
-        if *index % 20 == 0 {
+        if index.is_multiple_of(20) {
             table.flush().unwrap();
         }
     }

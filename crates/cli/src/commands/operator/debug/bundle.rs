@@ -118,7 +118,8 @@ fn write_file(to: &mut impl io::Write, path: &str, content: &[u8], modified_s: u
     // The checksum is of a header whose checksum is spaces.
     put(148, "        ");
     put(156, "0");
-    put(257, "ustar\000");
+    put(257, "ustar\0");
+    put(263, "00");
     let sum: u32 = header.iter().copied().map(u32::from).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     to.write_all(&header)?;

@@ -216,8 +216,11 @@ async fn capture(global: &Global, client: &Client, plan: &Plan, bundle: &mut Bun
     Ok(names)
 }
 
+/// A node, and its traces or why there are none.
+type Followed = (String, Result<String, String>);
+
 /// Follows the traces of every node for as long as it takes.
-fn logs(global: &Global, plan: &Plan, members: &Members) -> Result<JoinSet<(String, Result<String, String>)>, Fault> {
+fn logs(global: &Global, plan: &Plan, members: &Members) -> Result<JoinSet<Followed>, Fault> {
     let mut logs = JoinSet::new();
     if !plan.targets.contains(&DebugTarget::Log) {
         return Ok(logs);

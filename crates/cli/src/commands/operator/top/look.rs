@@ -21,6 +21,9 @@ const CERTIFICATE_DAYS_MIN: f64 = 14.0;
 /// A member that lacks more entries is a warning.
 const LAG_MAX: u64 = 10_000;
 
+/// Whether a sample counts, by its labels.
+type Wanted = fn(&dyn Fn(&str) -> String) -> bool;
+
 /// Which nodes to ask: by their addresses, with their ids where they are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Members(Vec<Member>);
@@ -266,7 +269,7 @@ impl Look {
             if seconds <= 0.0 {
                 continue;
             }
-            let rate = |wanted: fn(&dyn Fn(&str) -> String) -> bool| {
+            let rate = |wanted: Wanted| {
                 let count = |samples: &Samples| samples.sum_where("conclave_requests_total", wanted).unwrap_or(0.0);
                 // A process that was started anew counts from 0.
                 let (now, earlier) = (count(now), count(earlier));
