@@ -140,7 +140,7 @@ async fn ten_times_over_takes_two_and_a_half_times_the_room() {
             let number = (batch * BATCH + at) % keys;
             let mut key = format!("{:064x}", u128::from(number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
             key.truncate(KEY_BYTES + 4);
-            let value = vec![batch as u8; if number % 50 == 0 { 2000 + draw(4000) } else { 150 + draw(500) }];
+            let value = vec![batch as u8; if number.is_multiple_of(50) { 2000 + draw(4000) } else { 150 + draw(500) }];
             Write { key: Bytes::from(key.split_off(4)), value: Some(Bytes::from(value)) }
         });
         let batch_bytes = Batch { expectations: vec![], writes: writes.collect() }.encode().unwrap();
