@@ -360,6 +360,9 @@ fn parse_share(edge: &Edge, text: &str, remote: SocketAddr) -> Result<Share, Fai
     })
 }
 
+/// How long the answer to the last share with which a node joins waits for it to open.
+const OPEN_AFTER_JOIN_MAX: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// Counts a share that was refused.
 fn counted<T>(edge: &Edge, remote: SocketAddr, done: Result<T, ShareError>) -> Result<T, Failure> {
     done.map_err(|error| {
@@ -398,6 +401,14 @@ async fn unseal(edge: &Edge, bytes: &SecretBytes, remote: SocketAddr) -> Result<
                 }
                 error => joining::failure(&error),
             });
+        }
+        // After the last share it has joined, and opens once it has the cluster's records; the answer should already show it.
+        let opened = async {
+            let mut open = edge.barrier.watch_open();
+            open.wait_for(|open| *open).await.map(drop)
+        };
+        if !waits_for_shares(edge) && tokio::time::timeout(OPEN_AFTER_JOIN_MAX, opened).await.is_err() {
+            tracing::warn!("this node has joined, and does not have the cluster's records yet");
         }
         return Ok(render::json(StatusCode::OK, &seal_status(edge, &status(edge).await?)));
     }

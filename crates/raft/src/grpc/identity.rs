@@ -5,8 +5,10 @@
 //! speak TLS 1.3.
 //! Does not know where certificates come from.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use crypto::Zeroizing;
@@ -19,6 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::transport::{ClientTlsConfig, Identity};
 use tonic::{Request, Status};
 use types::{NodeId, Timestamp};
@@ -162,7 +165,7 @@ impl PeerTls {
     pub fn check(&self, node_id: &NodeId, now: Timestamp) -> Result<(), PeerTlsError> {
         let refuse = |error: &dyn fmt::Display| PeerTlsError::Certificate(error.to_string());
         let name = ServerName::try_from(peer_name(node_id, &self.0.cluster_name)).map_err(|error| refuse(&error))?;
-        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.seconds()));
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now.seconds()));
         let verified = self.0.verifier.verify_server_cert(&self.0.certificate, &[], &name, &[], now);
         verified.map(drop).map_err(|error| refuse(&error))
     }
@@ -267,7 +270,7 @@ impl ServerCertVerifier for Pinned {
 }
 
 /// A caller that is not admitted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RefusedPeer {
     /// No certificate came with the connection.
     #[error("no client certificate")]
@@ -291,12 +294,18 @@ pub type Members = Arc<dyn Fn(&NodeId) -> Option<Member> + Send + Sync>;
 pub struct Admission {
     cluster_name: String,
     members: Members,
+    told: Arc<Mutex<HashMap<RefusedPeer, Instant>>>,
 }
+
+/// A refusal is traced again only after so long: a node that was removed asks many times a second.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
+/// Refusals of which is known when they were traced; beyond that all are forgotten.
+const TOLD_MAX: usize = 64;
 
 impl Admission {
     /// Admits nodes of `cluster_name` that are `members` at the time of the call.
     pub fn new(cluster_name: &str, members: Members) -> Admission {
-        Admission { cluster_name: cluster_name.to_owned(), members }
+        Admission { cluster_name: cluster_name.to_owned(), members, told: Arc::default() }
     }
 
     /// Who calls, if it is a member.
@@ -308,9 +317,23 @@ impl Admission {
             Some(certificate) => self.caller(certificate),
         };
         caller.map_err(|refusal| {
-            tracing::warn!(%refusal, "peer refused");
+            if self.is_news(&refusal) {
+                tracing::warn!(%refusal, "peer refused");
+            }
             Status::permission_denied(refusal.to_string())
         })
+    }
+
+    fn is_news(&self, refusal: &RefusedPeer) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(refusal).is_some_and(|at| at.elapsed() < TELL_INTERVAL) {
+            return false;
+        }
+        if told.len() >= TOLD_MAX {
+            told.clear();
+        }
+        told.insert(refusal.clone(), Instant::now());
+        true
     }
 
     fn caller(&self, certificate: &[u8]) -> Result<NodeId, RefusedPeer> {
