@@ -14,7 +14,7 @@ use crate::barrier::{Barrier, CommitError};
 use crate::rotation::commit_error;
 
 /// For how long the first level waits until every member has told what it knows: nodes that were just started may not reach each other yet.
-const FOUND_WAIT_MAX: Duration = Duration::from_secs(2);
+const FOUND_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often they are asked meanwhile.
 const FOUND_PAUSE: Duration = Duration::from_millis(100);
 /// How often the leader looks whether the cluster can be raised, at most.
