@@ -115,7 +115,7 @@ async fn a_flipped_bit_in_any_file_is_named_and_the_node_is_rebuilt_from_its_pee
     }
     let check = tests::Command::new("operator check -format=json").to(&cluster.nodes[0].api_address(), &cluster.keys().root_token).run();
     let data = check.expect_code(0).json();
-    assert_eq!(data["equal"], true, "{data}");
+    assert_eq!(data["data"]["equal"], true, "{data}");
     cluster.assert_sound();
 }
 
