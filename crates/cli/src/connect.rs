@@ -54,7 +54,7 @@ pub(crate) fn token_file() -> Option<PathBuf> {
     variable("TOKEN_PATH").map(PathBuf::from).or_else(|| env::home_dir().map(|home| home.join(".vault-token")))
 }
 
-/// The token that [`client`] would use, as text: to be sought, never to be shown.
+/// The token that [`client()`] would use, as text: to be sought, never to be shown.
 pub(crate) fn token_in_use() -> Result<Option<String>, Fault> {
     if let Some(token) = variable("TOKEN") {
         return Ok(Some(token));

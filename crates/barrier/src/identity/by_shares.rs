@@ -87,7 +87,7 @@ impl JoinShares {
 
 impl Barrier {
     /// Opens this node by the keys with which it has joined, once it has the cluster's records; `seal_epoch`: as the cluster said it then.
-    /// Goes on by itself, for [`OPEN_MAX`] at most.
+    /// Goes on by itself, for ten minutes at most.
     pub fn open_once_replicated(&self, keys: JoinKeys, seal_epoch: u64) {
         let barrier = self.clone();
         let opening = async move {
