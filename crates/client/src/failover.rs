@@ -69,6 +69,8 @@ struct Table {
 struct Node {
     address: Arc<str>,
     cooling_until: Option<Instant>,
+    /// It has asked to be left alone.
+    leaving_until: Option<Instant>,
     /// Made when gRPC is first used.
     channel: Option<Channel>,
 }
@@ -76,7 +78,8 @@ struct Node {
 impl Nodes {
     pub(crate) fn new(addresses: Vec<Arc<str>>) -> Nodes {
         assert!(!addresses.is_empty(), "the builder puts the default in place of an empty list");
-        let nodes = addresses.into_iter().map(|address| Node { address, cooling_until: None, channel: None }).collect();
+        let nodes =
+            addresses.into_iter().map(|address| Node { address, cooling_until: None, leaving_until: None, channel: None }).collect();
         Nodes(Mutex::new(Table { nodes, current: 0, leader: None, discovery_due: None }))
     }
 
@@ -96,7 +99,7 @@ impl Nodes {
         let count = table.nodes.len();
         let mut order: Vec<&Node> = (0..count).map(|step| &table.nodes[(table.current + step) % count]).collect();
         order.sort_by_key(|node| {
-            let cooling = node.cooling_until.is_some_and(|until| until > now);
+            let cooling = [node.cooling_until, node.leaving_until].into_iter().flatten().any(|until| until > now);
             let leads = leader_first && table.leader.as_ref() == Some(&node.address);
             (cooling, !leads)
         });
@@ -108,6 +111,14 @@ impl Nodes {
         if let Some(at) = table.nodes.iter().position(|node| &*node.address == address) {
             table.nodes[at].cooling_until = None;
             table.current = at;
+        }
+    }
+
+    /// A node has answered and closes its connections: it is about to stop, and others are asked first for a while.
+    pub(crate) fn leaves(&self, address: &str, now: Instant) {
+        let mut table = self.lock();
+        if let Some(node) = table.nodes.iter_mut().find(|node| &*node.address == address) {
+            node.leaving_until = Some(now + COOL_OFF);
         }
     }
 
@@ -125,7 +136,7 @@ impl Nodes {
         for address in members {
             let known = table.nodes.iter().any(|node| node.address == address);
             if !known && table.nodes.len() < ADDRESSES_MAX {
-                table.nodes.push(Node { address, cooling_until: None, channel: None });
+                table.nodes.push(Node { address, cooling_until: None, leaving_until: None, channel: None });
             }
         }
         table.leader = leader;
@@ -253,6 +264,15 @@ mod tests {
         nodes.failed("a", Instant::now());
         assert_eq!(order(&nodes, true), "bdac", "a leader that failed is not asked first");
         assert_eq!(nodes.order(true, Instant::now() + COOL_OFF * 2).concat(), "abcd", "failures are forgiven");
+    }
+
+    #[test]
+    fn a_node_that_is_about_to_stop_is_asked_last_though_it_answers() {
+        let nodes = nodes();
+        nodes.leaves("a", Instant::now());
+        nodes.answered("a");
+        assert_eq!(order(&nodes, false), "bca");
+        assert_eq!(nodes.order(false, Instant::now() + COOL_OFF * 2).concat(), "abc");
     }
 
     #[test]

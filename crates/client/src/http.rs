@@ -5,15 +5,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use crate::failover::{Ask, Safety, Verdict, drive};
+use crate::failover::{Ask, Nodes, Safety, Verdict, drive};
 use crate::{Client, Error, Failure, Reading, Refusal, parse_duration, path};
 
 /// The largest answer that is read. A list of a million names fits.
@@ -158,6 +158,7 @@ impl Request<'_> {
         }
         let exchange = Exchange {
             http: &self.client.shared.http,
+            nodes: &self.client.shared.nodes,
             method: self.method,
             name: &name,
             target: format!("/v1/{encoded}"),
@@ -269,6 +270,7 @@ impl Response {
 /// All that one attempt needs, whoever is asked.
 struct Exchange<'a> {
     http: &'a reqwest::Client,
+    nodes: &'a Nodes,
     method: Method,
     name: &'a str,
     target: String,
@@ -295,6 +297,9 @@ impl Exchange<'_> {
             Err(error) => return transport_failure(&error),
         };
         let status = answer.status().as_u16();
+        if answer.headers().get_all(CONNECTION).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"close")) {
+            self.nodes.leaves(&address, Instant::now());
+        }
         let request_id = answer.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
         let age = answer.headers().get(AGE).and_then(|age| age.to_str().ok()).and_then(parse_age);
         let body = match read_body(answer).await {

@@ -51,6 +51,8 @@ const STREAMS_MAX: u32 = 256;
 const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
 /// Bytes of headers of one HTTP/1.1 request.
 const HEADER_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// How long a connection stays open after its node has begun to stop, for a request that is on its way.
+const LINGER: Duration = Duration::from_millis(300);
 /// How long a connection may take to end once it is told to.
 const CLOSE_MAX: Duration = Duration::from_secs(8);
 /// Connections that the system keeps until they are accepted. Beyond them it drops what asks for one, and who asked waits a second
@@ -107,9 +109,21 @@ pub(crate) fn serve<H: Health>(
         // Ends the connections that are still there when all should have ended.
         let cut_off = CancellationToken::new();
         let end_all = EndAll::default();
+        let mut late = 0;
         loop {
+            // Connections that the system has made already: their clients may have asked, and would not know what became of it.
+            let is_late = stop.is_cancelled();
+            if is_late {
+                late += 1;
+                if late > BACKLOG {
+                    break;
+                }
+            }
             let accepted = tokio::select! {
-                () = stop.cancelled() => break,
+                biased;
+                accepted = accept(&listener, &places), if is_late => accepted,
+                () = std::future::ready(()), if is_late => break,
+                () = stop.cancelled(), if !is_late => continue,
                 Ok(()) = open.changed() => {
                     if !*open.borrow_and_update() {
                         end_all.now();
@@ -205,9 +219,15 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let served = tokio::select! {
         served = connection.as_mut() => Some(served),
         () = stop.cancelled() => {
-            // What runs goes on; the connection ends after it.
-            connection.as_mut().graceful_shutdown();
-            Some(connection.await)
+            // A request may be on its way: it is answered, and ends the connection.
+            match tokio::time::timeout(LINGER, connection.as_mut()).await {
+                Ok(served) => Some(served),
+                Err(_) => {
+                    // What runs goes on; the connection ends after it.
+                    connection.as_mut().graceful_shutdown();
+                    Some(connection.await)
+                }
+            }
         }
         () = async { tokio::select! { () = ending.asked() => {}, () = activity.idle() => {} } } => {
             connection.as_mut().graceful_shutdown();

@@ -54,7 +54,7 @@ impl Acknowledged {
 /// Nodes are cut off, crash and come back; the wires lose things. Meanwhile every stale read must keep its bound.
 #[test]
 fn a_bounded_stale_read_lacks_nothing_older_than_its_bound() {
-    for seed in 190..194 {
+    for seed in 190..192 {
         simulated(stale_history(seed));
     }
 }
@@ -100,7 +100,7 @@ async fn stale_history(seed: u64) {
             (answered, behind)
         }));
     }
-    for round in 0..6 {
+    for round in 0..4 {
         sleep(Duration::from_secs(2)).await;
         let victim = round % 3;
         if round % 2 == 0 {
@@ -125,7 +125,7 @@ async fn stale_history(seed: u64) {
         behind += late;
     }
     println!("seed {seed}: {answered} stale reads, {behind} of them lacked something");
-    assert!(answered > 1_000 && behind > 20, "{answered} answered, {behind} behind: this proves nothing");
+    assert!(answered > 1_000 && behind > 10, "{answered} answered, {behind} behind: this proves nothing");
     assert_eq!(cluster.witness.violation(), None);
     cluster.stop().await.expect("all ends");
 }
@@ -212,7 +212,7 @@ fn slow_disks_and_slow_wires_change_no_leader() {
             for value in 0..200 {
                 let _ = client.operate(&cluster.nodes[value % 3], KEY, Action::Write(value as u64)).await;
             }
-            sleep(Duration::from_secs(60)).await;
+            sleep(Duration::from_secs(20)).await;
             assert_eq!(term(&cluster), before, "wires of {name} cost elections");
         }
         cluster.stop().await.expect("all ends");
